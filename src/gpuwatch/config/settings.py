@@ -1,0 +1,109 @@
+"""The one table of settings: each is a field here, with its default and help. Flags, environment, TOML and docs all come from it.
+
+Common settings stand at the top of the TOML file, the others under ``[node]`` and ``[hub]``. In the environment a setting is
+``GPUWATCH_<NAME>`` (common) or ``GPUWATCH_NODE_<NAME>``, ``GPUWATCH_HUB_<NAME>``. Spans are seconds, or ``30s``, ``5min``, ``2h``, ``7d``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Optional, Tuple
+
+from gpuwatch.model.snapshot import GpuReading
+
+DEFAULT_PASSWORD = "8888"
+"""The documented default of seed 002; accepted without being configured on loopback only."""
+
+
+def setting(default: Any, help: str, *, kind: str = "", flags: Tuple[str, ...] = (), where: str = "all", least: Optional[float] = None) -> Any:
+    """One setting. ``kind``: text, int, seconds, bytes, bool, path, secret (empty: by the default's type).
+
+    ``flags``: spellings on the command line beside ``--name-with-dashes``; ``where``: all, or no_flag (TOML and environment only).
+    """
+    metadata = {"help": help, "kind": kind or _kind_of(default), "flags": flags, "where": where, "least": least}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def _kind_of(default: Any) -> str:
+    return {bool: "bool", int: "int", float: "seconds", str: "text"}.get(type(default), "text")
+
+
+@dataclass(frozen=True)
+class CommonSettings:
+    """Settings of node and hub alike."""
+
+    config: str = setting("", "TOML file with settings", kind="path")
+    state_dir: str = setting("", "folder for what must survive a restart; empty: $STATE_DIRECTORY, else ~/.local/state/gpuwatch", kind="path")
+    password: str = setting("", "password between hub and nodes; never on the command line", kind="secret", where="no_flag")
+    password_file: str = setting("", "file that holds the password", kind="path")
+    timezone: str = setting("", "time zone of days and of times without one, such as Europe/Berlin; empty: this machine's")
+    log_level: str = setting("info", "debug, info, warning or error")
+    log_file: str = setting("", "write the log here instead of to stderr; reopened on SIGHUP", kind="path")
+    no_access_log: bool = setting(False, "do not log each request", flags=("--disable_log",))
+    threads: int = setting(8, "threads that answer requests", least=1, where="no_flag")
+
+
+@dataclass(frozen=True)
+class NodeSettings(CommonSettings):
+    """Settings of ``gpuwatch node``."""
+
+    host: str = setting("0.0.0.0", "address to listen on")
+    port: int = setting(7080, "port to listen on", flags=("--node_port",), least=0)
+    interval: float = setting(4.0, "seconds between two samples", least=0.1)
+    name: str = setting("", "name of this node; empty: the machine's hostname")
+    status_age: float = setting(10.0, "longest age of clocks, fans, encoders, disks, network, logins", least=0.0, where="no_flag")
+    health_age: float = setting(60.0, "longest age of ECC, NVLink, PCIe, MIG mode, power limit", least=0.0, where="no_flag")
+    identity_age: float = setting(600.0, "longest age of names, versions and limits", least=0.0, where="no_flag")
+    sample_deadline: float = setting(10.0, "a sample that takes longer means that the driver hangs", least=0.5, where="no_flag")
+    sampler_retry: float = setting(10.0, "seconds until a sampler that lost the driver is started anew; doubles up to 60", least=0.1, where="no_flag")
+    source: str = setting("gpuwatch.collect.source:make", "where readings come from; the demo uses gpuwatch.sim.source:make", where="no_flag")
+    source_argument: str = setting("", "argument of the source: profile and scenario of the simulation", where="no_flag")
+    root: str = setting("/", "folder that stands for / when /proc and /sys are read: /host in a container", kind="path", where="no_flag")
+
+
+@dataclass(frozen=True)
+class HubSettings(CommonSettings):
+    """Settings of ``gpuwatch hub``."""
+
+    host: str = setting("127.0.0.1", "address to listen on")
+    port: int = setting(7070, "port to listen on", least=0)
+    hosts: str = setting("hosts.txt", "hosts file", kind="path", flags=("-c",))
+    node_port: int = setting(7080, "port of nodes whose line in the hosts file names none", flags=("--node_port",), least=1)
+    interval: float = setting(5.0, "seconds between two polls of a node", least=0.1)
+    database: str = setting("", "sqlite:///FILE; empty: gpuwatch.db in the state folder")
+    title: str = setting("", "name of the lab, shown on each page")
+    stale_intervals: float = setting(3.0, "a node is stale after so many intervals without a reading", kind="float", least=1, where="no_flag")
+    down_after: float = setting(60.0, "a node is down after so many seconds without a reading", least=1, where="no_flag")
+    poll_deadline: float = setting(4.0, "longest time of one poll", least=0.1, where="no_flag")
+    poll_max_bytes: int = setting(4 * 1024**2, "largest answer of a node", kind="bytes", least=1024, where="no_flag")
+    idle_memory: int = setting(100 * 10**6, "memory held from which a GPU without work counts as idle", kind="bytes", least=1, where="no_flag")
+    idle_utilization: float = setting(1.0, "utilization in percent up to which there is no work", kind="float", least=0, where="no_flag")
+    idle_after: float = setting(1800.0, "a GPU is idle after so long without work", least=1, where="no_flag")
+    hot_celsius: float = setting(90.0, "a GPU is hot from here, where the card tells no limit", kind="float", where="no_flag")
+    show_arguments: bool = setting(False, "strangers see whole command lines, not only the names of programs", where="no_flag")
+    date_style: str = setting("YMD", "dates in seed 004's tables: YMD, MDY or DMY", where="no_flag")
+    raw_retention: float = setting(90 * 86400.0, "snapshots are kept so long", least=3600, where="no_flag")
+    max_database: int = setting(20 * 10**9, "the oldest snapshots go when the database is larger", kind="bytes", least=10**7, where="no_flag")
+    pack_snapshots: int = setting(120, "snapshots of one node in a packed block, 60 to 180", least=2, where="no_flag")
+
+
+@dataclass(frozen=True)
+class SamplerOptions:
+    """What the node hands to its sampler process: ``model.source.SourceOptions``."""
+
+    name: str
+    interval: float
+    status_age: float
+    health_age: float
+    identity_age: float
+    source: str
+    source_argument: str = ""
+    root: str = "/"
+    sampler_retry: float = 10.0
+    known_gpus: Tuple[GpuReading, ...] = ()
+
+
+def settings_of(table: type) -> tuple[dataclasses.Field[Any], ...]:
+    """The fields of one table of settings, common ones first."""
+    return dataclasses.fields(table)

@@ -1,0 +1,112 @@
+"""The cluster as one sees it at one time: targets, the state of each node and of each GPU. Pure data, no input or output."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Optional, Tuple
+
+from gpuwatch.model.snapshot import GpuReading, Snapshot
+
+NODE_STATUSES = ("up", "stale", "down", "error", "unseen")
+"""up: fresh readings; stale: none for 3 intervals; down: none for 60 s; error: answers, but not with readings; unseen: never answered."""
+
+GPU_STATES = ("free", "busy", "idle", "reserved", "mig", "lost", "stale", "down", "unknown")
+"""One a GPU, the worst wins (ui.md section 4). ``unknown``: the values that would decide are not reported."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """One line of the hosts file. Its name is its identity in every view. Never carries the secret, only where it is."""
+
+    name: str
+    host: str
+    port: int
+    scheme: str = "http"
+    tags: Tuple[str, ...] = ()
+    password_file: Optional[str] = None
+    interval_seconds: Optional[float] = None
+    line: int = 0
+
+    @property
+    def address(self) -> str:
+        """``host:port``, IPv6 in brackets."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+@dataclass(frozen=True)
+class GpuState:
+    """What a GPU is doing, since when and why; computed once, in ``query``."""
+
+    state: str
+    """One of GPU_STATES."""
+    since_at: Optional[float]
+    """Since when the row's state holds; None = unknown."""
+    at_least: bool = False
+    """The state may hold for longer: the hub began to look at ``since_at``."""
+    why: str = ""
+    """One sentence where the state needs one (lost, unknown)."""
+    marks: Tuple[str, ...] = ()
+    """``hot``, ``throttled: thermal (hardware)``: warnings on top of the state."""
+    no_work_since_at: Optional[float] = None
+    """Since when utilization is at most the idle threshold (idle and free GPUs)."""
+
+
+@dataclass(frozen=True)
+class GpuView:
+    """A GPU's reading and its state, as every view shows it."""
+
+    host: str
+    reading: GpuReading
+    state: GpuState
+    mig_states: Tuple[GpuState, ...] = ()
+    """State of each slice, parallel to ``reading.mig``."""
+    recent_utilization: Tuple[Optional[float], ...] = ()
+    """Mean utilization of the last 6 h in 36 columns of 10 minutes, oldest first; None = gap."""
+
+
+@dataclass(frozen=True)
+class NodeState:
+    """The newest snapshot of a target and how the target is doing."""
+
+    target: Target
+    machine_id: str
+    status: str
+    """One of NODE_STATUSES."""
+    status_since_at: Optional[float]
+    error: Optional[str] = None
+    """Why there are no fresh readings, in words, with the next step."""
+    snapshot: Optional[Snapshot] = None
+    """The newest snapshot, also when it is old."""
+    received_at: Optional[float] = None
+    """When the hub got the snapshot, by the hub's clock."""
+    clock_skew_seconds: Optional[float] = None
+    """The node's clock minus the hub's; None = not measured."""
+    gpus: Tuple[GpuView, ...] = ()
+    version: int = 0
+    """Changes whenever anything else of this NodeState changes. Key of rendered fragments."""
+
+    @property
+    def name(self) -> str:
+        """The target's name."""
+        return self.target.name
+
+
+@dataclass(frozen=True)
+class ClusterNow:
+    """Every target of the hosts file, in its order."""
+
+    taken_at: float
+    nodes: Tuple[NodeState, ...]
+    interval_seconds: float = 5.0
+    title: str = ""
+    """Name of the lab."""
+    timezone: str = "UTC"
+    simulated: bool = False
+    """Some node's GPUs are simulated: pages say so."""
+    notices: Tuple[str, ...] = ()
+    """Trouble of the hub itself: full disk, bad lines of the hosts file."""
+    version: int = 0
+    """Changes when any node's version, the order, or a notice changes."""
+    audience: str = "stranger"
+    """Who this was made for: commands are already cut to what they may see."""

@@ -1,0 +1,1 @@
+"""Model types to bytes and back, and bytes over HTTP. Never decides anything about what it carries."""

@@ -1,0 +1,219 @@
+"""A snapshot as *shape* (all facts, sent when they change) and *values* (all numbers, one flat list).
+
+Measured: identity once and numbers flat shrinks 7.5 KB of JSON to 0.65 KB and its decoding six times. The shape carries the names of the
+value fields of each dataclass, so that a hub of another version knows which number is which.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+
+from gpuwatch.model.errors import WireError
+from gpuwatch.model.snapshot import SCHEMA, Snapshot
+from gpuwatch.wire.layout import MAX_ITEMS, SNAPSHOT, Layout, layout_of, read_fact, write_fact
+
+LIMIT = 2**63
+_NUMBERS = frozenset((int, float, type(None)))
+
+
+@dataclass(frozen=True)
+class Flat:
+    """One snapshot, flattened. ``shape`` is None when it is that of the call before."""
+
+    shape_id: str
+    shape: Optional[Dict[str, Any]]
+    values: List[Optional[float]]
+
+
+class Flattener:
+    """Flattens the snapshots of one sampler; remembers the last shape to tell when it changes."""
+
+    def __init__(self) -> None:
+        self._facts: Any = None
+        self._id = ""
+
+    def flatten(self, snapshot: Snapshot) -> Flat:
+        """Shape id, shape if new, and values of ``snapshot``."""
+        values: List[Optional[float]] = []
+        facts = _collect(SNAPSHOT, snapshot, values)
+        if facts == self._facts:
+            return Flat(self._id, None, values)
+        doc = shape_doc(snapshot)
+        self._facts, self._id = facts, shape_id(doc)
+        return Flat(self._id, doc, values)
+
+
+def _collect(layout: Layout, item: Any, values: List[Optional[float]]) -> Tuple[Any, ...]:
+    """Append the item's values; return its facts as nested tuples, comparable with the last ones at C speed."""
+    values.extend(layout.get_values(item))
+    facts: List[Any] = [layout.get_facts(item)]
+    for nested, inner in zip(layout.nested, layout.get_nested(item)):
+        if nested.layout is None:
+            values.extend(inner)
+            facts.append(len(inner))
+        elif nested.kind == "one":
+            facts.append(_collect(nested.layout, inner, values))
+        else:
+            facts.append(tuple([_collect(nested.layout, one, values) for one in inner]))
+    return tuple(facts)
+
+
+def shape_doc(snapshot: Snapshot) -> Dict[str, Any]:
+    """The shape of a snapshot as JSON-able data."""
+    fields: Dict[str, List[str]] = {}
+    return {"schema": snapshot.schema, "facts": _facts(SNAPSHOT, snapshot, fields), "fields": fields}
+
+
+def _facts(layout: Layout, item: Any, fields: Dict[str, List[str]]) -> Dict[str, Any]:
+    fields.setdefault(layout.name, list(layout.values))
+    doc = {
+        name: write_fact(value)
+        for (name, _, default), value in zip(layout.facts, layout.get_facts(item))
+        if value != default
+    }
+    for nested, inner in zip(layout.nested, layout.get_nested(item)):
+        if nested.layout is None:
+            doc[nested.name] = len(inner)
+        elif nested.kind == "one":
+            doc[nested.name] = _facts(nested.layout, inner, fields)
+        elif inner:
+            doc[nested.name] = [_facts(nested.layout, one, fields) for one in inner]
+    return doc
+
+
+def shape_id(doc: Mapping[str, Any]) -> str:
+    """32 hex digits: hash of the canonical JSON, so that nobody can pass off one shape as another."""
+    text = json.dumps(doc, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True)
+class GpuColumns:
+    """Where the numbers of one GPU stand among the values, for those who look at each poll without building dataclasses."""
+
+    uuid: str
+    name: Optional[str]
+    error: Optional[str]
+    column: Mapping[str, int]
+    process_count: int
+    facts: Mapping[str, Any]
+
+
+Builder = Callable[[Sequence[Any]], Any]
+
+
+class Shape:
+    """A parsed shape: builds snapshots from values and tells where each GPU's numbers stand."""
+
+    def __init__(self, doc: Dict[str, Any], id: str, count: int, gpus: Tuple[GpuColumns, ...], builder: Builder) -> None:
+        self.doc = doc
+        self.id = id
+        self.count = count
+        self.gpus = gpus
+        self._builder = builder
+
+    @classmethod
+    def parse(cls, doc: object) -> Shape:
+        """A shape from a stranger. Raises WireError naming the field that is wrong."""
+        if not isinstance(doc, dict) or not isinstance(doc.get("facts"), dict) or not isinstance(doc.get("fields"), dict):
+            raise WireError("The shape of the answer is not an object with facts and fields.")
+        if doc.get("schema") != SCHEMA:
+            raise WireError(f"The node's snapshot schema is {str(doc.get('schema'))[:20]}, this hub reads {SCHEMA}. Upgrade the older one.")
+        reader = _Reader(doc["fields"])
+        builder = reader.one(SNAPSHOT, doc["facts"])
+        return cls(doc, shape_id(doc), reader.position, tuple(reader.gpus), builder)
+
+    def check(self, values: object) -> List[Optional[float]]:
+        """The values from a stranger, checked: as many as the shape says, all numbers or None. Raises WireError."""
+        if not isinstance(values, list) or len(values) != self.count:
+            size = len(values) if isinstance(values, list) else "no"
+            raise WireError(f"The answer has {size} values where its shape says {self.count}.")
+        if not _NUMBERS.issuperset(map(type, values)):
+            raise WireError("The answer has a value that is not a number.")
+        known = [value for value in values if value is not None]
+        if known and not (max(known) < LIMIT and min(known) > -LIMIT):
+            raise WireError("The answer has a number out of range.")
+        return values
+
+    def build(self, values: Sequence[Any]) -> Snapshot:
+        """The snapshot as dataclasses. ``values`` must have passed ``check``."""
+        snapshot: Snapshot = self._builder(values)
+        return snapshot
+
+
+class _Reader:
+    """Walks a shape once; counts positions; makes one closure per reading."""
+
+    def __init__(self, fields: Mapping[str, Any]) -> None:
+        self._fields = fields
+        self.position = 0
+        self.gpus: List[GpuColumns] = []
+        self._items = 0
+
+    def one(self, layout: Layout, doc: Any) -> Builder:
+        """A closure that builds one reading from the whole list of values."""
+        self._items += 1
+        if not isinstance(doc, dict) or self._items > MAX_ITEMS:
+            raise WireError(f"The shape's {layout.name} is not an object, or there are more than {MAX_ITEMS}.")
+        facts = {
+            name: read_fact(layout.name, name, annotation, doc[name])
+            for name, annotation, _ in layout.facts
+            if name in doc
+        }
+        names = self._names(layout)
+        start = self.position
+        self.position += len(names)
+        known = [(start + i, name) for i, name in enumerate(names) if name in layout.values]
+        inner = [(nested.name, self._nested(nested, doc.get(nested.name))) for nested in layout.nested]
+        if layout.name == "GpuReading":
+            self._add_gpu(facts, {name: at for at, name in known}, doc)
+        return _builder_of(layout.cls, facts, known, inner)
+
+    def _names(self, layout: Layout) -> List[str]:
+        names = self._fields.get(layout.name, [])
+        if not isinstance(names, list) or len(names) > 500 or not all(isinstance(name, str) for name in names):
+            raise WireError(f"The shape's field names of {layout.name} are not a list of texts.")
+        return names
+
+    def _nested(self, nested: Any, doc: Any) -> Builder:
+        if nested.kind == "numbers":
+            return self._numbers(nested.name, doc)
+        if nested.kind == "one":
+            return self.one(nested.layout, {} if doc is None else doc)
+        if doc is not None and not isinstance(doc, list):
+            raise WireError(f"The shape's {nested.name} is not a list.")
+        builders = [self.one(nested.layout, one) for one in doc or ()]
+        return lambda values: tuple([build(values) for build in builders])
+
+    def _numbers(self, name: str, count: Any) -> Builder:
+        if count is None:
+            count = 0
+        if not isinstance(count, int) or not 0 <= count <= MAX_ITEMS:
+            raise WireError(f"The shape's {name} is not a count.")
+        start = self.position
+        self.position = stop = start + count
+        return lambda values: tuple(values[start:stop])
+
+    def _add_gpu(self, facts: Mapping[str, Any], column: Mapping[str, int], doc: Mapping[str, Any]) -> None:
+        processes = doc.get("processes") or ()
+        self.gpus.append(
+            GpuColumns(facts.get("uuid", ""), facts.get("name"), facts.get("error"), column, len(processes), facts)
+        )
+
+
+def _builder_of(cls: type, facts: Mapping[str, Any], known: Sequence[Tuple[int, str]], inner: Sequence[Tuple[str, Builder]]) -> Builder:
+    def build(values: Sequence[Any]) -> Any:
+        fields = dict(facts)
+        for at, name in known:
+            fields[name] = values[at]
+        for name, make in inner:
+            fields[name] = make(values)
+        return cls(**fields)
+
+    return build
+
+
+__all__ = ["Flat", "Flattener", "GpuColumns", "Shape", "layout_of", "shape_doc", "shape_id"]

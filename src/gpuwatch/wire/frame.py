@@ -1,0 +1,46 @@
+"""A frame: one line of JSON header, one line of JSON values. What a sampler writes to its node and a node answers to a hub.
+
+The values line is kept as the bytes that came: they go into the journal without being encoded again.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NoReturn
+
+from gpuwatch.model.errors import WireError
+
+CONTENT_TYPE = "application/x-gpuwatch-frame"
+
+
+def encode(header: dict[str, Any], values: bytes) -> bytes:
+    """Two lines. ``values`` is a JSON array without line breaks."""
+    return json.dumps(header, separators=(",", ":")).encode() + b"\n" + values + b"\n"
+
+
+def encode_values(values: list[Any]) -> bytes:
+    """The values line: numbers and nulls, no spaces."""
+    return json.dumps(values, separators=(",", ":"), allow_nan=False).encode()
+
+
+def decode(body: bytes) -> tuple[dict[str, Any], bytes]:
+    """(header, values bytes). Raises WireError for anything that is not a frame."""
+    head, separator, values = body.partition(b"\n")
+    if not separator:
+        raise WireError(f"The answer is not a gpuwatch frame (it starts with {body[:40]!r}).")
+    header = loads(head)
+    if not isinstance(header, dict):
+        raise WireError("The frame's header is not a JSON object.")
+    return header, values.rstrip(b"\n")
+
+
+def loads(data: bytes) -> Any:
+    """JSON from a stranger: no NaN or Infinity, no bottomless nesting. Raises WireError."""
+    try:
+        return json.loads(data, parse_constant=_refuse)
+    except (ValueError, RecursionError, UnicodeDecodeError) as error:
+        raise WireError(f"The answer is not JSON: {str(error)[:100]}.") from None
+
+
+def _refuse(text: str) -> NoReturn:
+    raise ValueError(f"{text} is not a number")

@@ -1,0 +1,167 @@
+"""Round trip of snapshots through shape and values; hostile shapes and values are refused in words."""
+
+import dataclasses
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gpuwatch.model.errors import WireError
+from gpuwatch.model.snapshot import (
+    CollectorStatus,
+    ContainerRef,
+    DiskReading,
+    GpuReading,
+    HostReading,
+    MigReading,
+    ProcessReading,
+    Snapshot,
+    XidEvent,
+)
+from gpuwatch.wire import frame
+from gpuwatch.wire.flat import Flattener, Shape, shape_id
+
+
+def sample(**changes):
+    process = ProcessReading(
+        pid=7, started_at=1.5, user="lisa", name="python", command="python train.py", container=ContainerRef("docker", "ab"),
+        gpu_memory_bytes=2**30, sm_percent=None, cpu_percent=99.5,
+    )
+    gpu = GpuReading(
+        uuid="GPU-1", index=0, name="H100", memory_used_bytes=2**30, utilization_percent=97, power_watts=301.5,
+        missing={"fan_percent": "not supported"}, mig=(MigReading(uuid="MIG-1", memory_used_bytes=5),), processes=(process,),
+    )
+    lost = GpuReading(uuid="GPU-2", index=1, error="lost", error_since_at=12.0)
+    host = HostReading(ips=(("eth0", "10.0.0.1"),), cores_percent=(1, 2.5, None), disks=(DiskReading("/", used_bytes=1),), cpu_percent=3)
+    snapshot = Snapshot(
+        taken_at=1790000000.25, hostname="dgx-a", version="1", host=host, gpus=(gpu, lost),
+        collectors=(CollectorStatus("nvml", duration_seconds=0.25),), xids=(XidEvent(5.0, 79, "0000:01:00.0"),),
+    )
+    return dataclasses.replace(snapshot, **changes)
+
+
+def through_json(flat):
+    return Shape.parse(json.loads(json.dumps(flat.shape))), json.loads(frame.encode_values(flat.values))
+
+
+def test_a_snapshot_comes_back_equal():
+    snapshot = sample()
+    shape, values = through_json(Flattener().flatten(snapshot))
+    assert shape.build(shape.check(values)) == snapshot
+
+
+def test_the_shape_travels_only_when_a_fact_changes():
+    flattener = Flattener()
+    first = flattener.flatten(sample())
+    again = flattener.flatten(sample(taken_at=1790000004.0))
+    other = flattener.flatten(sample(hostname="dgx-b"))
+    assert first.shape is not None
+    assert again.shape is None
+    assert again.shape_id == first.shape_id
+    assert other.shape is not None
+    assert other.shape_id != first.shape_id
+
+
+def test_columns_tell_where_a_gpus_numbers_stand():
+    shape, values = through_json(Flattener().flatten(sample()))
+    first, lost = shape.gpus
+    assert values[first.column["utilization_percent"]] == 97
+    assert values[lost.column["utilization_percent"]] is None
+    assert (first.process_count, lost.error) == (1, "lost")
+
+
+def test_the_id_is_the_hash_of_the_shape():
+    flat = Flattener().flatten(sample())
+    shape, _ = through_json(flat)
+    assert shape.id == flat.shape_id == shape_id(flat.shape)
+
+
+def test_a_hub_of_another_version_finds_each_number_by_name():
+    flat = Flattener().flatten(sample())
+    doc = json.loads(json.dumps(flat.shape))
+    doc["fields"]["CollectorStatus"].append("heat_of_the_future")
+    shape = Shape.parse(doc)
+    values = list(flat.values)
+    values.append(42)  # the one collector's new number is the last value, before no others
+    assert shape.build(shape.check(values)) == sample()
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [([1], "1 values where"), ("x", "no values"), (None, "no values")],
+)
+def test_wrong_values_are_refused(values, words):
+    shape, _ = through_json(Flattener().flatten(sample()))
+    with pytest.raises(WireError, match=words):
+        shape.check(values)
+
+
+@pytest.mark.parametrize("bad", ["1", True, [], 2**70, -(2**70), 1e300])
+def test_a_wrong_value_is_refused(bad):
+    shape, values = through_json(Flattener().flatten(sample()))
+    values[3] = bad
+    with pytest.raises(WireError):
+        shape.check(values)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"hostname": 5}, r"Snapshot.hostname = '5' is not a text"),
+        ({"gpus": [{"index": "zero"}]}, "GpuReading.index"),
+        ({"gpus": [{"missing": {"a": 1}}]}, "GpuReading.missing"),
+        ({"gpus": {}}, "gpus is not a list"),
+        ({"gpus": [3]}, "GpuReading is not an object"),
+        ({"host": {"cores_percent": -1}}, "cores_percent is not a count"),
+        ({"host": {"ips": [["a"]]}}, "HostReading.ips"),
+        ({"gpus": [{}] * 20001}, "more than 20000"),
+    ],
+)
+def test_a_hostile_shape_is_refused_in_words(change, words):
+    doc = json.loads(json.dumps(Flattener().flatten(sample()).shape))
+    doc["facts"].update(change)
+    with pytest.raises(WireError, match=words):
+        Shape.parse(doc)
+
+
+def test_another_schema_is_named():
+    doc = dict(Flattener().flatten(sample()).shape, schema=99)
+    with pytest.raises(WireError, match="schema is 99"):
+        Shape.parse(doc)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=12,
+)
+
+
+@given(JSON, JSON)
+def test_no_shape_of_a_stranger_raises_anything_but_wire_errors(facts, fields):
+    try:
+        Shape.parse({"schema": 1, "facts": facts, "fields": fields})
+    except WireError as error:
+        assert str(error)
+
+
+@given(st.binary(max_size=200))
+def test_no_frame_of_a_stranger_raises_anything_but_wire_errors(body):
+    try:
+        header, values = frame.decode(body)
+    except WireError as error:
+        assert str(error)
+    else:
+        assert isinstance(header, dict)
+        assert isinstance(values, bytes)
+
+
+def test_frames_round_trip_and_refuse_nan():
+    assert frame.decode(frame.encode({"a": 1}, b"[1,null]")) == ({"a": 1}, b"[1,null]")
+    with pytest.raises(WireError, match="NaN is not a number"):
+        frame.loads(b"[NaN]")
+    with pytest.raises(WireError, match="not a gpuwatch frame"):
+        frame.decode(b"<html>")
+    with pytest.raises(WireError):
+        frame.loads(b"[" * 100000)
