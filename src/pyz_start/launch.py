@@ -1,0 +1,178 @@
+"""Each start of gpuwatch.pyz: find the unpacked folder (or have it made), hold it, hand over to gpuwatch.boot.
+
+Why not the start-up code that shiv puts into the archive: it unpacks below HOME without asking whose folder that is,
+ends with a traceback where HOME cannot be written, lets PYTHONPATH win over what is inside, never deletes an old
+version, and costs some 80 ms of imports at each start. shiv builds the file; this starts it.
+
+Whatever another user could have put there is never run: a folder counts only if it, and every folder above it, belongs
+to us or to root and cannot be written by anybody else (a sticky folder like /tmp excepted, where names cannot be
+taken away). This module must never import more than Python has loaded already: every start waits for it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+import sys
+from collections.abc import Iterator
+
+MARK = ".gpuwatch-unpacked"  # written last; a running process holds a shared lock on it, so that nobody deletes its code
+KEPT = 2  # unpacked versions that stay: this one and the one before
+
+
+class StartError(Exception):
+    """Gpuwatch cannot start here; the text says why and what to do."""
+
+
+def launch(place: str, name: str) -> None:
+    """Start the program at `place` (the archive, or its unpacked folder), whose unpacked folder is called `name`."""
+    try:
+        folder = place
+        if os.path.isdir(place):
+            archive = None
+            hold(place)
+        else:
+            archive = place
+            folder = unpacked(place, name)
+    except StartError as error:
+        sys.exit(f"gpuwatch: {error}")
+    site_packages = os.path.join(folder, "site-packages")
+    foreign = foreign_entries()
+    sys.path[:] = [site_packages] + [entry for entry in sys.path[1:] if entry not in foreign]
+    from gpuwatch import boot
+
+    boot.main(unpacked=folder, archive=archive)
+
+
+def foreign_entries() -> set[str]:
+    """What PYTHONPATH put on sys.path, where no isolated interpreter could be started instead."""
+    if sys.flags.isolated:
+        return set()
+    entries = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    return {"", "."} | set(entries) | {os.path.abspath(entry) for entry in entries}
+
+
+def unpacked(archive: str, name: str) -> str:
+    """The folder that `archive` is unpacked to, held against deletion. Raises StartError with every place tried."""
+    reasons = []
+    for root in roots():
+        try:
+            root = private_folder(root)
+            folder = os.path.join(root, name)
+            if os.path.lexists(folder):
+                check_own(folder)
+            if not hold(folder):
+                from pyz_start.unpack import unpack
+
+                unpack(archive, folder)
+                if not hold(folder):
+                    raise StartError(f"{folder} vanished while starting: start again")
+            clean_if_needed(root, name)
+            return folder
+        except OSError as error:
+            reasons.append(f"{root}: {error.strerror or error}")
+        except StartError as error:
+            reasons.append(str(error))
+    raise StartError("; ".join(reasons) + ". Set SHIV_ROOT to a folder that only you can write")
+
+
+def roots() -> Iterator[str]:
+    """Where to unpack, best first. A SHIV_ROOT is an order: nothing else is tried."""
+    environ = os.environ
+    if environ.get("SHIV_ROOT"):
+        yield os.path.abspath(os.path.expanduser(environ["SHIV_ROOT"]))
+        return
+    if environ.get("CACHE_DIRECTORY"):  # set by systemd's CacheDirectory=
+        yield environ["CACHE_DIRECTORY"].split(":")[0]
+    caches = environ.get("XDG_CACHE_HOME", "")
+    home = os.path.expanduser("~")
+    if os.path.isabs(caches):
+        yield os.path.join(caches, "gpuwatch")
+    elif os.path.isabs(home) and os.path.isdir(home):
+        yield os.path.join(home, ".cache", "gpuwatch")
+    if environ.get("XDG_RUNTIME_DIR"):
+        yield os.path.join(environ["XDG_RUNTIME_DIR"], "gpuwatch")
+    for temporary in (environ.get("TMPDIR", ""), "/tmp", "/var/tmp", "/dev/shm"):
+        if os.path.isabs(temporary) and os.path.isdir(temporary):
+            yield os.path.join(temporary, f"gpuwatch-{os.geteuid()}")
+
+
+def private_folder(path: str) -> str:
+    """Make `path` (0700) where missing and return its real path, or raise StartError if others could change it."""
+    path = os.path.realpath(path)
+    missing = []
+    head = path
+    while not os.path.lexists(head):
+        missing.append(head)
+        head = os.path.dirname(head)
+    if missing:
+        check_above(head)  # first: root with a user's HOME leaves nothing there
+    for folder in reversed(missing):
+        try:
+            os.mkdir(folder, 0o700)
+        except FileExistsError:
+            pass  # another start was faster; the checks below judge what it made
+    check_above(os.path.dirname(path))
+    check_own(path)
+    return path
+
+
+def check_own(folder: str) -> None:
+    """Raise StartError unless `folder` is a folder of this user that nobody else can write."""
+    status = os.lstat(folder)
+    if not stat.S_ISDIR(status.st_mode):
+        raise StartError(f"{folder} is not a folder")
+    if status.st_uid != os.geteuid():
+        raise StartError(f"{folder} belongs to another user (uid {status.st_uid})")
+    if status.st_mode & 0o022:
+        raise StartError(f"{folder} can be written by others (chmod go-w {folder})")
+
+
+def check_above(folder: str) -> None:
+    """Raise StartError if somebody but us and root could rename or replace what lies below `folder` (a real path)."""
+    while True:
+        status = os.lstat(folder)
+        if not stat.S_ISDIR(status.st_mode):
+            raise StartError(f"{folder} is not a folder")
+        if status.st_uid not in (0, os.geteuid()):
+            raise StartError(f"{folder} belongs to another user (uid {status.st_uid})")
+        if status.st_mode & 0o022 and not status.st_mode & stat.S_ISVTX:
+            raise StartError(f"{folder} can be written by others")
+        if folder == "/":
+            return
+        folder = os.path.dirname(folder)
+
+
+def hold(folder: str) -> bool:
+    """Take a shared lock on `folder` for the life of this process; False if it is not wholly unpacked (any more)."""
+    mark = os.path.join(folder, MARK)
+    try:
+        descriptor = os.open(mark, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH)  # waits only for a deletion under way
+    except OSError:
+        pass  # a file system without locks: there nothing is ever deleted either
+    try:
+        alive = os.path.samestat(os.fstat(descriptor), os.stat(mark))
+    except FileNotFoundError:
+        alive = False
+    if not alive:
+        os.close(descriptor)
+        return False
+    try:
+        os.utime(descriptor)  # "newest" means last started
+    except OSError:
+        pass
+    return True  # the descriptor stays open until this process ends
+
+
+def clean_if_needed(root: str, name: str) -> None:
+    """Delete what older versions and broken starts left in `root`; look first, since usually there is nothing."""
+    ours = [entry for entry in os.listdir(root) if entry.lstrip(".").startswith("gpuwatch-")]
+    if len(ours) > KEPT or any(entry.startswith(".") for entry in ours):
+        from pyz_start.unpack import clean
+
+        clean(root, name)
