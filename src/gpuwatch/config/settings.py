@@ -68,7 +68,7 @@ class HubSettings(CommonSettings):
 
     host: str = setting("127.0.0.1", "address to listen on")
     port: int = setting(7070, "port to listen on", least=0)
-    hosts: str = setting("hosts.txt", "hosts file", kind="path", flags=("-c",))
+    hosts: str = setting("hosts.txt", "hosts file: one line for each node", kind="path", flags=("-c",))
     node_port: int = setting(7080, "port of nodes whose line in the hosts file names none", flags=("--node_port",), least=1)
     interval: float = setting(5.0, "seconds between two polls of a node", least=0.1)
     database: str = setting("", "sqlite:///FILE; empty: gpuwatch.db in the state folder")

@@ -1,0 +1,99 @@
+"""The hosts file: what each line means, and that a bad line costs only itself."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gpuwatch.config.hosts import parse_hosts
+
+
+def one(line):
+    targets, bad = parse_hosts(line)
+    assert not bad, bad[0]
+    assert len(targets) == 1
+    return targets[0]
+
+
+@pytest.mark.parametrize(
+    ("line", "name", "host", "port"),
+    [
+        ("dgx-a", "dgx-a", "dgx-a", 7080),
+        ("192.168.0.1", "192.168.0.1", "192.168.0.1", 7080),
+        ("dgx-a:7081", "dgx-a:7081", "dgx-a", 7081),
+        ("a=dgx-a:7081", "a", "dgx-a", 7081),
+        ("http://dgx-a:7081/", "dgx-a:7081", "dgx-a", 7081),
+        ("[fe80::1]", "fe80::1", "fe80::1", 7080),
+        ("v6=[::1]:9", "v6", "::1", 9),
+        ("  dgx-a   # the big one", "dgx-a", "dgx-a", 7080),
+        ("\ufeffdgx-a", "dgx-a", "dgx-a", 7080),
+        ("実験室=gpu01", "実験室", "gpu01", 7080),
+    ],
+)
+def test_a_line_is_a_target(line, name, host, port):
+    target = one(line)
+    assert (target.name, target.host, target.port) == (name, host, port)
+
+
+def test_keys():
+    target = one("a=b tags=lab-a,train,lab-a password_file=/etc/p every=0.5")
+    assert target.tags == ("lab-a", "train")
+    assert target.password_file == "/etc/p"
+    assert target.interval_seconds == 0.5
+
+
+def test_ranges_keep_their_zeros_and_go_into_the_name():
+    targets, bad = parse_hosts("gpu[08-11]\nn[1-2]=10.0.0.[7-8]:90\n")
+    assert not bad
+    assert [t.name for t in targets] == ["gpu08", "gpu09", "gpu10", "gpu11", "n1", "n2"]
+    assert [t.address for t in targets[4:]] == ["10.0.0.7:90", "10.0.0.8:90"]
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("a b", "'b' is not one of tags="),
+        ("a colour=red", "'colour=red' is not one of"),
+        ("=a", "a name and an address belong around '='"),
+        ("a:0", "not a port"),
+        ("a:99999", "not a port"),
+        ("a:b", "not a port"),
+        ("fe80::1", r"in brackets: [fe80::1]"),
+        ("[zz]", "not an IPv6 address"),
+        ("ftp://a", "ftp:// is not known"),
+        ("-a", "'-a' is not a host name"),
+        ("a every=0.01", "shorter than 0.1 s"),
+        ("a every=soon", "'soon' is not a span"),
+        ("gpu[9-1]", "is empty"),
+        ("gpu[0-99999]", "longer than 10000"),
+        ("a[1-200]b[1-200]", "40000 addresses"),
+        ("x=gpu[1-2]", "as long as those of the address"),
+        ('"a"', "not a host name"),
+        ("a<b=c", "cannot be a name"),
+    ],
+)
+def test_a_bad_line_is_named_by_number_and_the_rest_is_kept(line, words):
+    targets, bad = parse_hosts(f"first\n\n{line}\nlast\n")
+    assert [t.name for t in targets] == ["first", "last"]
+    assert bad[0].line == 3
+    assert words in str(bad[0])
+
+
+def test_a_name_twice_keeps_the_first():
+    targets, bad = parse_hosts("a\na=b\nx=same\ny=same\n")
+    assert [t.name for t in targets] == ["a", "x", "y"]
+    assert "stands on line 1 already" in str(bad[0])
+
+
+@given(st.text(max_size=200))
+def test_no_text_raises_and_names_are_unique(text):
+    targets, bad = parse_hosts(text)
+    assert len({t.name for t in targets}) == len(targets)
+    assert all(str(line) for line in bad)
+    assert all(0 < t.port < 65536 and t.host for t in targets)
+
+
+@given(st.lists(st.sampled_from(["a", "[", "1-3", "]", ":", "=", "#", " ", "tags", ",", "http://", "::1", "80", "every"]), max_size=12))
+def test_no_mix_of_the_grammar_s_pieces_raises(pieces):
+    targets, bad = parse_hosts("".join(pieces))
+    assert len(targets) + len(bad) >= 0
+    assert all("\n" not in target.name and " " not in target.name for target in targets)
