@@ -5,24 +5,36 @@ It must never import a command to list it: `gpuwatch --help` and a node's start 
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import Any, Optional
 
 import click
 
 from gpuwatch import __version__
+from gpuwatch.model.errors import GpuwatchError, UsageError
 
 COMMANDS: dict[str, tuple[str, str]] = {
+    "up": ("gpuwatch.cli.up:command", "Run a node and a hub together on this machine and show its GPUs."),
+    "node": ("gpuwatch.cli.node:command", "Read the GPUs of this machine and serve them to a hub."),
+    "hub": ("gpuwatch.cli.hub:command", "Gather all nodes of a hosts file and show them."),
+    "demo": ("gpuwatch.cli.demo:command", "Show a hub with simulated nodes; needs no GPU."),
+    "status": ("gpuwatch.cli.status:command", "Print the GPUs of this machine, or of a hub: who is on them, since when."),
+    "pick": ("gpuwatch.cli.pick:command", "Print free GPUs of this machine for CUDA_VISIBLE_DEVICES."),
+    "check": ("gpuwatch.cli.check:command", "Check settings and hosts file; with --live, each node."),
+    "host": ("gpuwatch.cli.host:command", "Rename, merge or forget a host in the database."),
     "completion": ("gpuwatch.cli.completion:command", "Print the lines that teach your shell to complete gpuwatch."),
+    "_sampler": ("gpuwatch.cli.sampler:command", ""),
 }
+"""name: (dotted path, one line of help). Names with an underscore are for the program itself and are not listed."""
 
 
 class LazyGroup(click.Group):
     """A group whose commands are dotted paths, imported on first use."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The commands in the order of COMMANDS."""
-        return list(COMMANDS)
+        """The commands for people, in the order of COMMANDS."""
+        return [name for name in COMMANDS if not name.startswith("_")]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> Optional[click.Command]:
         """Import and return one command, None for a name that is not in COMMANDS."""
@@ -35,15 +47,38 @@ class LazyGroup(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands with the help from COMMANDS, importing none."""
         with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+            formatter.write_dl([(name, COMMANDS[name][1]) for name in self.list_commands(ctx)])
 
 
 @click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, "-V", "--version", prog_name="gpuwatch", message="%(prog)s %(version)s")
 def group() -> None:
-    """Which GPU is free, who is on the others, since when."""
+    """Which GPU is free, who is on the others, since when.
+
+    \b
+    On each GPU machine:   gpuwatch node
+    On one machine:        gpuwatch hub --hosts hosts.txt
+    To look:               curl 'http://127.0.0.1:7070/?term=true'
+    Without any GPU:       gpuwatch demo
+    """
 
 
 def main(**extra: Any) -> None:
-    """Run the command line and exit: 0 fine, 1 failed, 2 wrong usage."""
-    group.main(prog_name="gpuwatch", **extra)
+    """Run the command line and exit: 0 fine, 1 failed, 2 wrong usage. Errors are one line; nobody gets a traceback."""
+    try:
+        group.main(prog_name="gpuwatch", **extra)
+    except UsageError as error:
+        _end(str(error), 2)
+    except GpuwatchError as error:
+        _end(str(error), 1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:  # the last door: a person gets one line, the log on request the rest
+        if "--log-level" in sys.argv and "debug" in sys.argv:
+            raise
+        _end(f"unexpected {type(error).__name__}: {' '.join(str(error).split())[:200]}. With --log-level debug the whole trace is shown.", 1)
+
+
+def _end(message: str, code: int) -> None:
+    click.echo(f"gpuwatch: {message}", err=True)
+    sys.exit(code)

@@ -1,0 +1,45 @@
+"""Where the log goes: stderr, or a file that is opened anew on SIGHUP (so that logrotate may move it away)."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from logging.handlers import WatchedFileHandler
+from typing import Any
+
+from gpuwatch.config.settings import CommonSettings
+from gpuwatch.model.errors import UsageError
+
+LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+FORMAT = "%(asctime)s %(levelname)s %(message)s"
+
+
+class _OneLine(logging.Formatter):
+    """Nobody from outside may forge a line of the log: control characters of a message are shown, not obeyed."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in super().formatMessage(record))
+
+
+def set_up(settings: CommonSettings) -> None:
+    """Send the log where the settings say. Raises UsageError for a level or file that cannot be."""
+    level = LEVELS.get(settings.log_level.lower())
+    if level is None:
+        raise UsageError(f"--log-level: {settings.log_level[:40]!r} is not one of {', '.join(LEVELS)}.")
+    handler = _handler(settings.log_file)
+    handler.setFormatter(_OneLine(FORMAT))
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+    if isinstance(handler, WatchedFileHandler):
+        signal.signal(signal.SIGHUP, lambda *_: handler.reopenIfNeeded())
+    else:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
+def _handler(path: str) -> Any:
+    if not path:
+        return logging.StreamHandler(sys.stderr)
+    try:
+        return WatchedFileHandler(path, encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        raise UsageError(f"--log-file: {path} cannot be written: {error.strerror}.") from None

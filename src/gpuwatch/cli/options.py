@@ -1,0 +1,37 @@
+"""Flags of node and hub, made from the table of settings."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Type
+
+import click
+
+from gpuwatch.config.example import toml_value
+from gpuwatch.config.settings import CommonSettings, settings_of
+
+Command = Callable[..., Any]
+
+
+def settings_options(table: Type[CommonSettings]) -> Callable[[Command], Command]:
+    """A decorator that gives a command one flag for each setting that has one; its value is text, None where it is not given."""
+
+    def decorate(command: Command) -> Command:
+        for field in reversed(settings_of(table)):
+            if field.metadata["where"] != "no_flag":
+                command = _option(field)(command)
+        return command
+
+    return decorate
+
+
+def _option(field: Any) -> Callable[[Command], Command]:
+    spellings = [f"--{field.name.replace('_', '-')}", *field.metadata["flags"]]
+    default = toml_value(field.default).strip('"')
+    text = field.metadata["help"] + (f"  [{default}]" if default and field.metadata["kind"] != "bool" else "")
+    if field.metadata["kind"] == "bool":
+        return click.option(*spellings, field.name, is_flag=True, default=None, help=text)
+    return click.option(*spellings, field.name, default=None, metavar=_metavar(field.metadata["kind"]), help=text)
+
+
+def _metavar(kind: str) -> str:
+    return {"path": "PATH", "int": "N", "seconds": "SECONDS", "bytes": "SIZE", "float": "N"}.get(kind, "TEXT")

@@ -1,0 +1,131 @@
+"""The hub's WSGI app: routes of the table on bottle, one context a request, one way out for answers and errors.
+
+No traceback and no HTML of bottle's reaches a client: errors are a page, text or JSON, as the client asked.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import secrets
+from importlib import import_module
+from typing import Any, Callable, Dict, List, Tuple
+
+import bottle
+
+from gpuwatch.model.errors import GpuwatchError, UsageError
+from gpuwatch.render import html_message
+from gpuwatch.render.fragments import Fragments
+from gpuwatch.web.context import Context, Readings, epoch_now
+from gpuwatch.web.guard import HEADERS, audience, check_routes
+from gpuwatch.web.params import Params
+from gpuwatch.web.replies import HTML, JSON, LEAST_GZIP_BYTES, TEXT, Body, Pages, Reply
+from gpuwatch.web.routes import ROUTES, Route
+
+log = logging.getLogger(__name__)
+
+View = Callable[[Context], Reply]
+
+
+class NotFound(GpuwatchError):
+    """There is no such page, host or GPU."""
+
+
+def make_app(hub: Readings) -> Any:
+    """The WSGI app over a running hub."""
+    check_routes(ROUTES)
+    app = bottle.Bottle(autojson=False)
+    pages, fragments = Pages(), Fragments()
+    for route in ROUTES:
+        app.route(route.path, route.method, _handler(route, hub, pages, fragments))
+    app.default_error_handler = _bottle_error  # 404, 405 and what bottle itself refuses
+    return app
+
+
+def _load(dotted: str) -> View:
+    module, _, name = dotted.partition(":")
+    view: View = getattr(import_module(module), name)
+    return view
+
+
+def _handler(route: Route, hub: Readings, pages: Pages, fragments: Fragments) -> Callable[..., Any]:
+    view = _load(route.function)
+
+    def handle(**path: str) -> Any:
+        try:
+            params = Params.parse(bottle.request.query_string)
+            context = Context(hub, pages, fragments, params, audience(), _decoded(path), bottle.request.path, epoch_now())
+            return _answer(view(context))
+        except Exception as error:  # one way out: nothing of the inside may reach the client
+            return _answer(_error_reply(error))
+
+    return handle
+
+
+def _decoded(path: Dict[str, str]) -> Dict[str, str]:
+    """The variables of the path as UTF-8 (WSGI hands them over as Latin-1)."""
+    return {name: value.encode("latin-1", "replace").decode("utf-8", "replace") for name, value in path.items()}
+
+
+def _error_reply(error: Exception) -> Reply:
+    if isinstance(error, NotFound):
+        return error_reply(404, error.message, error.next_step)
+    if isinstance(error, UsageError):
+        return error_reply(400, error.message, error.next_step)
+    if isinstance(error, GpuwatchError):
+        return error_reply(503, error.message, error.next_step)
+    number = secrets.token_hex(4)
+    log.error("error %s in %s %s", number, bottle.request.method, bottle.request.path, exc_info=error)
+    return error_reply(500, f"Something went wrong inside the hub (error {number}).", "The hub's log tells more under this number.")
+
+
+def error_reply(status: int, message: str, next_step: str = "") -> Reply:
+    """An error as JSON under /api, as text for curl and ``term=true``, as a page for browsers."""
+    wants_html = "text/html" in (bottle.request.headers.get("Accept") or "") and "term=" not in bottle.request.query_string
+    if bottle.request.path.startswith("/api/") or "format=json" in bottle.request.query_string:
+        body = json.dumps({"error": {"message": message, "next_step": next_step}}).encode()
+        return Reply(Body(body, JSON), status)
+    if wants_html:
+        return Reply(Body(html_message.page(status, message, next_step).encode("utf-8", "replace"), HTML), status)
+    return Reply(Body(f"{message} {next_step}".strip().encode("utf-8", "replace") + b"\n", TEXT), status)
+
+
+def _bottle_error(error: Any) -> Any:
+    """404, 405 and malformed requests that never reach a view."""
+    status = int(getattr(error, "status_code", 500))
+    path = bottle.request.path[:100]
+    told = {
+        404: (f"There is no page {path}.", "The cluster is at /."),
+        405: (f"{bottle.request.method[:20]} is not possible on {path}.", "This hub answers GET."),
+    }.get(status, ("The request cannot be understood.", ""))
+    reply = error_reply(status, *told)
+    allow = getattr(error, "headers", {}).get("Allow")
+    return _answer(Reply(reply.body, status, {"Allow": allow} if allow else {}))
+
+
+def _answer(reply: Reply) -> Any:
+    response = bottle.HTTPResponse(status=reply.status)
+    headers: List[Tuple[str, str]] = [*HEADERS.items(), ("Cache-Control", "no-cache"), *reply.headers.items()]
+    if isinstance(reply.body, Body):
+        headers += _body_of(response, reply.body, reply.status)
+    else:
+        response.body = reply.body
+        headers.append(("Content-Type", reply.content_type))
+    for name, value in headers:
+        response.set_header(name, value)
+    return response
+
+
+def _body_of(response: Any, body: Body, status: int) -> List[Tuple[str, str]]:
+    """Put the body, or its gzip, or nothing (304) into the response; give its headers."""
+    headers = [("Content-Type", body.content_type)]
+    if status == 200:
+        headers += [("ETag", body.etag), ("Vary", "Accept-Encoding")]
+        if body.etag in (bottle.request.headers.get("If-None-Match") or ""):
+            response.status = 304
+            return headers
+    if len(body.data) >= LEAST_GZIP_BYTES and "gzip" in (bottle.request.headers.get("Accept-Encoding") or "").lower():
+        response.body = body.packed
+        return [*headers, ("Content-Encoding", "gzip")]
+    response.body = body.data
+    return headers

@@ -1,0 +1,65 @@
+"""What a view function gets: the hub, the request's parameters, the time, and the pages kept ready."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any, Callable, Hashable, Mapping, Protocol
+
+from gpuwatch.config.settings import HubSettings
+from gpuwatch.model.cluster import ClusterNow
+from gpuwatch.model.view import ViewOptions
+from gpuwatch.render.fragments import Fragments
+from gpuwatch.web.params import Params
+from gpuwatch.web.replies import Body, Pages, Reply
+
+
+class Readings(Protocol):
+    """What the web asks of the hub (``hub.service.Hub``)."""
+
+    settings: HubSettings
+    store: Any
+    """None while the database cannot be opened."""
+    timezone: str
+
+    def cluster(self, audience: str = "stranger") -> ClusterNow:
+        """The cluster now."""
+
+    def version(self) -> int:
+        """Changes when the cluster changes; cheap."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """One request."""
+
+    hub: Readings
+    pages: Pages
+    fragments: Fragments
+    params: Params
+    audience: str
+    path: Mapping[str, str]
+    """The route's variables: name, uuid."""
+    url: str
+    now: float
+
+    def options(self) -> ViewOptions:
+        """The view's options. Raises UsageError."""
+        return self.params.view(self.audience)
+
+    def cluster(self) -> ClusterNow:
+        """The cluster now, cut to what the audience may see."""
+        return self.hub.cluster(self.audience)
+
+    def kept(self, key: Hashable, content_type: str, render: Callable[[ClusterNow], bytes]) -> Reply:
+        """A body that many readers share: by key, audience and the cluster's version."""
+
+        def make() -> Body:
+            return Body(render(self.cluster()), content_type)
+
+        return Reply(self.pages.get((key, self.audience), self.hub.version(), make))
+
+
+def epoch_now() -> float:
+    """UTC epoch seconds."""
+    return time.time()

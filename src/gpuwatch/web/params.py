@@ -1,0 +1,90 @@
+"""Query strings to ViewOptions. Pure. A value that cannot be is refused by name, with what would be right."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Mapping
+from urllib.parse import parse_qsl
+
+from gpuwatch.model.cluster import GPU_STATES
+from gpuwatch.model.errors import UsageError
+from gpuwatch.model.view import LAYOUTS, SORTS, ViewOptions
+
+FORMATS = ("html", "text", "json", "csv")
+MAX_TEXT = 200
+LEAST_WIDTH, MOST_WIDTH = 60, 400
+_FALSE = ("", "0", "false", "no", "off")
+
+
+@dataclass(frozen=True)
+class Params:
+    """The parameters of one request; a name given twice counts once, the last."""
+
+    values: Mapping[str, str]
+
+    @classmethod
+    def parse(cls, query_string: str) -> Params:
+        """From the raw query string; bytes that are not UTF-8 become U+FFFD. Raises UsageError for more than 50 parameters."""
+        try:
+            pairs = parse_qsl(query_string, keep_blank_values=True, errors="replace", max_num_fields=50)
+        except ValueError:
+            raise UsageError("The address has more than 50 parameters.") from None
+        return cls(dict(pairs))
+
+    def text(self, name: str) -> str:
+        """A text of at most 200 characters."""
+        value = self.values.get(name, "").strip()
+        if len(value) > MAX_TEXT:
+            raise UsageError(f"{name}= is longer than {MAX_TEXT} characters.")
+        return value
+
+    def flag(self, name: str) -> bool:
+        """True unless absent, empty, 0, false, no or off."""
+        return self.values.get(name, "").strip().lower() not in _FALSE
+
+    def whole(self, name: str, default: int, least: int, most: int) -> int:
+        """A whole number within bounds."""
+        value = self.text(name)
+        if not value:
+            return default
+        if not value.isascii() or not value.isdigit() or not least <= int(value) <= most:
+            raise UsageError(f"{name}={value[:40]!r} is not a whole number from {least} to {most}.")
+        return int(value)
+
+    def choice(self, name: str, choices: tuple[str, ...]) -> str:
+        """One of ``choices``; the first where the parameter is absent or empty."""
+        value = self.text(name)
+        if not value:
+            return choices[0]
+        if value not in choices:
+            raise UsageError(f"{name}={value[:40]!r} is not one of {', '.join(choice for choice in choices if choice)}.")
+        return value
+
+    @property
+    def format(self) -> str:
+        """Which twin is asked for: html, text (``term=true``), json or csv."""
+        if self.text("format"):
+            return self.choice("format", ("html", "text", "json", "csv"))
+        return "text" if self.flag("term") else "html"
+
+    def view(self, audience: str) -> ViewOptions:
+        """The options of a view of the cluster. ``sort=-memory`` sorts downwards."""
+        sort = self.text("sort")
+        return ViewOptions(
+            audience=audience,
+            query=self.text("q"),
+            host=self.text("host"),
+            user=self.text("user"),
+            tag=self.text("tag"),
+            model=self.text("model"),
+            free_only=self.flag("free"),
+            state=self.choice("state", ("", *GPU_STATES)),
+            sort=Params({"sort": sort.lstrip("-")}).choice("sort", SORTS),
+            descending=sort.startswith("-"),
+            layout=self.choice("view", LAYOUTS),
+            page=self.whole("page", 0, 0, 100000),
+            detail=self.flag("detail"),
+            width=self.whole("width", 80, LEAST_WIDTH, MOST_WIDTH),
+            ascii_only=self.flag("ascii"),
+            color=self.flag("color"),
+        )

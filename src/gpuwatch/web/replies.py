@@ -1,0 +1,119 @@
+"""What a view answers, and the bodies kept ready so that many readers cost one rendering. Knows no bottle and no hub."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import threading
+import time
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import Callable, Hashable, Iterable, Mapping, Optional, Union
+
+HTML = "text/html; charset=utf-8"
+TEXT = "text/plain; charset=utf-8"
+JSON = "application/json"
+CSV = "text/csv; charset=utf-8"
+
+LEAST_GZIP_BYTES = 1000
+FRESH_SECONDS = 1.0
+"""A view is rendered at most once in so long, however many ask."""
+OLDEST_SECONDS = 10.0
+"""Spans such as ``9 h 20 m`` and the clock grow without a new reading: nothing is kept for longer."""
+MOST_BODIES = 300
+MOST_BYTES = 64 * 1024**2
+
+
+class Body:
+    """Immutable bytes with their tag and their gzip, made on first use and shared by all readers."""
+
+    def __init__(self, data: bytes, content_type: str) -> None:
+        self.data = data
+        self.content_type = content_type
+        self.etag = f'"{hashlib.sha256(data).hexdigest()[:20]}"'
+        self._packed: Optional[bytes] = None
+
+    @property
+    def packed(self) -> bytes:
+        """The gzip of the data; two threads that make it at the same time make the same."""
+        if self._packed is None:
+            self._packed = gzip.compress(self.data, 5, mtime=0)
+        return self._packed
+
+
+@dataclass(frozen=True)
+class Reply:
+    """One answer: a body or a stream, a status, and headers beyond the usual ones."""
+
+    body: Union[Body, Iterable[bytes]]
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+    content_type: str = TEXT
+
+
+def text_reply(text: str, status: int = 200, content_type: str = TEXT, **headers: str) -> Reply:
+    """A small reply that is not kept."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Reply(Body(text.encode("utf-8", "replace"), content_type), status, named)
+
+
+@dataclass
+class _Kept:
+    body: Body
+    version: int
+    made_at: float
+
+
+class Pages:
+    """Bodies by (view, options, audience). Rendered lazily, at most once a second each; while one thread renders, others get the last."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._kept: OrderedDict[Hashable, _Kept] = OrderedDict()
+        self._rendering: dict[Hashable, threading.Lock] = {}
+        self._bytes = 0
+        self._lock = threading.Lock()
+
+    def get(self, key: Hashable, version: int, make: Callable[[], Body]) -> Body:
+        """The body under ``key``: as it is while ``version`` is the same or it is younger than a second, else made anew."""
+        kept = self._look(key)
+        if kept is not None and self._good(kept, version):
+            return kept.body
+        with self._lock:
+            lock = self._rendering.setdefault(key, threading.Lock())
+        if not lock.acquire(blocking=kept is None or self._age(kept) > OLDEST_SECONDS):
+            assert kept is not None
+            return kept.body
+        try:
+            again = self._look(key)
+            if again is not None and self._good(again, version):
+                return again.body
+            body = make()
+            self._keep(key, _Kept(body, version, self._clock()))
+            return body
+        finally:
+            lock.release()
+
+    def _look(self, key: Hashable) -> Optional[_Kept]:
+        with self._lock:
+            kept = self._kept.get(key)
+            if kept is not None:
+                self._kept.move_to_end(key)
+            return kept
+
+    def _age(self, kept: _Kept) -> float:
+        return self._clock() - kept.made_at
+
+    def _good(self, kept: _Kept, version: int) -> bool:
+        age = self._age(kept)
+        return age < FRESH_SECONDS or (kept.version == version and age < OLDEST_SECONDS)
+
+    def _keep(self, key: Hashable, kept: _Kept) -> None:
+        with self._lock:
+            old = self._kept.pop(key, None)
+            self._bytes += len(kept.body.data) - (len(old.body.data) if old else 0)
+            self._kept[key] = kept
+            while len(self._kept) > MOST_BODIES or (self._bytes > MOST_BYTES and len(self._kept) > 1):
+                gone, dropped = self._kept.popitem(last=False)
+                self._bytes -= len(dropped.body.data)
+                self._rendering.pop(gone, None)

@@ -1,0 +1,41 @@
+"""The one table of the hub's routes: method, path, function, permission. A route without a permission does not start."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+PERMISSIONS = ("look", "open")
+"""look: readings, for whoever the stranger setting lets in. open: nothing but files of the program and its health."""
+
+
+@dataclass(frozen=True)
+class Route:
+    """One row. ``path`` is bottle's; ``function`` a dotted path, imported when the hub starts."""
+
+    method: str
+    path: str
+    function: str
+    permission: str
+    html: bool = False
+    """A page for people: it has its twins at the same URL, ``term=true`` and ``format=json|csv``."""
+
+
+ROUTES: tuple[Route, ...] = (
+    Route("GET", "/", "gpuwatch.web.views:cluster", "look", html=True),
+    Route("GET", "/hosts/<name>", "gpuwatch.web.views:host", "look", html=True),
+    Route("GET", "/gpus/<uuid>", "gpuwatch.web.views:gpu", "look", html=True),
+    Route("GET", "/live", "gpuwatch.web.views:live", "look"),
+    Route("GET", "/api/v1/cluster", "gpuwatch.web.views:api_cluster", "look"),
+    Route("GET", "/api/v1/hosts/<name>", "gpuwatch.web.views:api_host", "look"),
+    Route("GET", "/api/v1/gpus/<uuid>", "gpuwatch.web.views:api_gpu", "look"),
+    Route("GET", "/api/v1/openapi.json", "gpuwatch.web.views:openapi", "open"),
+    Route("GET", "/get-status", "gpuwatch.web.legacy:nodes", "look"),
+    Route("GET", "/gpu_table", "gpuwatch.web.legacy:gpu_table", "look", html=True),
+    Route("GET", "/states", "gpuwatch.web.legacy:to_slash", "open"),
+    Route("GET", "/states/", "gpuwatch.web.legacy:states", "look"),
+    Route("GET", "/states/<name>", "gpuwatch.web.legacy:to_slash", "open"),
+    Route("GET", "/states/<name>/", "gpuwatch.web.legacy:host_states", "look"),
+    Route("GET", "/healthz", "gpuwatch.web.views:healthz", "open"),
+    Route("GET", "/static/<name>", "gpuwatch.web.views:static", "open"),
+    Route("GET", "/favicon.ico", "gpuwatch.web.views:favicon", "open"),
+)

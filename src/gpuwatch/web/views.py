@@ -1,0 +1,145 @@
+"""The pages for reading, and their twins: text, JSON and CSV from the same URL."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Callable, Mapping
+
+from gpuwatch.model.cluster import ClusterNow, GpuView, NodeState
+from gpuwatch.model.view import ViewOptions
+from gpuwatch.render import as_ascii, as_csv, as_html, as_json, openapi as openapi_document
+from gpuwatch.render.static_files import static_file
+from gpuwatch.web.app import NotFound
+from gpuwatch.web.context import Context
+from gpuwatch.web.replies import CSV, HTML, JSON, TEXT, Body, Reply, text_reply
+
+TYPES = {"html": HTML, "text": TEXT, "json": JSON, "csv": CSV}
+
+
+def _utf8(text: str) -> bytes:
+    return text.encode("utf-8", "replace")
+
+
+def cluster(ctx: Context) -> Reply:
+    """Every GPU of every host at a glance."""
+    options, format = ctx.options(), ctx.params.format
+
+    def text(now: ClusterNow) -> str:
+        if options.layout == "rows":
+            return as_ascii.rows(now, options, ctx.fragments)
+        if options.detail:
+            return as_ascii.detail(now, options, ctx.fragments, date_style=ctx.hub.settings.date_style)
+        return as_ascii.table(now, options, ctx.fragments)
+
+    makers: Mapping[str, Callable[[ClusterNow], bytes]] = {
+        "html": lambda now: _utf8(as_html.cluster_page(now, options, ctx.fragments)),
+        "text": lambda now: _utf8(text(now)),
+        "json": lambda now: as_json.cluster_json(now, options, ctx.fragments),
+        "csv": lambda now: _utf8(as_csv.cluster_csv(now, options)),
+    }
+    return ctx.kept(("cluster", format, options), TYPES[format], makers[format])
+
+
+def api_cluster(ctx: Context) -> Reply:
+    """The cluster as typed JSON."""
+    options = ctx.options()
+    return ctx.kept(("cluster", "json", options), JSON, lambda now: as_json.cluster_json(now, options, ctx.fragments))
+
+
+def find_host(now: ClusterNow, name: str) -> NodeState:
+    """The node of that name. Raises NotFound."""
+    for node in now.nodes:
+        if node.name == name:
+            return node
+    raise NotFound(f"There is no host {name[:100]!r}.", "The hosts are listed at /.")
+
+
+def find_gpu(now: ClusterNow, uuid: str) -> tuple[NodeState, GpuView]:
+    """The GPU (or the GPU of the MIG slice) of that UUID and its node. Raises NotFound."""
+    for node in now.nodes:
+        for gpu in node.gpus:
+            if gpu.reading.uuid == uuid or any(slice_.uuid == uuid for slice_ in gpu.reading.mig):
+                return node, gpu
+    raise NotFound(f"There is no GPU {uuid[:100]!r}.", "The GPUs are listed at /.")
+
+
+def host(ctx: Context) -> Reply:
+    """One host, its GPUs and their processes."""
+    options, format, name = ctx.options(), ctx.params.format, ctx.path["name"]
+    find_host(ctx.cluster(), name)
+    makers: Mapping[str, Callable[[ClusterNow], bytes]] = {
+        "html": lambda now: _utf8(as_html.host_page(now, find_host(now, name), options)),
+        "text": lambda now: _utf8(as_ascii.host_detail(now, find_host(now, name), options, date_style=ctx.hub.settings.date_style)),
+        "json": lambda now: as_json.host_json(now, find_host(now, name), options),
+        "csv": lambda now: _utf8(as_csv.cluster_csv(now, _only(options, host=name))),
+    }
+    return ctx.kept(("host", name, format, options), TYPES[format], makers[format])
+
+
+def gpu(ctx: Context) -> Reply:
+    """One GPU and its processes."""
+    options, format, uuid = ctx.options(), ctx.params.format, ctx.path["uuid"]
+    find_gpu(ctx.cluster(), uuid)
+    makers: Mapping[str, Callable[[ClusterNow], bytes]] = {
+        "html": lambda now: _utf8(as_html.gpu_page(now, *find_gpu(now, uuid), options)),
+        "text": lambda now: _utf8(as_ascii.gpu_detail(now, *find_gpu(now, uuid), options)),
+        "json": lambda now: as_json.gpu_json(now, *find_gpu(now, uuid), options),
+        "csv": lambda now: _utf8(as_csv.gpu_csv(now, *find_gpu(now, uuid))),
+    }
+    return ctx.kept(("gpu", uuid, format, options), TYPES[format], makers[format])
+
+
+def _only(options: ViewOptions, **changes: Any) -> ViewOptions:
+    import dataclasses
+
+    return dataclasses.replace(options, **changes)
+
+
+def api_host(ctx: Context) -> Reply:
+    """One host as JSON."""
+    options, name = ctx.options(), ctx.path["name"]
+    find_host(ctx.cluster(), name)
+    return ctx.kept(("host", name, "json", options), JSON, lambda now: as_json.host_json(now, find_host(now, name), options))
+
+
+def api_gpu(ctx: Context) -> Reply:
+    """One GPU as JSON."""
+    options, uuid = ctx.options(), ctx.path["uuid"]
+    find_gpu(ctx.cluster(), uuid)
+    return ctx.kept(("gpu", uuid, "json", options), JSON, lambda now: as_json.gpu_json(now, *find_gpu(now, uuid), options))
+
+
+def live(ctx: Context) -> Reply:
+    """What changed since a version: the page puts it in place. A tiny answer when nothing did (a 304 would cost the connection)."""
+    since = ctx.params.whole("since", 0, 0, 2**53)
+    options = ctx.options()
+    if since == ctx.hub.version():
+        return text_reply(json.dumps({"version": since, "changed": False}), content_type=JSON)
+    update = as_html.live_update(ctx.cluster(), options, since, ctx.fragments)
+    return Reply(Body(json.dumps(update, separators=(",", ":")).encode(), JSON))
+
+
+def openapi(ctx: Context) -> Reply:
+    """The OpenAPI description of /api/v1."""
+    return ctx.kept("openapi", JSON, lambda _: json.dumps(openapi_document.document(), indent=1).encode())
+
+
+def healthz(ctx: Context) -> Reply:
+    """One line for supervisors."""
+    return text_reply("ok\n")
+
+
+def static(ctx: Context) -> Reply:
+    """The program's own style sheet and script."""
+    name = ctx.path["name"]
+    try:
+        data, content_type, digest = static_file(name)
+    except KeyError:
+        raise NotFound(f"There is no file {name[:60]!r}.") from None
+    lasting = ctx.params.text("v") == digest
+    return Reply(Body(data, content_type), headers={"Cache-Control": "public, max-age=31536000, immutable"} if lasting else {})
+
+
+def favicon(ctx: Context) -> Reply:
+    """Browsers ask for it unasked; the pages carry their own icon."""
+    return Reply(Body(b"", "image/x-icon"), 404)

@@ -1,0 +1,84 @@
+"""Bodies kept ready: rendered at most once a second, shared by all readers, bounded."""
+
+import gzip
+import threading
+
+from gpuwatch.web.replies import MOST_BODIES, Body, Pages
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+def maker(calls):
+    def make():
+        calls.append(1)
+        return Body(f"body {len(calls)}".encode(), "text/plain")
+
+    return make
+
+
+def test_a_body_is_made_once_while_nothing_changes():
+    clock, calls = Clock(), []
+    pages = Pages(clock)
+    first = pages.get("k", 1, maker(calls))
+    clock.now += 5
+    assert pages.get("k", 1, maker(calls)) is first
+    assert len(calls) == 1
+
+
+def test_a_change_is_shown_but_at_most_once_a_second():
+    clock, calls = Clock(), []
+    pages = Pages(clock)
+    pages.get("k", 1, maker(calls))
+    clock.now += 0.5
+    assert pages.get("k", 2, maker(calls)).data == b"body 1"
+    clock.now += 0.6
+    assert pages.get("k", 2, maker(calls)).data == b"body 2"
+
+
+def test_spans_grow_without_a_change():
+    clock, calls = Clock(), []
+    pages = Pages(clock)
+    pages.get("k", 1, maker(calls))
+    clock.now += 11
+    assert pages.get("k", 1, maker(calls)).data == b"body 2"
+
+
+def test_while_one_renders_others_get_the_last():
+    clock, calls = Clock(), []
+    pages = Pages(clock)
+    pages.get("k", 1, maker(calls))
+    clock.now += 2
+    entered, leave = threading.Event(), threading.Event()
+
+    def slow():
+        entered.set()
+        assert leave.wait(10)
+        return Body(b"new", "text/plain")
+
+    thread = threading.Thread(target=pages.get, args=("k", 2, slow))
+    thread.start()
+    assert entered.wait(10)
+    assert pages.get("k", 2, maker(calls)).data == b"body 1"
+    leave.set()
+    thread.join(10)
+    assert pages.get("k", 2, maker(calls)).data == b"new"
+
+
+def test_keys_do_not_share_bodies_and_their_number_is_bounded():
+    pages, calls = Pages(Clock()), []
+    for number in range(MOST_BODIES + 50):
+        pages.get(("k", number), 1, maker(calls))
+    assert pages.get(("k", MOST_BODIES + 49), 1, maker(calls)).data == f"body {MOST_BODIES + 50}".encode()
+    assert len(pages._kept) == MOST_BODIES
+
+
+def test_the_gzip_is_of_the_data():
+    body = Body(b"x" * 5000, "text/plain")
+    assert gzip.decompress(body.packed) == body.data
+    assert body.packed is body.packed
+    assert body.etag == Body(b"x" * 5000, "text/plain").etag != Body(b"y", "text/plain").etag
