@@ -1,0 +1,139 @@
+"""What the text views say about a node or a GPU, in one place so that all of them say the same. Pure; never says 0 for unknown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Callable, Protocol, TypeVar
+
+from gpuwatch.model.cluster import ClusterNow, GpuView, NodeState
+from gpuwatch.model.snapshot import GpuReading, ProcessReading
+from gpuwatch.model.units import MIB
+from gpuwatch.model.view import ViewOptions
+from gpuwatch.render import words
+from gpuwatch.render.select import AWAY, HOSTS_PER_PAGE, matching, page_count
+
+UNKNOWN = "n/r"
+DATE_STYLES = {"YMD": "%Y/%m/%d", "MDY": "%m/%d/%Y", "DMY": "%d/%m/%Y"}
+"""Seed 004's ``timestamp_format``."""
+
+T = TypeVar("T")
+
+
+class Cache(Protocol):
+    """Rendered pieces, kept while what they were made from has the same version (``render.fragments.Fragments``)."""
+
+    def get(self, key: tuple[object, ...], version: int, make: Callable[[], T]) -> T:
+        """The piece, made anew if the version is another."""
+
+
+def cached(cache: Cache | None, node: NodeState, key: tuple[object, ...], make: Callable[[], T]) -> T:
+    """A piece of one host. Of hosts that are up alone: what is said about the others grows older without a new version."""
+    if cache is None or node.status != "up":
+        return make()
+    return cache.get((*key, node.name), node.version, make)
+
+
+def number(value: float | None, divide: int = 1) -> str:
+    """A whole number; ``n/r`` for None."""
+    return UNKNOWN if value is None else str(int(value // divide if divide > 1 else round(value)))
+
+
+def mib(size_bytes: float | None) -> str:
+    """Whole MiB, as seed 004 and nvidia-smi count; ``n/r`` for None."""
+    return number(size_bytes, MIB)
+
+
+def date(at: float | None, zone: str, style: str = "YMD", *, milliseconds: bool = False) -> str:
+    """``2018/12/03 23:16:59`` in the zone, with ``.140`` on demand; ``n/r`` for None. An unknown style counts as YMD."""
+    if at is None:
+        return UNKNOWN
+    try:
+        moment = datetime.fromtimestamp(at, words.zone_of(zone))
+    except (OverflowError, ValueError, OSError):
+        return UNKNOWN
+    text = moment.strftime(f"{DATE_STYLES.get(style, DATE_STYLES['YMD'])} %H:%M:%S")
+    return f"{text}.{moment.microsecond // 1000:03d}" if milliseconds else text
+
+
+def available_bytes(reading: GpuReading) -> float | None:
+    """Memory that can be allocated: as reported, else what used and reserved leave of the total; None if unknown."""
+    if reading.memory_free_bytes is not None or reading.memory_used_bytes is None or reading.memory_total_bytes is None:
+        return reading.memory_free_bytes
+    return max(0.0, reading.memory_total_bytes - reading.memory_used_bytes - (reading.memory_reserved_bytes or 0.0))
+
+
+def memory_percent(gpu: GpuView) -> float | None:
+    """Share of the card's memory in use; None if either number is not reported."""
+    used, total = gpu.reading.memory_used_bytes, gpu.reading.memory_total_bytes
+    return None if used is None or not total else 100.0 * used / total
+
+
+def program(process: ProcessReading) -> str:
+    """What runs: the command from its script on where the reader may see it, else the process's name."""
+    return words.short_command(process.command) or words.clean(process.name) or UNKNOWN
+
+
+def shown_since(gpu: GpuView) -> float | None:
+    """What *since* says: since when the main process runs (busy, idle), else since when the state holds."""
+    if gpu.state.state in ("busy", "idle") and gpu.reading.processes:
+        started_at = gpu.reading.processes[0].started_at
+        if started_at is not None:
+            return started_at
+    return gpu.state.since_at
+
+
+def node_word(node: NodeState) -> str:
+    """The status of a node that has no rows of its own, in the words of the page; empty where its GPUs speak for it."""
+    if node.status in AWAY:
+        return "no GPU data" if node.status == "error" else node.status
+    if node.snapshot is not None and not node.gpus:
+        return "no GPU"
+    return "stale" if node.status == "stale" else ""
+
+
+def node_reason(node: NodeState) -> str:
+    """Why there are no (fresh) GPU readings; empty if nothing is wrong."""
+    if node.error:
+        return words.clean(node.error)
+    if node.gpus or node.snapshot is None:
+        return ""
+    told = (collector.message for collector in node.snapshot.collectors if collector.name == "nvml" and collector.message)
+    return words.clean(next(told, ""))
+
+
+def node_span(node: NodeState, now: float) -> str:
+    """How long the node has had its status: ``2 m 40 s``, ``12 m``; empty if unknown."""
+    since = node.received_at if node.status == "stale" and node.received_at is not None else node.status_since_at
+    if since is None or node.status == "up":
+        return ""
+    return words.span_exact(now - since) if node.status == "stale" else words.span(now - since)
+
+
+def lost_reason(gpu: GpuView) -> str:
+    """Why a lost GPU does not answer, and what to do."""
+    return words.clean(gpu.state.why or gpu.reading.error or "")
+
+
+def nothing_shown(cluster: ClusterNow, options: ViewOptions) -> str:
+    """Why a view has no rows, and what to do about it."""
+    if not cluster.nodes:
+        return "No nodes yet. Next: run `gpuwatch node` on a GPU machine and put its name into the hosts file."
+    if not options.filtered:
+        return "There is no such page."
+    wanted = [options.query, options.host, options.user, options.tag, options.model, options.state, "free" * options.free_only]
+    return f'No GPU matches "{words.clean(" ".join(filter(None, wanted)))}".'
+
+
+def notes(cluster: ClusterNow, options: ViewOptions, rows: Sequence[object], *, times: bool) -> list[str]:
+    """Lines below a text view: nothing found, page, past, demo, trouble of the hub, time zone (``times``)."""
+    lines = [] if rows else [nothing_shown(cluster, options)]
+    if options.page:
+        lines.append(f"page {options.page} of {page_count(len(matching(cluster, options)), options)} ({HOSTS_PER_PAGE} hosts each)")
+    if options.at is not None:
+        lines.append(f"as it was at {date(cluster.taken_at, cluster.timezone)}")
+    if cluster.simulated:
+        lines.append("demo: these GPUs are simulated")
+    if times or options.at is not None:
+        lines.append(f"times: {words.zone_label(cluster.taken_at, cluster.timezone)}")
+    return lines + [f"hub: {words.clean(notice)}" for notice in cluster.notices]
