@@ -7,7 +7,8 @@ from typing import Any, Callable, Mapping
 
 from gpuwatch.model.cluster import ClusterNow, GpuView, NodeState
 from gpuwatch.model.view import ViewOptions
-from gpuwatch.render import as_ascii, as_csv, as_html, as_json, openapi as openapi_document
+from gpuwatch.render import as_ascii, as_csv, as_html, as_json
+from gpuwatch.render import openapi as openapi_document
 from gpuwatch.render.static_files import static_file
 from gpuwatch.web.app import NotFound
 from gpuwatch.web.context import Context

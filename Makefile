@@ -1,0 +1,39 @@
+# What one can do here; each line is a whole job. `make test` sets up what it needs by itself.
+PYTHON ?= python3
+VENV := .venv/bin
+
+.PHONY: demo pyz test lint bench generated prepare test-aarch64 clean
+
+demo: pyz            ## a hub and six simulated nodes on loopback; Ctrl-C ends all
+	dist/gpuwatch.pyz demo
+
+pyz: dist/gpuwatch.pyz   ## build the one file
+
+dist/gpuwatch.pyz: build_zipapp.py requirements.lock requirements-build.lock $(shell find src -type f -not -name '*.pyc')
+	$(PYTHON) build_zipapp.py
+
+prepare:             ## virtual environment and system packages for tests; says what is missing
+	$(PYTHON) scripts/prepare_tests.py
+
+test: prepare pyz    ## every test
+	$(VENV)/python -m pytest -n 2 --dist loadgroup
+
+lint: prepare        ## ruff and mypy
+	$(VENV)/ruff check .
+	$(VENV)/ruff format --check .
+	$(VENV)/mypy
+
+bench: prepare pyz   ## the benches; each prints its ratio
+	$(VENV)/python bench/startup.py
+	$(VENV)/python bench/node_sample.py
+	$(VENV)/python bench/hub_poll.py
+	$(VENV)/python bench/pages.py
+
+generated:           ## write what is made from tables in the code
+	$(VENV)/python scripts/generate.py
+
+test-aarch64: pyz    ## the file on an emulated Debian of the other architecture; needs root, not part of CI
+	scripts/test_aarch64.sh
+
+clean:
+	rm -rf build dist

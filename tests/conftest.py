@@ -1,0 +1,34 @@
+"""What all tests share: which skips are allowed, and a summary that names each."""
+
+import pytest
+
+ALLOWED = ("no GPU hardware: ", "this kernel forbids: ")
+"""A test may skip only for these reasons, each shown by a probe that names it. Any other skip fails the run."""
+
+_skips = []
+
+
+def pytest_runtest_logreport(report):
+    if report.skipped:
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        _skips.append((report.nodeid, reason.removeprefix("Skipped: ")))
+
+
+def pytest_collectreport(report):
+    if report.skipped:
+        _skips.append((report.nodeid, str(report.longrepr)))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session, exitstatus):
+    if hasattr(session.config, "workerinput"):
+        return
+    if any(not reason.startswith(ALLOWED) for _, reason in _skips) and exitstatus == 0:
+        session.exitstatus = 1
+
+
+def pytest_terminal_summary(terminalreporter):
+    wrong = [(where, reason) for where, reason in _skips if not reason.startswith(ALLOWED)]
+    terminalreporter.write_line(f"skips: {len(_skips)} in all, {len(wrong)} not allowed")
+    for where, reason in _skips:
+        terminalreporter.write_line(f"  {where}: {reason}")
