@@ -6,6 +6,7 @@ process sees while it runs; `calls` counts its NVML calls. See README.md. Must n
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import hashlib
 import mmap
@@ -65,13 +66,14 @@ def _build(hidden: Tuple[str, ...]) -> Path:
     for source in sources:
         digest.update(source.read_bytes())
     library = CACHE / digest.hexdigest()[:16] / "libnvidia-ml.so.1"
-    if not library.exists():
-        library.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=str(CACHE)) as work:
-            shutil.copyfile(str(HERE / "profiles" / f"{DEFAULT_PROFILE}.profile"), f"{work}/default.profile")
-            os.replace(f"{work}/default.profile", str(library.parent / "default.profile"))
-            _compile(compiler, hidden, Path(work))
-            os.replace(f"{work}/library", str(library))
+    library.parent.mkdir(parents=True, exist_ok=True)
+    with (library.parent / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # one compiles, the others wait
+        if not library.exists():
+            with tempfile.TemporaryDirectory(dir=str(CACHE)) as work:
+                _compile(compiler, hidden, Path(work))
+                shutil.copyfile(str(HERE / "profiles" / f"{DEFAULT_PROFILE}.profile"), str(library.parent / "default.profile"))
+                os.replace(f"{work}/library", str(library))
     return library
 
 

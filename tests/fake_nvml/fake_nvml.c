@@ -1033,10 +1033,10 @@ API nvmlReturn_t nvmlDeviceGetAttributes_v2(Device handle, struct attributes *ou
 
 /* ---- processes ---- */
 
-struct process_v1 { unsigned pid; uint64_t used; };
-struct process_v2 { unsigned pid; uint64_t used; unsigned gpu_instance, compute_instance; };
+struct process_v1 { unsigned pid, padding; uint64_t used; };
+struct process_v2 { unsigned pid, padding; uint64_t used; unsigned gpu_instance, compute_instance; };
 /* Of the first 535 drivers under the name _v3, and of the detail list. */
-struct process_detail { unsigned pid; uint64_t used; unsigned gpu_instance, compute_instance; uint64_t protected_used; };
+struct process_detail { unsigned pid, padding; uint64_t used; unsigned gpu_instance, compute_instance; uint64_t protected_used; };
 
 enum process_mode { COMPUTE, GRAPHICS, MPS, ALL };
 
@@ -1054,7 +1054,9 @@ static nvmlReturn_t list_processes(struct world *world, struct entity *entity, i
     const struct gpu *owner = world->gpus[gpu];
     int unavailable = world_fault(world, FAULT_USED_MEMORY_UNAVAILABLE, function, gpu) != NULL;
     int scrambled = version == 3 && world_fault(world, FAULT_SCRAMBLED_PROCESSES, function, gpu);
-    size_t size = version == 1 ? sizeof(struct process_v1) : version < 4 ? sizeof(struct process_v2) : sizeof(struct process_detail);
+    size_t size = version == 1  ? sizeof(struct process_v1)
+                  : version < 4 ? sizeof(struct process_v2)
+                                : sizeof(struct process_detail);
     size_t room = (size_t)*count * size, stride = scrambled ? sizeof(struct process_detail) : size;
     unsigned wanted = 0;
     for (int i = 0; i < owner->process_count; i++)
@@ -1067,7 +1069,7 @@ static nvmlReturn_t list_processes(struct world *world, struct entity *entity, i
         const struct process *process = &owner->processes[i];
         if (!is_listed(process, mode, slice < 0 ? NULL : entity))
             continue;
-        struct process_detail detail = {process->pid, unavailable ? UINT64_MAX : process->used_bytes,
+        struct process_detail detail = {process->pid, 0, unavailable ? UINT64_MAX : process->used_bytes,
                                         process->gpu_instance, process->compute_instance, 0};
         size_t offset = (size_t)at++ * stride;
         if (offset < room) /* a scrambled list may be longer than its buffer: the real driver wrote on */
