@@ -1,0 +1,237 @@
+"""The two shapes of a background thread: ``Loop`` calls a function at an interval, ``AsyncLoop`` runs one asyncio event loop.
+
+Here, and nowhere else, everything that a thread's work raises is caught; it must never end because of an error, and never
+flood the log: the same error again and again is one line with a count.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Awaitable, Callable, Optional
+
+from gpuwatch.model.errors import GpuwatchError
+
+if TYPE_CHECKING:
+    import asyncio
+
+log = logging.getLogger(__name__)
+
+FIRST_BACK_OFF_SECONDS = 1.0
+LONGEST_BACK_OFF_SECONDS = 60.0
+PLAIN_EVENT_SECONDS = 0.5
+"""A plain ``threading.Event`` cannot wake a sleeping loop, so it is looked at this often; a ``Stop`` wakes it at once."""
+
+
+class Stop(threading.Event):
+    """An event that ends loops. ``set`` wakes each loop that was made with it, so that none sleeps to the end of its interval."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._listeners: list[Callable[[], None]] = []
+
+    def listen(self, wake: Callable[[], None]) -> None:
+        """Call ``wake`` when the event is set; at once if it is set already."""
+        self._listeners.append(wake)
+        if self.is_set():
+            wake()
+
+    def set(self) -> None:
+        """Set the event and wake all who listen."""
+        super().set()
+        for wake in list(self._listeners):
+            wake()
+
+
+class Repeats:
+    """Logs an error once, however often it comes in a row, and how often that was when it is over."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.last: Optional[str] = None
+        """The error of the last failure; None after a success."""
+        self.count = 0
+
+    def failed(self, error: BaseException) -> None:
+        """One more failure. Only an error that differs from the last one is logged, foreign ones with their traceback."""
+        text = str(error) if isinstance(error, GpuwatchError) else f"{type(error).__name__}: {error}"
+        if text == self.last:
+            self.count += 1
+            return
+        self._tell_count()
+        self.last, self.count = text, 1
+        log.error("%s: %s", self.name, text, exc_info=None if isinstance(error, GpuwatchError) else error)
+
+    def worked(self) -> None:
+        """One success; says so if there was trouble before."""
+        if self.last is not None:
+            self._tell_count()
+            log.info("%s: works again", self.name)
+        self.last, self.count = None, 0
+
+    def _tell_count(self) -> None:
+        if self.count > 1:
+            log.error("%s: %d times: %s", self.name, self.count, self.last)
+
+
+class Loop:
+    """One thread that calls ``run_once(now)`` (epoch seconds) every ``interval_seconds`` until ``stop`` is set.
+
+    Drift-free: beats stay on multiples of the interval after the start; a beat that is missed is left out. After an error the
+    next call waits 1, 2, 4 ... 60 seconds, or the interval if that is longer.
+    """
+
+    def __init__(
+        self, name: str, run_once: Callable[[float], None], interval_seconds: float, stop: Optional[threading.Event] = None
+    ) -> None:
+        self.name = name
+        self.run_once = run_once
+        self.interval_seconds = interval_seconds
+        self.stop = stop or Stop()
+        self.last_error: Optional[BaseException] = None
+        """What the last call raised; None if it worked."""
+        self._repeats = Repeats(name)
+        self._back_off_seconds = 0.0
+        self._wake = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        if isinstance(self.stop, Stop):
+            self.stop.listen(self._wake.set)
+
+    def start(self) -> Loop:
+        """Start the thread; the first call comes at once. Returns self."""
+        self._thread.start()
+        return self
+
+    def wake(self) -> None:
+        """Call ``run_once`` as soon as possible instead of at the next beat."""
+        self._wake.set()
+
+    def join(self, timeout_seconds: Optional[float] = None) -> bool:
+        """Wait until the thread has ended; True if it has."""
+        if self._thread.ident is not None and self._thread is not threading.current_thread():
+            self._thread.join(timeout_seconds)
+        return not self._thread.is_alive()
+
+    @property
+    def alive(self) -> bool:
+        """The thread runs."""
+        return self._thread.is_alive()
+
+    def beat(self, now: float) -> None:
+        """Call ``run_once`` and note how it went; never raises."""
+        try:
+            self.run_once(now)
+        except BaseException as error:  # also a SystemExit from a library must not end the thread
+            self.last_error = error
+            self._repeats.failed(error)
+            self._back_off_seconds = min(max(self._back_off_seconds * 2, FIRST_BACK_OFF_SECONDS), LONGEST_BACK_OFF_SECONDS)
+        else:
+            self.last_error = None
+            self._repeats.worked()
+            self._back_off_seconds = 0.0
+
+    def _run(self) -> None:
+        due = time.monotonic()
+        while not self.stop.is_set():
+            self.beat(time.time())
+            now = time.monotonic()
+            due = _next_beat(due, now, self.interval_seconds)
+            self._pause(max(due, now + self._back_off_seconds))
+
+    def _pause(self, until: float) -> None:
+        longest = threading.TIMEOUT_MAX if isinstance(self.stop, Stop) else PLAIN_EVENT_SECONDS
+        while not self.stop.is_set():
+            left = until - time.monotonic()
+            if left <= 0 or self._wake.wait(min(left, longest)):
+                break
+        self._wake.clear()
+
+
+def _next_beat(due: float, now: float, interval: float) -> float:
+    if interval <= 0:
+        return now
+    return due + interval * max(1.0, (now - due) // interval + 1.0)
+
+
+class AsyncLoop:
+    """One thread with one asyncio event loop (for the hub's poller alone). asyncio is imported when it starts, not before."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.last_error: Optional[BaseException] = None
+        self._repeats = Repeats(name)
+        self._ready = threading.Event()
+        self._stopped = False
+        self._loop: Optional[asyncio.AbstractEventLoop] = None
+        self._main: Optional[asyncio.Task[None]] = None
+        self._thread: Optional[threading.Thread] = None
+
+    def start(self, main: Callable[[], Awaitable[None]]) -> AsyncLoop:
+        """Run ``main()`` in the thread; if it raises, it is called again after 1, 2, 4 ... 60 s. Returns when the loop runs."""
+        self._thread = threading.Thread(target=self._run, args=(main,), name=self.name, daemon=True)
+        self._thread.start()
+        self._ready.wait()
+        return self
+
+    def call(self, function: Callable[..., Any], *args: Any) -> None:
+        """Have ``function(*args)`` called inside the event loop; from any thread. Nothing happens once it is stopped."""
+        loop = self._loop
+        if loop is None:
+            return
+        try:
+            loop.call_soon_threadsafe(function, *args)
+        except RuntimeError:  # the loop was closed meanwhile
+            pass
+
+    def stop(self, timeout_seconds: float = 5.0) -> bool:
+        """Cancel ``main`` and wait for the thread; True if it has ended."""
+        self._stopped = True
+        self.call(self._cancel)
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(timeout_seconds)
+        return not self.alive
+
+    @property
+    def alive(self) -> bool:
+        """The thread runs."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def _cancel(self) -> None:
+        if self._main is not None:
+            self._main.cancel()
+
+    def _run(self, main: Callable[[], Awaitable[None]]) -> None:
+        import asyncio
+
+        try:
+            asyncio.run(self._keep(main))
+        except asyncio.CancelledError:
+            pass
+        finally:
+            self._loop = None
+            self._ready.set()
+
+    async def _keep(self, main: Callable[[], Awaitable[None]]) -> None:
+        import asyncio
+
+        self._main = asyncio.current_task()
+        self._loop = asyncio.get_running_loop()
+        self._ready.set()
+        back_off_seconds = FIRST_BACK_OFF_SECONDS
+        while not self._stopped:
+            started_at = time.monotonic()
+            try:
+                await main()
+                return
+            except asyncio.CancelledError:
+                if self._stopped:
+                    return
+                raise
+            except Exception as error:
+                self.last_error = error
+                self._repeats.failed(error)
+            if time.monotonic() - started_at > LONGEST_BACK_OFF_SECONDS:
+                back_off_seconds = FIRST_BACK_OFF_SECONDS
+            await asyncio.sleep(back_off_seconds)
+            back_off_seconds = min(back_off_seconds * 2, LONGEST_BACK_OFF_SECONDS)

@@ -1,0 +1,94 @@
+"""Seed 002 (gpu-cluster-monitor): the JSON of its node and of its hub, made from our model. Pure functions.
+
+Its hub stores any JSON whatever the status, so only answers with readings may be JSON; and a ``last_update`` that is null or carries a
+zone freezes it for good. What is unknown is null; a lost GPU stays in ``gpus`` with null numbers. Must never make up a zero.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, tzinfo
+from typing import Any, Dict, List, Optional
+
+from gpuwatch.model.cluster import ClusterNow, NodeState
+from gpuwatch.model.snapshot import GpuReading, Number, ProcessReading, Snapshot
+from gpuwatch.model.units import MIB
+
+MAX_COMMAND = 500
+ALIVE = ("up", "stale")
+"""The old hub calls a node dead after 60 s without news; ours says ``down`` then."""
+
+
+def node_body(snapshot: Snapshot, zone: Optional[tzinfo] = None) -> Dict[str, Any]:
+    """The object that a node answers to ``POST /get-status``. ``zone``: of ``last_update``; None = this machine's."""
+    return _body(snapshot, snapshot.hostname, snapshot.taken_at, zone)
+
+
+def hub_body(cluster: ClusterNow, zone: Optional[tzinfo] = None) -> Dict[str, Any]:
+    """The object that the hub answers to ``GET /get-status``: one entry a target, in the order of the hosts file."""
+    return {"Nodes": [_node(node, zone) for node in cluster.nodes]}
+
+
+def local_time(at: Number, zone: Optional[tzinfo] = None) -> Optional[str]:
+    """``2026-11-21T23:22:29.685502``: naive local ISO time of epoch seconds; None for what is no time of this calendar."""
+    try:
+        return None if at is None else datetime.fromtimestamp(at, zone).replace(tzinfo=None).isoformat(timespec="microseconds")
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def _body(snapshot: Snapshot, hostname: str, taken_at: Number, zone: Optional[tzinfo]) -> Dict[str, Any]:
+    last_update = local_time(taken_at, zone)
+    return {
+        "hostname": hostname,
+        **({} if last_update is None else {"last_update": last_update}),
+        "ips": [list(pair) for pair in snapshot.host.ips],
+        "gpus": [_gpu(gpu) for gpu in snapshot.gpus],
+    }
+
+
+def _node(node: NodeState, zone: Optional[tzinfo]) -> Dict[str, Any]:
+    """The node's last readings under its name in the hosts file. ``last_update`` is by the hub's clock, ``version`` the first GPU's name."""
+    alive = node.status in ALIVE
+    if node.snapshot is None:
+        return {"hostname": node.name, "status": alive, "gpus": [], "version": ""}
+    taken_at: Number = node.snapshot.taken_at  # from a stranger: may be null
+    if taken_at is not None:
+        taken_at -= node.clock_skew_seconds or 0.0
+    body = _body(node.snapshot, node.name, taken_at, zone)
+    body["version"] = (node.snapshot.gpus[0].name or "") if node.snapshot.gpus else ""
+    body["status"] = alive
+    return body
+
+
+def _gpu(gpu: GpuReading) -> Dict[str, Any]:
+    return {
+        "index": gpu.index,
+        "name": gpu.name,
+        "use_mem": _mebibytes(gpu.memory_used_bytes),
+        "tot_mem": _mebibytes(gpu.memory_total_bytes),
+        "utilize": _whole(gpu.utilization_percent),
+        "temp": _whole(gpu.temperature_celsius),
+        "users": _users(gpu),
+    }
+
+
+def _users(gpu: GpuReading) -> List[Dict[str, Any]]:
+    return [_user(process) for process in gpu.processes]
+
+
+def _user(process: ProcessReading) -> Dict[str, Any]:
+    command = process.command or process.name
+    return {
+        "pid": process.pid,
+        "username": process.user,
+        "mem(MiB)": _mebibytes(process.gpu_memory_bytes),
+        "command": command[:MAX_COMMAND] if command else None,
+    }
+
+
+def _mebibytes(value: Number) -> Optional[int]:
+    return None if value is None else int(value // MIB)
+
+
+def _whole(value: Number) -> Optional[int]:
+    return None if value is None else round(value)

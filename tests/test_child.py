@@ -1,0 +1,291 @@
+"""Child processes, with real ones: lines, limits, deadlines, endings, back-off, and the one that cannot be killed."""
+
+import os
+import signal
+import sys
+import threading
+import time
+
+import pytest
+
+from gpuwatch import child as child_module
+from gpuwatch.child import Child, ChildError, Keeper, exit_words, run
+
+
+def python(code):
+    return [sys.executable, "-I", "-S", "-c", code]
+
+
+@pytest.fixture
+def started():
+    """Makes children that are gone after the test."""
+    children = []
+
+    def start(code, **options):
+        children.append(Child(python(code), **options))
+        return children[-1]
+
+    yield start
+    for child in children:
+        if child.returncode is None:
+            os.killpg(child.pid, signal.SIGKILL)
+            child.wait(10.0)
+        child.close()
+
+
+ECHO = "import sys\nfor line in sys.stdin: print(line.strip().upper(), flush=True)"
+SLEEP = "import time; time.sleep(600)"
+IGNORE = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); time.sleep(600)"
+
+
+def test_lines_go_in_and_out(started):
+    child = started(ECHO)
+    child.write(b"one\ntwo\n")
+    assert child.read_line(10.0) == b"ONE"
+    assert child.read_line(10.0) == b"TWO"
+
+
+def test_it_ends_when_its_input_ends(started):
+    child = started(ECHO)
+    child.write(b"", close=True)
+    assert child.read_line(10.0) is None
+    assert child.output_ended
+    assert child.wait(10.0)
+    assert child.returncode == 0
+
+
+def test_reading_gives_up_after_the_timeout(started):
+    child = started(SLEEP)
+    began = time.monotonic()
+    assert child.read_line(0.1) is None
+    assert time.monotonic() - began < 5.0
+    assert not child.output_ended
+
+
+def test_another_thread_can_interrupt_a_read(started):
+    child = started(SLEEP)
+    threading.Timer(0.1, child.interrupt).start()
+    began = time.monotonic()
+    assert child.read_line(60.0) is None
+    assert time.monotonic() - began < 30.0
+
+
+def test_a_line_without_end_is_refused(started):
+    child = started("import sys; sys.stdout.write('x' * 100000); sys.stdout.flush(); import time; time.sleep(600)", max_line_bytes=1000)
+    with pytest.raises(ChildError, match="more than 1000 bytes"):
+        child.read_line(10.0)
+
+
+def test_stderr_goes_to_the_callback_without_control_characters(started):
+    lines = []
+    child = started("import sys; sys.stderr.write('\\x1b[31mred\\nlast words'); sys.exit(3)", on_stderr=lines.append)
+    assert child.read_line(10.0) is None
+    assert child.wait(10.0)
+    child.close()
+    assert lines[0] == "[31mred"
+
+
+def test_how_it_ended(started):
+    child = started("import sys; print('no driver', file=sys.stderr); sys.exit(3)")
+    assert child.wait(10.0)
+    end = child.exit()
+    assert (end.returncode, end.words, end.last_words, end.asked) == (3, "exit code 3", "no driver", False)
+
+
+@pytest.mark.parametrize(("code", "words"), [(0, "exit code 0"), (-11, "signal 11 (SIGSEGV)"), (-9, "signal 9 (SIGKILL)"), (-99, "signal 99")])
+def test_words_for_return_codes(code, words):
+    assert exit_words(code) == words
+
+
+def test_ending_is_term_first_and_kill_after_the_grace(started):
+    child = started(IGNORE)
+    assert child.read_line(10.0) == b"ready"
+    assert child.end(0.2)
+    assert child.returncode == -signal.SIGKILL
+    polite = started(SLEEP)
+    assert polite.end(30.0)
+    assert polite.returncode == -signal.SIGTERM
+
+
+def test_a_stopped_child_is_continued_so_that_it_can_end(started):
+    child = started(SLEEP)
+    os.kill(child.pid, signal.SIGSTOP)
+    while child.state != "T":
+        time.sleep(0.01)
+    assert child.end(30.0)
+    assert child.returncode == -signal.SIGTERM
+
+
+def test_the_end_takes_grandchildren_with_it(started):
+    child = started("import os, time\npid = os.fork()\nif pid: print(pid, flush=True)\ntime.sleep(600)")
+    grandchild = int(child.read_line(10.0))
+    assert child.end(30.0)
+    until = time.monotonic() + 10
+    while os.path.exists(f"/proc/{grandchild}") and open(f"/proc/{grandchild}/stat").read().split()[2] != "Z":
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def test_what_cannot_be_started_says_why(tmp_path):
+    with pytest.raises(ChildError, match="/does/not/exist cannot be started: No such file or directory"):
+        Child(["/does/not/exist"])
+    with pytest.raises(ChildError, match="cannot be started"):
+        Child(["a\0b"])
+    plain = tmp_path / "plain"
+    plain.write_text("")
+    with pytest.raises(ChildError, match="Permission denied"):
+        Child([str(plain)])
+
+
+def test_no_descriptor_is_left_open():
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        child = Child(python("print(1)"))
+        assert child.read_line(10.0) == b"1"
+        assert child.end(10.0)
+        child.close()
+        child.close()
+        run(python("print(1)"))
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+# one command
+
+
+def test_run_returns_output_and_code():
+    result = run(python("import sys; print(sys.stdin.read()[::-1]); print('trouble', file=sys.stderr); sys.exit(4)"), input=b"abc")
+    assert (result.returncode, result.stdout, result.stderr, result.timed_out, result.truncated) == (4, b"cba\n", "trouble", False, False)
+
+
+def test_run_cuts_the_output_and_does_not_block_on_it():
+    result = run(python("print('x' * 3000000)"), max_bytes=1000, deadline_seconds=60)
+    assert result.returncode == 0
+    assert result.truncated
+    assert result.stdout == b"x" * 1000
+
+
+def test_run_ends_after_its_deadline():
+    result = run(python("print('begun', flush=True); import time; time.sleep(600)"), deadline_seconds=1.0)
+    assert result.timed_out
+    assert result.returncode == -signal.SIGTERM
+
+
+def test_run_does_not_wait_for_a_grandchild_that_holds_the_pipes():
+    began = time.monotonic()
+    code = "import os, time, sys\npid = os.fork()\nif pid == 0:\n    os.setsid(); time.sleep(600)\nprint(pid, flush=True); os._exit(0)"
+    result = run(python(code), deadline_seconds=60)
+    os.kill(int(result.stdout), signal.SIGKILL)
+    assert result.returncode == 0
+    assert time.monotonic() - began < 30
+
+
+def test_run_refuses_too_much_input():
+    with pytest.raises(ChildError, match="the limit is 65536"):
+        run(python(SLEEP), input=b"x" * 200000)
+
+
+def test_a_command_that_hangs_in_the_kernel_is_not_started_twice(monkeypatch, tmp_path):
+    program = tmp_path / "hang"
+    program.write_text(f"#!/bin/sh\necho $$\nexec sleep 600\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(child_module, "KILL_WAIT_SECONDS", 0.1)
+    real = os.killpg
+    monkeypatch.setattr(os, "killpg", lambda pid, number: None)  # as in state D: signals have no effect
+    result = run([str(program)], deadline_seconds=0.5, grace_seconds=0.1)
+    assert result.timed_out
+    assert result.returncode is None
+    with pytest.raises(ChildError, match="still hangs in the kernel"):
+        run([str(program)])
+    monkeypatch.setattr(os, "killpg", real)
+    os.killpg(int(result.stdout), signal.SIGKILL)
+    until = time.monotonic() + 10
+    while True:
+        try:
+            assert run([str(program)], deadline_seconds=0.2).timed_out
+            break
+        except ChildError:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+
+
+# keeping one alive
+
+
+def keeper_of(code, **options):
+    return Keeper(lambda: Child(python(code)), **options)
+
+
+def tend_until(keeper, condition, seconds=10.0):
+    until = time.monotonic() + seconds
+    while True:
+        end = keeper.tend(time.monotonic())
+        if condition(end):
+            return end
+        assert time.monotonic() < until, "waited too long"
+        time.sleep(0.01)
+
+
+def test_keeper_starts_one_child_and_only_one():
+    keeper = keeper_of(SLEEP)
+    child = keeper.start(0.0)
+    assert keeper.start(100.0) is child
+    keeper.close(10.0)
+    assert child.returncode == -signal.SIGTERM
+    assert keeper.child is None
+
+
+def test_keeper_backs_off_1_2_4_and_starts_at_once_after_work():
+    keeper = keeper_of("raise SystemExit(1)")
+    now, waits = 1000.0, []
+    for _ in range(8):
+        assert keeper.start(now) is not None
+        assert tend_until(keeper, bool).returncode == 1
+        waits.append(keeper.next_start_at - now)
+        assert keeper.start(keeper.next_start_at - 0.01) is None or waits[-1] == 0
+        keeper.close(10.0)
+        now = max(now, keeper.next_start_at)
+    assert waits[1:] == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0]
+    keeper.worked()
+    assert keeper.start(now) is not None
+    keeper.close(10.0)
+
+
+def test_keeper_counts_a_failed_start_as_an_end():
+    keeper = Keeper(lambda: Child(["/does/not/exist"]))
+    for now in (0.0, 0.0):
+        with pytest.raises(ChildError):
+            keeper.start(now)
+    assert keeper.start(0.5) is None
+
+
+def test_keeper_kills_what_does_not_obey():
+    keeper = keeper_of(IGNORE, grace_seconds=0.1)
+    child = keeper.start(time.monotonic())
+    assert child.read_line(10.0) == b"ready"
+    keeper.give_up(time.monotonic())
+    end = tend_until(keeper, bool)
+    assert (end.returncode, end.asked) == (-signal.SIGKILL, True)
+
+
+def test_keeper_starts_nothing_beside_one_that_cannot_be_killed(monkeypatch):
+    monkeypatch.setattr(child_module, "KILL_WAIT_SECONDS", 0.1)
+    real = os.killpg
+    monkeypatch.setattr(os, "killpg", lambda pid, number: None)
+    keeper = keeper_of(SLEEP, grace_seconds=0.1)
+    child = keeper.start(time.monotonic())
+    keeper.give_up(time.monotonic())
+    tend_until(keeper, lambda _: keeper.stuck is not None)
+    assert keeper.stuck is child
+    assert keeper.start(time.monotonic() + 3600) is None
+    monkeypatch.setattr(os, "killpg", real)
+    os.killpg(child.pid, signal.SIGKILL)
+    tend_until(keeper, lambda _: keeper.stuck is None)
+    assert keeper.start(time.monotonic() + 3600) not in (None, child)
+    keeper.close(10.0)
+
+
+def test_keeper_ends_a_child_that_closed_its_output():
+    keeper = keeper_of("import os, time; os.close(1); time.sleep(600)")
+    child = keeper.start(time.monotonic())
+    child.read_line(10.0)
+    assert tend_until(keeper, bool).returncode == -signal.SIGTERM
