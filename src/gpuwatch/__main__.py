@@ -7,7 +7,7 @@ if not __package__:  # started by its path: this folder's modules must not be ta
     own_folder = os.path.dirname(os.path.abspath(__file__))
     sys.path[:] = [os.path.dirname(own_folder)] + [entry for entry in sys.path if entry != own_folder]
 
-from gpuwatch.boot import main  # noqa: E402
+from gpuwatch.boot import main
 
 if __name__ == "__main__":
     main()

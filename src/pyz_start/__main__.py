@@ -28,17 +28,17 @@ place = os.path.dirname(os.path.abspath(__file__))  # the archive, or the folder
 # theirs already. Only a new interpreter that never looks there (-I) is clean. PYTHONHOME is left alone: an
 # interpreter that needs it does not start without.
 user_site = getattr(sys.modules.get("site"), "USER_SITE", None)
-if not sys.flags.isolated and sys.executable and not os.environ.get("PYTHONHOME"):
-    if os.environ.get("PYTHONPATH") or user_site in sys.path:
-        flags = ["-I"]
-        if sys.dont_write_bytecode:
-            flags.append("-B")
-        if os.environ.get("PYTHONUNBUFFERED"):
-            flags.append("-u")
-        try:
-            os.execv(sys.executable, [sys.executable] + flags + [place] + sys.argv[1:])
-        except OSError:
-            pass  # the interpreter was replaced under us: launch() at least puts our folder first
+redirected = bool(os.environ.get("PYTHONPATH")) or user_site in sys.path
+if redirected and not sys.flags.isolated and sys.executable and not os.environ.get("PYTHONHOME"):
+    flags = ["-I"]
+    if sys.dont_write_bytecode:
+        flags.append("-B")
+    if os.environ.get("PYTHONUNBUFFERED"):
+        flags.append("-u")
+    try:
+        os.execv(sys.executable, [sys.executable] + flags + [place] + sys.argv[1:])
+    except OSError:
+        pass  # the interpreter was replaced under us: launch() at least puts our folder first
 
 sys.path[0] = os.path.join(sys.path[0], "site-packages")  # a folder, or inside the archive
 from pyz_start.launch import launch  # noqa: E402

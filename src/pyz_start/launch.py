@@ -16,8 +16,11 @@ import os
 import stat
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
+from typing import Optional
 
 MARK = ".gpuwatch-unpacked"  # written last; a running process holds a shared lock on it, so that nobody deletes its code
+KEPT_OVER_REBOOT = "kept over a reboot"  # in the mark: this folder needs no second look
 KEPT = 2  # unpacked versions that stay: this one and the one before
 
 
@@ -62,12 +65,14 @@ def unpacked(archive: str, name: str) -> str:
             folder = os.path.join(root, name)
             if os.path.lexists(folder):
                 check_own(folder)
-            if not hold(folder):
-                from pyz_start.unpack import unpack
-
-                unpack(archive, folder)
-                if not hold(folder):
+            mark = hold(folder)
+            if mark is None:
+                unpack_now(archive, folder)
+                if hold(folder) is None:
                     raise StartError(f"{folder} vanished while starting: start again")
+            elif not is_whole(mark, root):
+                with suppress(OSError):  # a folder that nobody may write cannot have lost anything
+                    unpack_now(archive, folder)
             clean_if_needed(root, name)
             return folder
         except OSError as error:
@@ -75,6 +80,13 @@ def unpacked(archive: str, name: str) -> str:
         except StartError as error:
             reasons.append(str(error))
     raise StartError("; ".join(reasons) + ". Set SHIV_ROOT to a folder that only you can write")
+
+
+def unpack_now(archive: str, folder: str) -> None:
+    """Load the code that unpacks, which most starts do not need, and run it."""
+    from pyz_start.unpack import unpack
+
+    unpack(archive, folder)
 
 
 def roots() -> Iterator[str]:
@@ -86,7 +98,7 @@ def roots() -> Iterator[str]:
     if environ.get("CACHE_DIRECTORY"):  # set by systemd's CacheDirectory=
         yield environ["CACHE_DIRECTORY"].split(":")[0]
     caches = environ.get("XDG_CACHE_HOME", "")
-    home = os.path.expanduser("~")
+    home = os.path.expanduser("~") if environ.get("HOME") != "" else ""
     if os.path.isabs(caches):
         yield os.path.join(caches, "gpuwatch")
     elif os.path.isabs(home) and os.path.isdir(home):
@@ -95,7 +107,7 @@ def roots() -> Iterator[str]:
         yield os.path.join(environ["XDG_RUNTIME_DIR"], "gpuwatch")
     for temporary in (environ.get("TMPDIR", ""), "/tmp", "/var/tmp", "/dev/shm"):
         if os.path.isabs(temporary) and os.path.isdir(temporary):
-            yield os.path.join(temporary, f"gpuwatch-{os.geteuid()}")
+            yield os.path.join(temporary, temporary_name())
 
 
 def private_folder(path: str) -> str:
@@ -144,13 +156,16 @@ def check_above(folder: str) -> None:
         folder = os.path.dirname(folder)
 
 
-def hold(folder: str) -> bool:
-    """Take a shared lock on `folder` for the life of this process; False if it is not wholly unpacked (any more)."""
+def hold(folder: str) -> Optional[str]:
+    """Take a shared lock on `folder` for the life of this process and return what its mark says.
+
+    None if the folder is not wholly unpacked (any more).
+    """
     mark = os.path.join(folder, MARK)
     try:
         descriptor = os.open(mark, os.O_RDONLY)
     except FileNotFoundError:
-        return False
+        return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH)  # waits only for a deletion under way
     except OSError:
@@ -161,12 +176,36 @@ def hold(folder: str) -> bool:
         alive = False
     if not alive:
         os.close(descriptor)
-        return False
+        return None
     try:
         os.utime(descriptor)  # "newest" means last started
     except OSError:
         pass
-    return True  # the descriptor stays open until this process ends
+    return os.read(descriptor, 100).decode()  # the descriptor stays open until this process ends
+
+
+def is_whole(mark: str, root: str) -> bool:
+    """Whether no file of a folder can be missing or cut short, by its mark.
+
+    Right after unpacking the files are not on disk yet, and a power failure leaves empty ones. So the first start after
+    a reboot looks at each file, once; the mark tells the boots apart. Where a system deletes what nobody read for days
+    (a temporary folder), each start looks.
+    """
+    return mark in (KEPT_OVER_REBOOT, boot_id()) and os.path.basename(root) != temporary_name()
+
+
+def boot_id() -> str:
+    """The kernel's name for the time since it was started; empty where it tells none."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
+def temporary_name() -> str:
+    """What our folder is called in a temporary folder, which all users share."""
+    return f"gpuwatch-{os.geteuid()}"
 
 
 def clean_if_needed(root: str, name: str) -> None:

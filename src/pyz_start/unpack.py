@@ -14,10 +14,11 @@ import shutil
 import tempfile
 import time
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from pyz_start.launch import KEPT, MARK, StartError
+from pyz_start.launch import KEPT, KEPT_OVER_REBOOT, MARK, StartError, boot_id
 
 LOCK = ".lock-of-gpuwatch"
 UNPACKED = re.compile(r"gpuwatch-[^/]+-[0-9a-f]{16}")
@@ -26,12 +27,13 @@ LEFTOVER_SECONDS = 600.0  # a half-unpacked folder this old has no owner, even w
 
 
 def unpack(archive: str, folder: str) -> None:
-    """Unpack `archive` to `folder`, once, however many start at the same time. Raises StartError, OSError."""
+    """Unpack `archive` to `folder`, once, however many start at the same time; fill up a folder that is there already.
+
+    Raises StartError, OSError.
+    """
     root, name = os.path.split(folder)
     with locked(root):
-        if os.path.exists(os.path.join(folder, MARK)):
-            return  # another start has done it while this one waited
-        if os.path.isdir(folder):  # something was deleted out of it: fill it up, others may be running from it
+        if os.path.isdir(folder):  # another start was faster, or files were lost; others may be running from it
             write_files(archive, folder, name)
             return
         temporary = tempfile.mkdtemp(prefix=f".{name}.", dir=root)
@@ -52,24 +54,38 @@ def write_files(archive: str, folder: str, name: str) -> None:
             if not name.endswith(build_id[:16]):
                 raise StartError(f"{archive} was replaced by another version while it started: start it again")
             for entry in pyz.infolist():
-                write_file(os.path.join(folder, entry.filename), pyz.read(entry))
-    except (zipfile.BadZipFile, KeyError, EOFError) as error:
+                path = os.path.join(folder, entry.filename)
+                if size_of(path) != entry.file_size:
+                    write_file(path, pyz.read(entry))
+    except (zipfile.BadZipFile, zlib.error, KeyError, EOFError) as error:
         raise StartError(f"{archive} is damaged ({error}): copy it here again") from None
-    write_file(os.path.join(folder, MARK), b"")
+    write_mark(os.path.join(folder, MARK))
+
+
+def size_of(path: str) -> int:
+    """The file's size in bytes, -1 if there is none."""
+    try:
+        return os.lstat(path).st_size
+    except FileNotFoundError:
+        return -1
 
 
 def write_file(path: str, content: bytes) -> None:
-    """Write one file for us alone, unless it is there already in this size."""
-    try:
-        if os.lstat(path).st_size == len(content):
-            return
-    except FileNotFoundError:
-        pass
+    """Write one file for us alone, at once or not at all."""
     os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
     temporary = f"{path}.{os.getpid()}"
     with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
         file.write(content)
     os.replace(temporary, path)
+
+
+def write_mark(path: str) -> None:
+    """Say that the folder is whole since this boot, or over a reboot. In place: processes hold their lock on it."""
+    with open(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+", encoding="ascii") as file:
+        before = file.read()
+        file.seek(0)
+        file.truncate()
+        file.write(boot_id() if before in ("", boot_id()) else KEPT_OVER_REBOOT)
 
 
 @contextmanager
