@@ -168,6 +168,7 @@ class FakeDriver:
         self._driver, self._defaults, self._gpus = _read_profile(text)
         self._faults: Dict[Tuple[str, Optional[int], Optional[str]], int] = {}
         self._events: List[str] = []
+        self._open_module = False
         self._event_count = self._epoch = self._generation = 0
         self._generation_word = _map_zeros(Path(f"{self._control}.generation"), 8)
         self._count_slots = _map_zeros(self._counts, _SLOT.size * _SLOTS)
@@ -249,8 +250,16 @@ class FakeDriver:
             self._write_proc()
         self._write()
 
-    def driver(self, version: Optional[str] = None, library_version: Optional[str] = None, gone: Optional[bool] = None) -> None:
+    def driver(
+        self,
+        version: Optional[str] = None,
+        library_version: Optional[str] = None,
+        gone: Optional[bool] = None,
+        open_module: Optional[bool] = None,
+    ) -> None:
         """Load another kernel module (`version`), install another library beside it, or unload the module and back.
+
+        `open_module`: the open-source one, which words its /proc file otherwise.
 
         A module that came back knows nothing of earlier nvmlInit calls. For the error of two versions: fault("mismatch").
         """
@@ -258,6 +267,8 @@ class FakeDriver:
             self._driver["driver_version"] = _one_line(version)
         if library_version is not None:
             self._driver["nvml_version"] = _one_line(library_version)
+        if open_module is not None:
+            self._open_module = open_module
         if gone is not None:
             self.fault("driver_gone", on=gone)
         self._write_proc(gone=any(name == "driver_gone" for name, _, _ in self._faults))
@@ -305,11 +316,13 @@ class FakeDriver:
             shutil.rmtree(str(path.parent), ignore_errors=True)
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(
-            f"NVRM version: NVIDIA UNIX x86_64 Kernel Module  {self._driver['driver_version']}  Fri May 31 09:35:42 UTC 2024\n"
-            "GCC version:  gcc version 12.3.0 (Ubuntu 12.3.0-1ubuntu1~22.04) \n",
-            encoding="ascii",
-        )
+        version = self._driver["driver_version"]
+        module = f"NVIDIA UNIX x86_64 Kernel Module  {version}  Fri May 31 09:35:42 UTC 2024"
+        if self._open_module:
+            module = (
+                f"NVIDIA UNIX Open Kernel Module for x86_64  {version}  Release Build  (dvs-builder@host)  Fri May 31 09:23:59 UTC 2024"
+            )
+        path.write_text(f"NVRM version: {module}\nGCC version:  gcc version 12.3.0 (Ubuntu 12.3.0-1ubuntu1~22.04) \n", encoding="ascii")
 
     def _write(self) -> None:
         """Replace the control file, then bump the generation word: a process that sees the word finds the file."""

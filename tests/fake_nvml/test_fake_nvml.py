@@ -504,6 +504,8 @@ def test_version_mismatch(tmp_path: Path, start: Start) -> None:
     fake.fault("mismatch")
     assert ask("n.nvmlDeviceGetTemperature(h[0], 0)") == "!LibRmVersionMismatch"
     assert "Kernel Module  550.90.07  " in (fake.root / "proc/driver/nvidia/version").read_text()
+    fake.driver(open_module=True)
+    assert "Open Kernel Module for x86_64  550.90.07  Release Build" in (fake.root / "proc/driver/nvidia/version").read_text()
 
 
 @pytest.mark.parametrize("by_driver", [True, False])
