@@ -31,8 +31,6 @@ user_site = getattr(sys.modules.get("site"), "USER_SITE", None)
 redirected = bool(os.environ.get("PYTHONPATH")) or user_site in sys.path
 if redirected and not sys.flags.isolated and sys.executable and not os.environ.get("PYTHONHOME"):
     flags = ["-I"]
-    if sys.dont_write_bytecode:
-        flags.append("-B")
     if os.environ.get("PYTHONUNBUFFERED"):
         flags.append("-u")
     try:

@@ -15,9 +15,6 @@ import fcntl
 import os
 import stat
 import sys
-from collections.abc import Iterator
-from contextlib import suppress
-from typing import Optional
 
 MARK = ".gpuwatch-unpacked"  # written last; a running process holds a shared lock on it, so that nobody deletes its code
 KEPT_OVER_REBOOT = "kept over a reboot"  # in the mark: this folder needs no second look
@@ -40,9 +37,12 @@ def launch(place: str, name: str) -> None:
             folder = unpacked(place, name)
     except StartError as error:
         sys.exit(f"gpuwatch: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
     site_packages = os.path.join(folder, "site-packages")
     foreign = foreign_entries()
     sys.path[:] = [site_packages] + [entry for entry in sys.path[1:] if entry not in foreign]
+    sys.dont_write_bytecode = False  # it spares a user's folders; ours is a cache, and without it each start compiles
     from gpuwatch import boot
 
     boot.main(unpacked=folder, archive=archive)
@@ -71,8 +71,10 @@ def unpacked(archive: str, name: str) -> str:
                 if hold(folder) is None:
                     raise StartError(f"{folder} vanished while starting: start again")
             elif not is_whole(mark, root):
-                with suppress(OSError):  # a folder that nobody may write cannot have lost anything
+                try:
                     unpack_now(archive, folder)
+                except OSError:
+                    pass  # read-only: used as it is
             clean_if_needed(root, name)
             return folder
         except OSError as error:
@@ -89,25 +91,26 @@ def unpack_now(archive: str, folder: str) -> None:
     unpack(archive, folder)
 
 
-def roots() -> Iterator[str]:
+def roots() -> list[str]:
     """Where to unpack, best first. A SHIV_ROOT is an order: nothing else is tried."""
     environ = os.environ
     if environ.get("SHIV_ROOT"):
-        yield os.path.abspath(os.path.expanduser(environ["SHIV_ROOT"]))
-        return
+        return [os.path.abspath(os.path.expanduser(environ["SHIV_ROOT"]))]
+    found = []
     if environ.get("CACHE_DIRECTORY"):  # set by systemd's CacheDirectory=
-        yield environ["CACHE_DIRECTORY"].split(":")[0]
+        found.append(environ["CACHE_DIRECTORY"].split(":")[0])
     caches = environ.get("XDG_CACHE_HOME", "")
     home = os.path.expanduser("~") if environ.get("HOME") != "" else ""
     if os.path.isabs(caches):
-        yield os.path.join(caches, "gpuwatch")
+        found.append(os.path.join(caches, "gpuwatch"))
     elif os.path.isabs(home) and os.path.isdir(home):
-        yield os.path.join(home, ".cache", "gpuwatch")
-    if environ.get("XDG_RUNTIME_DIR"):
-        yield os.path.join(environ["XDG_RUNTIME_DIR"], "gpuwatch")
+        found.append(os.path.join(home, ".cache", "gpuwatch"))
+    if os.path.isabs(environ.get("XDG_RUNTIME_DIR", "")):
+        found.append(os.path.join(environ["XDG_RUNTIME_DIR"], "gpuwatch"))
     for temporary in (environ.get("TMPDIR", ""), "/tmp", "/var/tmp", "/dev/shm"):
         if os.path.isabs(temporary) and os.path.isdir(temporary):
-            yield os.path.join(temporary, temporary_name())
+            found.append(os.path.join(temporary, temporary_name()))
+    return found
 
 
 def private_folder(path: str) -> str:
@@ -156,7 +159,7 @@ def check_above(folder: str) -> None:
         folder = os.path.dirname(folder)
 
 
-def hold(folder: str) -> Optional[str]:
+def hold(folder: str) -> str | None:
     """Take a shared lock on `folder` for the life of this process and return what its mark says.
 
     None if the folder is not wholly unpacked (any more).
