@@ -5,7 +5,6 @@ No traceback and no HTML of bottle's reaches a client: errors are a page, text o
 
 from __future__ import annotations
 
-import json
 import logging
 import secrets
 from importlib import import_module
@@ -14,8 +13,10 @@ from typing import Any, Callable, Dict, List, Tuple
 import bottle
 
 from gpuwatch.model.errors import GpuwatchError, UsageError
-from gpuwatch.render import html_message
+from gpuwatch.render.as_json import error_json
 from gpuwatch.render.fragments import Fragments
+from gpuwatch.render.html_frame import message_page
+from gpuwatch.serve.wsgi import accepts_gzip
 from gpuwatch.web.context import Context, Readings, epoch_now
 from gpuwatch.web.guard import HEADERS, audience, check_routes
 from gpuwatch.web.params import Params
@@ -25,6 +26,7 @@ from gpuwatch.web.routes import ROUTES, Route
 log = logging.getLogger(__name__)
 
 View = Callable[[Context], Reply]
+TITLES = {400: "The address is not understood", 404: "Not found", 405: "Not possible", 503: "Not now"}
 
 
 class NotFound(GpuwatchError):
@@ -83,10 +85,9 @@ def error_reply(status: int, message: str, next_step: str = "") -> Reply:
     """An error as JSON under /api, as text for curl and ``term=true``, as a page for browsers."""
     wants_html = "text/html" in (bottle.request.headers.get("Accept") or "") and "term=" not in bottle.request.query_string
     if bottle.request.path.startswith("/api/") or "format=json" in bottle.request.query_string:
-        body = json.dumps({"error": {"message": message, "next_step": next_step}}).encode()
-        return Reply(Body(body, JSON), status)
+        return Reply(Body(error_json(message, next_step), JSON), status)
     if wants_html:
-        return Reply(Body(html_message.page(status, message, next_step).encode("utf-8", "replace"), HTML), status)
+        return Reply(Body(message_page(TITLES.get(status, "That did not work"), message, next_step and f"Next: {next_step}").encode("utf-8", "replace"), HTML), status)
     return Reply(Body(f"{message} {next_step}".strip().encode("utf-8", "replace") + b"\n", TEXT), status)
 
 
@@ -124,7 +125,7 @@ def _body_of(response: Any, body: Body, status: int) -> List[Tuple[str, str]]:
         if body.etag in (bottle.request.headers.get("If-None-Match") or ""):
             response.status = 304
             return headers
-    if len(body.data) >= LEAST_GZIP_BYTES and "gzip" in (bottle.request.headers.get("Accept-Encoding") or "").lower():
+    if len(body.data) >= LEAST_GZIP_BYTES and accepts_gzip(bottle.request.environ):
         response.body = body.packed
         return [*headers, ("Content-Encoding", "gzip")]
     response.body = body.data

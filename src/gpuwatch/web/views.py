@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Callable, Mapping
+from dataclasses import replace
+from typing import Callable, Mapping, Optional
 
 from gpuwatch.model.cluster import ClusterNow, GpuView, NodeState
-from gpuwatch.model.view import ViewOptions
 from gpuwatch.render import as_ascii, as_csv, as_html, as_json
 from gpuwatch.render import openapi as openapi_document
 from gpuwatch.render.static_files import static_file
@@ -14,6 +14,7 @@ from gpuwatch.web.app import NotFound
 from gpuwatch.web.context import Context
 from gpuwatch.web.replies import CSV, HTML, JSON, TEXT, Body, Reply, text_reply
 
+Makers = Mapping[str, Callable[[ClusterNow], bytes]]
 TYPES = {"html": HTML, "text": TEXT, "json": JSON, "csv": CSV}
 
 
@@ -24,19 +25,12 @@ def _utf8(text: str) -> bytes:
 def cluster(ctx: Context) -> Reply:
     """Every GPU of every host at a glance."""
     options, format = ctx.options(), ctx.params.format
-
-    def text(now: ClusterNow) -> str:
-        if options.layout == "rows":
-            return as_ascii.rows(now, options, ctx.fragments)
-        if options.detail:
-            return as_ascii.detail(now, options, ctx.fragments, date_style=ctx.hub.settings.date_style)
-        return as_ascii.table(now, options, ctx.fragments)
-
-    makers: Mapping[str, Callable[[ClusterNow], bytes]] = {
+    style = ctx.hub.settings.date_style
+    makers: Makers = {
         "html": lambda now: _utf8(as_html.cluster_page(now, options, ctx.fragments)),
-        "text": lambda now: _utf8(text(now)),
+        "text": lambda now: _utf8(as_ascii.cluster_text(now, options, ctx.fragments, style)),
         "json": lambda now: as_json.cluster_json(now, options, ctx.fragments),
-        "csv": lambda now: _utf8(as_csv.cluster_csv(now, options)),
+        "csv": lambda now: as_csv.cluster_csv(now, options, ctx.fragments),
     }
     return ctx.kept(("cluster", format, options), TYPES[format], makers[format])
 
@@ -68,11 +62,12 @@ def host(ctx: Context) -> Reply:
     """One host, its GPUs and their processes."""
     options, format, name = ctx.options(), ctx.params.format, ctx.path["name"]
     find_host(ctx.cluster(), name)
-    makers: Mapping[str, Callable[[ClusterNow], bytes]] = {
-        "html": lambda now: _utf8(as_html.host_page(now, find_host(now, name), options)),
-        "text": lambda now: _utf8(as_ascii.host_detail(now, find_host(now, name), options, date_style=ctx.hub.settings.date_style)),
-        "json": lambda now: as_json.host_json(now, find_host(now, name), options),
-        "csv": lambda now: _utf8(as_csv.cluster_csv(now, _only(options, host=name))),
+    style = ctx.hub.settings.date_style
+    makers: Makers = {
+        "html": lambda now: _utf8(as_html.host_page(now, name, options)),
+        "text": lambda now: _utf8(as_ascii.detail(_only(now, find_host(now, name)), options, None, style)),
+        "json": lambda now: as_json.host_json(now, find_host(now, name)),
+        "csv": lambda now: as_csv.host_csv(now, find_host(now, name)),
     }
     return ctx.kept(("host", name, format, options), TYPES[format], makers[format])
 
@@ -80,43 +75,41 @@ def host(ctx: Context) -> Reply:
 def gpu(ctx: Context) -> Reply:
     """One GPU and its processes."""
     options, format, uuid = ctx.options(), ctx.params.format, ctx.path["uuid"]
-    find_gpu(ctx.cluster(), uuid)
-    makers: Mapping[str, Callable[[ClusterNow], bytes]] = {
-        "html": lambda now: _utf8(as_html.gpu_page(now, *find_gpu(now, uuid), options)),
-        "text": lambda now: _utf8(as_ascii.gpu_detail(now, *find_gpu(now, uuid), options)),
-        "json": lambda now: as_json.gpu_json(now, *find_gpu(now, uuid), options),
-        "csv": lambda now: _utf8(as_csv.gpu_csv(now, *find_gpu(now, uuid))),
+    _, found = find_gpu(ctx.cluster(), uuid)
+    uuid = found.reading.uuid
+    style = ctx.hub.settings.date_style
+    makers: Makers = {
+        "html": lambda now: _utf8(as_html.gpu_page(now, uuid, options)),
+        "text": lambda now: _utf8(as_ascii.detail(_only(now, *find_gpu(now, uuid)), options, None, style)),
+        "json": lambda now: as_json.gpu_json(now, *find_gpu(now, uuid)),
+        "csv": lambda now: as_csv.gpu_csv(now, *find_gpu(now, uuid)),
     }
     return ctx.kept(("gpu", uuid, format, options), TYPES[format], makers[format])
 
 
-def _only(options: ViewOptions, **changes: Any) -> ViewOptions:
-    import dataclasses
-
-    return dataclasses.replace(options, **changes)
+def _only(now: ClusterNow, node: NodeState, gpu: Optional[GpuView] = None) -> ClusterNow:
+    """The cluster with one node alone, or one GPU of it."""
+    return replace(now, nodes=(node if gpu is None else replace(node, gpus=(gpu,)),))
 
 
 def api_host(ctx: Context) -> Reply:
     """One host as JSON."""
-    options, name = ctx.options(), ctx.path["name"]
+    name = ctx.path["name"]
     find_host(ctx.cluster(), name)
-    return ctx.kept(("host", name, "json", options), JSON, lambda now: as_json.host_json(now, find_host(now, name), options))
+    return ctx.kept(("host", name, "json"), JSON, lambda now: as_json.host_json(now, find_host(now, name)))
 
 
 def api_gpu(ctx: Context) -> Reply:
     """One GPU as JSON."""
-    options, uuid = ctx.options(), ctx.path["uuid"]
+    uuid = ctx.path["uuid"]
     find_gpu(ctx.cluster(), uuid)
-    return ctx.kept(("gpu", uuid, "json", options), JSON, lambda now: as_json.gpu_json(now, *find_gpu(now, uuid), options))
+    return ctx.kept(("gpu", uuid, "json"), JSON, lambda now: as_json.gpu_json(now, *find_gpu(now, uuid)))
 
 
 def live(ctx: Context) -> Reply:
     """What changed since a version: the page puts it in place. A tiny answer when nothing did (a 304 would cost the connection)."""
     since = ctx.params.whole("since", 0, 0, 2**53)
-    options = ctx.options()
-    if since == ctx.hub.version():
-        return text_reply(json.dumps({"version": since, "changed": False}), content_type=JSON)
-    update = as_html.live_update(ctx.cluster(), options, since, ctx.fragments)
+    update = as_html.live_update(ctx.cluster(), ctx.options(), since, ctx.fragments)
     return Reply(Body(json.dumps(update, separators=(",", ":")).encode(), JSON))
 
 

@@ -1,0 +1,238 @@
+"""One hub polls 1,000 simulated nodes (8 GPUs, 20 processes each) every 5 s beside a Prometheus that scrapes the same numbers.
+
+Readers look at every view meanwhile. Prints CPU per poll, memory and bytes per node-sample as ratios against Prometheus in the same run,
+the journal's peak, missed polls and lateness.  Usage: bench/hub_poll.py [nodes] [minutes] [interval]
+Targets: CPU 0.6x, RSS 0.35x, packed bytes 0.4x, journal 128 MB, no poll missed, p99 lateness below one interval.
+Needs `prometheus` and `promtool` (Debian: prometheus). All traffic is on loopback.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any, Dict, List
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "src"))
+sys.path.insert(0, str(ROOT / "bench"))
+
+import fleet  # noqa: E402
+
+FLEET_PORT, HUB_PORT, PROMETHEUS_PORT = 19100, 19070, 19090
+VIEWS = (
+    "/", "/?view=rows", "/?term=true", "/?term=true&detail=true", "/?term=true&view=rows", "/states/", "/get-status", "/api/v1/cluster", "/?format=csv",
+    "/hosts/n0000", "/gpus/GPU-00000000-0000-0000-0000-000000000000", "/gpu_table?term=true", "/api/v1/hosts/n0001",
+)  # fmt: skip
+VIEW_EVERY = 10.0
+"""Seconds between two looks at one view: the page's own rate (ui.md section 6)."""
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time of a process and its children so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(int(fields[place]) for place in (11, 12, 13, 14)) / TICKS
+
+
+def rss_mib(pid: int) -> float:
+    """Resident memory."""
+    line = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmRSS"))
+    return int(line.split()[1]) / 1024
+
+
+def fetch(path: str, port: int, host: str = "127.0.0.1") -> bytes:
+    """The body of a GET."""
+    with urllib.request.urlopen(f"http://{host}:{port}{path}", timeout=60) as answer:
+        body: bytes = answer.read()
+        return body
+
+
+class Viewers(threading.Thread):
+    """Looks at every view in turn, each once in VIEW_EVERY, and at /live as an open page does; counts and times the answers."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.stop = threading.Event()
+        self.times: Dict[str, List[float]] = {}
+        self.errors: List[str] = []
+
+    def run(self) -> None:
+        pause = VIEW_EVERY / (len(VIEWS) + 1)
+        version = 0
+        while not self.stop.is_set():
+            for path in (*VIEWS, "/live"):
+                began = time.monotonic()
+                try:
+                    body = fetch(f"/live?since={version}" if path == "/live" else path, HUB_PORT)
+                    if path == "/live":
+                        version = json.loads(body)["version"]
+                except Exception as error:
+                    self.errors.append(f"{path}: {error}")
+                self.times.setdefault(path, []).append(time.monotonic() - began)
+                if self.stop.wait(max(0.0, pause - (time.monotonic() - began))):
+                    return
+
+
+def prometheus_config(folder: Path, nodes: int, interval: float) -> Path:
+    """Scrape every node at the hub's interval."""
+    targets = [f"{fleet.address(number)}:{FLEET_PORT}" for number in range(nodes)]
+    text = json.dumps({
+        "global": {"scrape_interval": f"{interval:g}s", "scrape_timeout": f"{min(interval, 4):g}s"},
+        "scrape_configs": [{"job_name": "fleet", "static_configs": [{"targets": targets}]}],
+    })  # fmt: skip
+    path = folder / "prometheus.yml"
+    path.write_text(text)
+    return path
+
+
+def journal_bytes(database: Path) -> int:
+    """What the journal's pages take up in the file."""
+    with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as connection:
+        (payload, rows) = connection.execute("SELECT TOTAL(LENGTH(\"values\")), COUNT(*) FROM snapshot_journal").fetchone()
+    return int(payload + 60 * rows)
+
+
+def packed(database: Path) -> Dict[str, float]:
+    """Bytes per node-sample in packed blocks, and how many."""
+    with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as connection:
+        size, count, blocks = connection.execute("SELECT TOTAL(LENGTH(data)), TOTAL(count), COUNT(*) FROM block").fetchone()
+    return {"bytes": size / count if count else 0.0, "samples": count, "blocks": blocks}
+
+
+def storage(folder: Path, hours: float = 2.0, nodes: int = 2, interval: float = 5.0) -> Dict[str, float]:
+    """The same numbers in a compacted block of Prometheus and in our blocks: bytes per node-sample of each."""
+    from gpuwatch.store import blocks
+
+    at = 1_790_000_000.0
+    steps = int(hours * 3600 / interval)
+    lines, ours = [], 0
+    for number in range(nodes):
+        node = fleet.Node(number, at)
+        entries = []
+        series: List[List[str]] = [[] for _ in node._labels]
+        for step in range(steps):
+            now = at + step * interval
+            node.advance(now)
+            entries.append(blocks.Entry(round(now * 1000), round(now * 1000) + 7, node.shape_id, list(node.values)))
+            for rows, (place, name) in zip(series, node._labels):
+                rows.append(f"{name} {node.values[place]} {now}\n")
+        for start in range(0, len(entries), 120):
+            ours += len(blocks.pack(entries[start : start + 120]))
+        for rows in series:
+            lines.append("".join(row.replace("{", f'{{node="{number}",') for row in rows))
+    # OpenMetrics wants the samples of one metric together
+    lines.sort(key=lambda text: text.partition("{")[0])
+    source, target = folder / "samples.om", folder / "blocks"
+    source.write_text("".join(lines) + "# EOF\n")
+    subprocess.run(["promtool", "tsdb", "create-blocks-from", "openmetrics", str(source), str(target)], check=True, stdout=subprocess.DEVNULL)
+    theirs = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
+    return {"prometheus": theirs / (steps * nodes), "gpuwatch": ours / (steps * nodes)}
+
+
+def lateness(asked: Dict[str, List[float]], interval: float) -> Dict[str, float]:
+    """Polls, missed ones (a gap of more than 1.5 intervals), and how late a poll came after the beat that its neighbours keep."""
+    late, missed, polls = [], 0, 0
+    for times in asked.values():
+        polls += len(times)
+        base = times[0] if times else 0.0
+        # the beat is the line through the polls: its phase is that of the earliest
+        offsets = [(at - base) - round((at - base) / interval) * interval for at in times]
+        phase = min(offsets, default=0.0)
+        late += [offset - phase for offset in offsets]
+        missed += sum(round((after - before) / interval) - 1 for before, after in zip(times, times[1:]) if after - before > 1.5 * interval)
+    late.sort()
+    return {"polls": polls, "missed": missed, "p50": late[len(late) // 2], "p99": late[int(len(late) * 0.99)], "max": late[-1]}
+
+
+def measure(hub: int, prometheus: int, nodes: int, seconds: float, interval: float, folder: Path) -> None:
+    """Count over ``seconds`` and print."""
+    fetch("/report", FLEET_PORT, fleet.address(0))
+    viewers = Viewers()
+    viewers.start()
+    began, hub_before, prometheus_before = time.monotonic(), cpu_seconds(hub), cpu_seconds(prometheus)
+    peak = 0
+    while time.monotonic() - began < seconds:
+        time.sleep(5)
+        peak = max(peak, journal_bytes(folder / "hub.db"))
+        print(f"\r{time.monotonic() - began:5.0f} s of {seconds:.0f}", end="", file=sys.stderr, flush=True)
+    hub_cpu, prometheus_cpu = cpu_seconds(hub) - hub_before, cpu_seconds(prometheus) - prometheus_before
+    report = json.loads(fetch("/report", FLEET_PORT, fleet.address(0)))
+    viewers.stop.set()
+    late = lateness(report["asked"], interval)
+    stored, memory = packed(folder / "hub.db"), (rss_mib(hub), rss_mib(prometheus))
+    print(f"\n{nodes} nodes, every {interval:g} s, {seconds:.0f} s, {report['samples_per_page']} numbers a node")
+    ours, theirs = hub_cpu / late["polls"] * 1000, prometheus_cpu / report["scrapes"] * 1000
+    show("CPU per poll, ms", ours, theirs, 0.6)
+    show("RSS, MiB", *memory, 0.35)
+    disk = storage(folder)
+    show("bytes per node-sample, packed", disk["gpuwatch"], disk["prometheus"], 0.4)
+    print(f"  in the hub's own blocks: {stored['bytes']:.0f} B over {stored['samples']:.0f} samples in {stored['blocks']:.0f} blocks")
+    print(f"  journal at most {peak / 1e6:.1f} MB (target 128)")
+    print(f"  polls {late['polls']}, missed {late['missed']}, lateness p50 {late['p50']:.3f} s, p99 {late['p99']:.3f} s, most {late['max']:.3f} s")
+    print(f"  readers: {sum(map(len, viewers.times.values()))} answers, {len(viewers.errors)} errors {viewers.errors[:3]}")
+    for path, times in sorted(viewers.times.items(), key=lambda item: -max(item[1])):
+        print(f"    {path:60s} p50 {sorted(times)[len(times) // 2] * 1000:7.1f} ms, most {max(times) * 1000:7.1f} ms")
+
+
+def show(what: str, ours: float, theirs: float, target: float) -> None:
+    """One line with its ratio."""
+    ratio = ours / theirs if theirs else float("nan")
+    print(f"  {what}: gpuwatch {ours:.3f}, Prometheus {theirs:.3f}: {ratio:.2f}x (target {target}x) {'ok' if ratio <= target else 'MISSED'}")
+
+
+def wait_ready(path: str, port: int, host: str = "127.0.0.1") -> None:
+    """Until the server answers."""
+    for _ in range(300):
+        try:
+            fetch(path, port, host)
+            return
+        except OSError:
+            time.sleep(0.2)
+    raise SystemExit(f"nothing answers on {host}:{port}")
+
+
+def main(nodes: int = 1000, minutes: float = 6.0, interval: float = 5.0) -> None:
+    """Start all, warm up for a minute, measure, end all."""
+    if not shutil.which("prometheus") or not shutil.which("promtool"):
+        raise SystemExit("The bench compares with Prometheus. Next: sudo apt-get install prometheus")
+    folder = Path(tempfile.mkdtemp(prefix="gpuwatch-bench-"))
+    hosts = folder / "hosts.txt"
+    hosts.write_text("".join(f"n{number:04d}={fleet.address(number)}:{FLEET_PORT} tags=t{number // 100}\n" for number in range(nodes)))
+    started: List[subprocess.Popen[Any]] = []
+    quiet: Dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    try:
+        started.append(subprocess.Popen([sys.executable, str(ROOT / "bench" / "fleet.py"), str(nodes), str(FLEET_PORT)], **quiet))
+        wait_ready("/report", FLEET_PORT, fleet.address(0))
+        hub = [str(ROOT / "dist" / "gpuwatch.pyz"), "hub", "--hosts", str(hosts), "--port", str(HUB_PORT), "--interval", str(interval), "--no-access-log"]
+        log = (folder / "hub.log").open("w")
+        env = {**os.environ, "GPUWATCH_PASSWORD": "x", "GPUWATCH_STATE_DIR": str(folder)}
+        started.append(subprocess.Popen([sys.executable, *hub, "--database", f"sqlite:///{folder}/hub.db"], env=env, stdout=log, stderr=log))
+        configuration = str(prometheus_config(folder, nodes, interval))
+        started.append(subprocess.Popen(
+            ["prometheus", f"--config.file={configuration}", f"--storage.tsdb.path={folder}/tsdb", f"--web.listen-address=127.0.0.1:{PROMETHEUS_PORT}"],
+            **quiet,
+        ))  # fmt: skip
+        wait_ready("/healthz", HUB_PORT)
+        wait_ready("/-/ready", PROMETHEUS_PORT)
+        time.sleep(min(60.0, minutes * 30))
+        measure(started[1].pid, started[2].pid, nodes, minutes * 60, interval, folder)
+    finally:
+        for process in reversed(started):
+            process.terminate()
+        for process in started:
+            process.wait(30)
+        if "KEEP" not in os.environ:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main(*[kind(text) for kind, text in zip((int, float, float), sys.argv[1:])])

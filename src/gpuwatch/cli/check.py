@@ -1,0 +1,125 @@
+"""``gpuwatch check``: what is wrong with settings and hosts file; with ``--live``, with each node."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Optional, Sequence
+
+import click
+
+from gpuwatch.config.checks import Problem, check_hub
+from gpuwatch.config.hosts import parse_hosts
+from gpuwatch.config.load import load, read_secret
+from gpuwatch.config.settings import DEFAULT_PASSWORD, HubSettings
+from gpuwatch.model.cluster import Target
+from gpuwatch.model.errors import GpuwatchError, UsageError
+
+MOST_SKEW_SECONDS = 5.0
+DEADLINE_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one node answered."""
+
+    name: str
+    address: str
+    ok: bool
+    message: str
+    version: Optional[str] = None
+    gpus: Optional[int] = None
+    skew_seconds: Optional[float] = None
+
+
+@click.command("check")
+@click.option("--hosts", "-c", metavar="PATH", help="Hosts file  [hosts.txt]")
+@click.option("--config", metavar="PATH", help="TOML file with settings.")
+@click.option("--password-file", metavar="PATH", help="File that holds the password.")
+@click.option("--live", is_flag=True, help="Ask each node: reachable, password, version, clock.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(hosts: Optional[str], config: Optional[str], password_file: Optional[str], live: bool, as_json: bool) -> None:
+    """Check settings and hosts file of a hub; with --live, ask each node. Exit code 1 if something is wrong."""
+    settings = load(HubSettings, "hub", {"hosts": hosts, "config": config, "password_file": password_file})
+    try:
+        text = Path(settings.hosts).read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise UsageError(f"The hosts file {settings.hosts} cannot be read: {error.strerror}. Name it: --hosts FILE") from None
+    targets, bad = parse_hosts(text, port=settings.node_port)
+    problems = [Problem("hosts.line", str(line), "Mend this line; the others are used.") for line in bad] + check_hub(settings, targets)
+    answers = _ask_all(targets, settings, quiet=as_json) if live else []
+    if as_json:
+        click.echo(json.dumps({"targets": len(targets), "problems": [asdict(p) for p in problems], "nodes": [asdict(a) for a in answers]}, indent=1))
+    else:
+        _print(targets, problems, answers)
+    if problems or not all(answer.ok for answer in answers):
+        sys.exit(1)
+
+
+def _print(targets: Sequence[Target], problems: Sequence[Problem], answers: Sequence[Answer]) -> None:
+    from gpuwatch.render.words import clean
+
+    click.echo(f"{len(targets)} targets, {len(problems)} problems")
+    for problem in problems:
+        click.echo(clean(f"{problem.id}: {problem.message} {problem.hint}"))
+    width = max((len(answer.name) for answer in answers), default=0)
+    for answer in answers:
+        click.echo(clean(f"{'ok  ' if answer.ok else 'FAIL'} {answer.name:{width}} {answer.address}  {answer.message}"))
+    if answers:
+        click.echo(f"{sum(answer.ok for answer in answers)} of {len(answers)} nodes answer well")
+
+
+def _ask_all(targets: Sequence[Target], settings: HubSettings, quiet: bool) -> list[Answer]:
+    with ThreadPoolExecutor(max_workers=64) as pool:
+        futures = [pool.submit(ask, target, settings) for target in targets]
+        with click.progressbar(futures, label="asking", file=sys.stderr, hidden=quiet or not sys.stderr.isatty()) as shown:
+            return [future.result() for future in shown]
+
+
+def ask(target: Target, settings: HubSettings) -> Answer:
+    """One node: reachable, password, version, skew."""
+    from gpuwatch.wire import frame
+    from gpuwatch.wire.flat import Shape
+    from gpuwatch.wire.http import fetch
+
+    try:
+        password = read_secret(target.password_file) if target.password_file else settings.password or DEFAULT_PASSWORD
+        began = time.time()
+        reply = fetch(
+            f"http://{target.address}/get-status", method="POST", body=json.dumps({"passwd": password, "flat": ""}).encode(),
+            headers={"Content-Type": "application/json"}, deadline_seconds=DEADLINE_SECONDS, max_bytes=settings.poll_max_bytes,
+        )  # fmt: skip
+        middle = (began + time.time()) / 2
+        if reply.status != 200:
+            return Answer(target.name, target.address, False, _refusal(reply.status, reply.body))
+        header, _ = frame.decode(reply.body)
+        shape = Shape.parse(header.get("shape"))
+    except GpuwatchError as error:
+        return Answer(target.name, target.address, False, str(error))
+    return _judge(target, header, shape, middle)
+
+
+def _judge(target: Target, header: dict[str, Any], shape: Any, middle: float) -> Answer:
+    sent_at = header.get("sent_at")
+    skew = round(sent_at - middle, 1) if isinstance(sent_at, (int, float)) else None
+    version = str(header.get("version"))[:20]
+    status = header.get("status")
+    trouble = status.get("message") if isinstance(status, dict) else None
+    message = f"version {version}, {len(shape.gpus)} GPUs"
+    ok = not trouble
+    if trouble:
+        message += f"; {str(trouble)[:200]}"
+    if skew is not None and abs(skew) > MOST_SKEW_SECONDS:
+        ok, message = False, message + f"; its clock differs by {skew:+.1f} s. Next: run chrony or ntpd there"
+    return Answer(target.name, target.address, ok, message, version, len(shape.gpus), skew)
+
+
+def _refusal(status: int, body: bytes) -> str:
+    if status == 403:
+        return "wrong password. Next: give hub and node the same password file"
+    text = body[:120].decode("utf-8", "replace").strip()
+    return f"answers {status}: {text}" + (". Is this a gpuwatch node?" if status == 404 else "")

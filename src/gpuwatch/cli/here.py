@@ -1,0 +1,61 @@
+"""The cluster as ``status`` and ``pick`` see it: this machine, read once in a sampler process, or a hub, or a hub's database."""
+
+from __future__ import annotations
+
+import time
+from typing import Optional
+
+from gpuwatch.config.load import timezone_name
+from gpuwatch.config.settings import HubSettings, NodeSettings
+from gpuwatch.model.cluster import ClusterNow, Target
+from gpuwatch.model.errors import GpuwatchError
+
+FIRST_PAUSE_SECONDS = 0.4
+"""Between the two samples: CPU shares and SM activity need two."""
+
+
+def this_machine(settings: NodeSettings, audience: str = "admin") -> ClusterNow:
+    """This machine's GPUs now. Who can run the command can see all arguments anyway. Raises GpuwatchError if the driver hangs."""
+    from gpuwatch.node.once import read_once
+    from gpuwatch.query.cluster import cluster
+    from gpuwatch.query.latest import Display, Latest
+    from gpuwatch.wire.flat import Flattener, Shape
+
+    snapshot = read_once(settings, FIRST_PAUSE_SECONDS)
+    flat = Flattener().flatten(snapshot)
+    assert flat.shape is not None
+    now = time.time()
+    latest = Latest(display=Display(timezone=timezone_name(settings), interval_seconds=settings.interval))
+    latest.set_targets([(Target(snapshot.hostname or "localhost", "127.0.0.1", 0), "0" * 32)], now)
+    latest.accept(snapshot.hostname or "localhost", Shape.parse(flat.shape), flat.values, received_at=now, clock_skew_seconds=None)
+    return cluster(latest, now, audience)
+
+
+def from_database(settings: HubSettings, audience: str = "admin") -> ClusterNow:
+    """What the hub's database holds last of each host; marked as old where it is."""
+    from gpuwatch.hub.restore import latest_from_store
+    from gpuwatch.query.cluster import cluster
+    from gpuwatch.store.database import open_store
+
+    store = open_store(settings.database, create=False, read_only=True)
+    try:
+        now = time.time()
+        return cluster(latest_from_store(store, settings, timezone_name(settings), now), now, audience)
+    finally:
+        store.close()
+
+
+def ask_hub(url: str, path: str, deadline_seconds: float = 10.0) -> bytes:
+    """The body of a hub's answer. Raises GpuwatchError in words."""
+    from gpuwatch.wire.http import fetch
+
+    base = url.rstrip("/") if "://" in url else f"http://{url.rstrip('/')}"
+    reply = fetch(base + path, deadline_seconds=deadline_seconds, max_bytes=64 * 1024**2)
+    if reply.status != 200:
+        raise GpuwatchError(f"The hub at {base} answered {reply.status}: {reply.body[:200].decode('utf-8', 'replace').strip()}")
+    return reply.body
+
+
+def free_text(count: Optional[int]) -> str:
+    """``1 GPU``, ``3 GPUs``."""
+    return f"{count} GPU{'' if count == 1 else 's'}"

@@ -1,0 +1,94 @@
+"""``gpuwatch host``: hosts in the hub's database, beside a running hub."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Optional
+
+import click
+
+from gpuwatch.config.load import load, state_dir
+from gpuwatch.config.settings import HubSettings
+
+
+def database_url(settings: HubSettings) -> str:
+    """The setting, else gpuwatch.db in the state folder."""
+    return settings.database or f"sqlite:///{Path(state_dir(settings)) / 'gpuwatch.db'}"
+
+
+def open_database(database: Optional[str], config: Optional[str], *, read_only: bool = False) -> Any:
+    """The store. Raises StoreError if there is none."""
+    from gpuwatch.store.database import open_store
+
+    return open_store(database_url(load(HubSettings, "hub", {"database": database, "config": config})), create=False, read_only=read_only)
+
+
+@click.group("host")
+@click.option("--database", metavar="URL", help="sqlite:///FILE; else gpuwatch.db in the state folder.")
+@click.option("--config", metavar="PATH", help="TOML file with settings.")
+@click.pass_context
+def command(ctx: click.Context, database: Optional[str], config: Optional[str]) -> None:
+    """Rename, merge or forget a host in the hub's database. The history stays with the host, whatever its name."""
+    ctx.obj = (database, config)
+
+
+@command.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_context
+def list_hosts(ctx: click.Context, as_json: bool) -> None:
+    """List the hosts that the database knows."""
+    from gpuwatch.store import machines
+
+    store = open_database(*ctx.obj, read_only=True)
+    try:
+        rows = [{"id": one.id, "name": one.name, "ip_address": one.ip_address} for one in machines.list(store)]
+    finally:
+        store.close()
+    click.echo(json.dumps(rows) if as_json else "\n".join(f"{row['id']}  {row['name']}  {row['ip_address']}" for row in rows))
+
+
+@command.command("rename")
+@click.argument("name")
+@click.argument("new_name")
+@click.pass_context
+def rename(ctx: click.Context, name: str, new_name: str) -> None:
+    """Give the host NAME the name NEW_NAME. Change the hosts file too."""
+    from gpuwatch.store import machines
+
+    _with_store(ctx, lambda store: machines.rename(store, name, new_name))
+    click.echo(f"{name} is {new_name} now. Next: write {new_name}=ADDRESS into the hosts file.")
+
+
+@command.command("merge")
+@click.argument("name")
+@click.argument("into")
+@click.pass_context
+def merge(ctx: click.Context, name: str, into: str) -> None:
+    """Move all that is known of the host NAME to the host INTO, and forget NAME."""
+    from gpuwatch.store import machines
+
+    _with_store(ctx, lambda store: machines.merge(store, name, into))
+    click.echo(f"The history of {name} belongs to {into} now.")
+
+
+@command.command("forget")
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.pass_context
+def forget(ctx: click.Context, name: str, yes: bool) -> None:
+    """Delete the host NAME and its whole history."""
+    from gpuwatch.store import machines
+
+    if not yes:
+        click.confirm(f"Delete {name} and its whole history?", abort=True, err=True)
+    _with_store(ctx, lambda store: machines.forget(store, name))
+    click.echo(f"{name} is forgotten. While it stands in the hosts file it begins anew.")
+
+
+def _with_store(ctx: click.Context, act: Any) -> None:
+    store = open_database(*ctx.obj)
+    try:
+        act(store)
+    finally:
+        store.close()

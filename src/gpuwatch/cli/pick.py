@@ -1,0 +1,78 @@
+"""``gpuwatch pick``: free GPUs of this machine, for CUDA_VISIBLE_DEVICES."""
+
+from __future__ import annotations
+
+import json
+from typing import Iterator, NamedTuple, Optional
+
+import click
+
+from gpuwatch.cli import here
+from gpuwatch.config.load import load
+from gpuwatch.config.settings import NodeSettings
+from gpuwatch.model.cluster import ClusterNow
+from gpuwatch.model.errors import GpuwatchError, UsageError
+from gpuwatch.model.units import GIB, parse_bytes
+
+
+class Candidate(NamedTuple):
+    """A GPU or MIG slice that nobody uses."""
+
+    uuid: str
+    index: str
+    name: str
+    free_bytes: int
+
+
+@click.command("pick")
+@click.option("-n", "--count", default=1, show_default=True, metavar="N", help="How many GPUs.")
+@click.option("--min-free", metavar="SIZE", help="At least so much free memory on each, such as 20GiB.")
+@click.option("--model", default="", metavar="TEXT", help="Part of the product name, such as H100.")
+@click.option("--export", "as_export", is_flag=True, help='Print a line for eval: export CUDA_VISIBLE_DEVICES=...')
+@click.option("--json", "as_json", is_flag=True, help="Print the GPUs as JSON.")
+@click.option("--config", metavar="PATH", help="TOML file with settings.")
+def command(count: int, min_free: Optional[str], model: str, as_export: bool, as_json: bool, config: Optional[str]) -> None:
+    """Print the UUIDs of free GPUs of this machine, most free memory first.
+
+    \b
+    CUDA_VISIBLE_DEVICES=$(gpuwatch pick -n 2) python train.py
+
+    Nothing is reserved. Exit code 1 if there are not so many.
+    """
+    if count < 1:
+        raise UsageError(f"-n {count} is less than 1.")
+    least = parse_bytes(min_free) if min_free else 0
+    cluster = here.this_machine(load(NodeSettings, "node", {"config": config}))
+    found = [one for one in candidates(cluster) if one.free_bytes >= least and model.casefold() in one.name.casefold()]
+    found.sort(key=lambda one: -one.free_bytes)
+    if len(found) < count:
+        raise GpuwatchError(_too_few(cluster, len(found), count, least, model), "`gpuwatch status` shows who is on the others.")
+    chosen = found[:count]
+    uuids = ",".join(one.uuid for one in chosen)
+    if as_json:
+        click.echo(json.dumps([one._asdict() for one in chosen]))
+    else:
+        click.echo(f"export CUDA_VISIBLE_DEVICES={uuids}" if as_export else uuids)
+
+
+def candidates(cluster: ClusterNow) -> Iterator[Candidate]:
+    """Free GPUs and free MIG slices. A GPU in an unknown state is not free."""
+    for view in (gpu for node in cluster.nodes for gpu in node.gpus):
+        reading = view.reading
+        for one, state in zip(reading.mig, view.mig_states):
+            if state.state == "free":
+                free = int((one.memory_total_bytes or 0) - (one.memory_used_bytes or 0))
+                yield Candidate(one.uuid, f"{reading.index}.{one.index}", f"{reading.name} {one.profile or ''}", free)
+        if view.state.state == "free" and not reading.mig:
+            yield Candidate(reading.uuid, str(reading.index), reading.name or "", int(reading.memory_free_bytes or 0))
+
+
+def _too_few(cluster: ClusterNow, found: int, count: int, least: int, model: str) -> str:
+    errors = [node.error for node in cluster.nodes if node.error]
+    if errors:
+        return errors[0]
+    total = sum(len(node.gpus) for node in cluster.nodes)
+    if not total:
+        return "This machine has no NVIDIA GPU."
+    wanted = f"{f' {model}' if model else ''}{f' with {least / GIB:.0f} GiB free' if least else ''}"
+    return f"{found} of {here.free_text(total)}{wanted} free, {count} wanted."

@@ -1,0 +1,90 @@
+"""``gpuwatch status``: one line a GPU, of this machine or of a hub."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from typing import Optional
+from urllib.parse import urlencode
+
+import click
+
+from gpuwatch.cli import here
+from gpuwatch.config.load import color_wanted, load
+from gpuwatch.config.settings import HubSettings, NodeSettings
+from gpuwatch.model.cluster import ClusterNow
+from gpuwatch.model.errors import UsageError
+from gpuwatch.model.units import parse_seconds
+from gpuwatch.model.view import ViewOptions
+
+CLEAR = "\x1b[H\x1b[2J\x1b[3J"
+
+
+@click.command("status")
+@click.argument("query", nargs=-1)
+@click.option("--hub", metavar="URL", help="Ask this hub instead of reading this machine.")
+@click.option("--database", metavar="URL", help="Read a hub's database (sqlite:///FILE) instead.")
+@click.option("--json", "as_json", is_flag=True, help="Typed JSON as /api/v1/cluster gives it.")
+@click.option("--free", is_flag=True, help="Free GPUs only.")
+@click.option("--detail", is_flag=True, help="Each GPU's processes below it.")
+@click.option("--watch", is_flag=False, flag_value="2s", default=None, metavar="[SECONDS]", help="Print again every 2 s (or SECONDS) until Ctrl-C.")
+@click.option("--color/--no-color", default=None, help="Colour; by itself on a terminal unless NO_COLOR is set.")
+@click.option("--ascii", "ascii_only", is_flag=True, help="No characters beyond ASCII.")
+@click.option("--config", metavar="PATH", help="TOML file with settings.")
+def command(
+    query: tuple[str, ...], hub: Optional[str], database: Optional[str], as_json: bool, free: bool, detail: bool, watch: Optional[str],
+    color: Optional[bool], ascii_only: bool, config: Optional[str],
+) -> None:  # fmt: skip
+    """Print the GPUs of this machine, or of a hub: state, who, since when, memory, heat, power.
+
+    QUERY: words that host, tag, model or user must match.
+    """
+    if hub and database:
+        raise UsageError("--hub and --database exclude each other. Choose one.")
+    seconds = parse_seconds(watch) if watch else 0.0
+    if watch and seconds < 0.1:
+        raise UsageError(f"--watch {watch} is shorter than 0.1 s.")
+    options = ViewOptions(
+        audience="admin", query=" ".join(query), free_only=free, detail=detail, layout="rows", width=_width(), ascii_only=ascii_only,
+        color=(sys.stdout.isatty() and color_wanted()) if color is None else color,
+    )  # fmt: skip
+    while True:
+        text = _text(options, hub, database, as_json, config)
+        sys.stdout.write((CLEAR if watch and sys.stdout.isatty() else "") + text)
+        sys.stdout.flush()
+        if not watch:
+            return
+        time.sleep(seconds)
+
+
+def _width() -> int:
+    return min(400, max(60, shutil.get_terminal_size((80, 24)).columns if sys.stdout.isatty() else 80))
+
+
+def _text(options: ViewOptions, hub: Optional[str], database: Optional[str], as_json: bool, config: Optional[str]) -> str:
+    if hub:
+        return here.ask_hub(hub, _path(options, as_json)).decode("utf-8", "replace")
+    return _render(_cluster(database, config), options, as_json)
+
+
+def _cluster(database: Optional[str], config: Optional[str]) -> ClusterNow:
+    if database:
+        return here.from_database(load(HubSettings, "hub", {"database": database, "config": config}))
+    return here.this_machine(load(NodeSettings, "node", {"config": config}))
+
+
+def _render(cluster: ClusterNow, options: ViewOptions, as_json: bool) -> str:
+    from gpuwatch.render import as_ascii
+    from gpuwatch.render.as_json import cluster_json
+
+    return cluster_json(cluster, options).decode() if as_json else as_ascii.rows(cluster, options)
+
+
+def _path(options: ViewOptions, as_json: bool) -> str:
+    wanted = {"q": options.query, "free": "true" if options.free_only else ""}
+    if as_json:
+        return "/api/v1/cluster?" + urlencode({name: value for name, value in wanted.items() if value})
+    wanted.update(term="true", view="rows", width=str(options.width), detail="true" if options.detail else "")
+    wanted.update(color="true" if options.color else "", ascii="true" if options.ascii_only else "")
+    return "/?" + urlencode({name: value for name, value in wanted.items() if value})

@@ -1,0 +1,46 @@
+"""What may be wrong with settings, each with a stable id and what to do. Pure."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from typing import Sequence
+
+from gpuwatch.config.settings import DEFAULT_PASSWORD, HubSettings
+from gpuwatch.model.cluster import Target
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong."""
+
+    id: str
+    message: str
+    hint: str
+
+
+def is_loopback(host: str) -> bool:
+    """The address can be reached from this machine alone."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def check_hub(settings: HubSettings, targets: Sequence[Target]) -> list[Problem]:
+    """Problems of a hub's settings with these targets."""
+    found = []
+    if not targets:
+        found.append(Problem("hosts.empty", f"{settings.hosts} names no host.", "Write one name or address a line."))
+    remote = [target for target in targets if not is_loopback(target.host) and not target.password_file]
+    if remote and settings.password in ("", DEFAULT_PASSWORD):
+        found.append(Problem(
+            "password.default", f"{len(remote)} hosts are asked with the default password, which everybody knows.",
+            "Give hub and nodes a --password-file.",
+        ))  # fmt: skip
+    if settings.poll_deadline > settings.interval * settings.stale_intervals:
+        found.append(Problem(
+            "poll.deadline", f"A poll may take {settings.poll_deadline:g} s, longer than until a node counts as stale.",
+            "Make poll_deadline shorter than stale_intervals times interval.",
+        ))  # fmt: skip
+    return found
