@@ -1,0 +1,258 @@
+"""The pages as HTML: the cluster, a host, a GPU, a message; and what changes on an open page. Pure functions of what ``query`` answers.
+
+Escaping is ``html_parts.e``; there is no other way for text from outside into a page. Audience: everything here is made for
+``options.audience`` and cached under it; what a person alone may see is never rendered here.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections import Counter
+from dataclasses import replace
+from typing import Any, List, Tuple
+from urllib.parse import urlencode
+
+from gpuwatch.model.cluster import ClusterNow, NodeState
+from gpuwatch.model.view import ViewOptions
+from gpuwatch.render import words
+from gpuwatch.render.fragments import Fragments
+from gpuwatch.render.html_controls import find_form, table_head, toolbar
+from gpuwatch.render.html_frame import Frame, message_page, page
+from gpuwatch.render.html_gpu_page import gpu_main
+from gpuwatch.render.html_gpu_row import Moment
+from gpuwatch.render.html_grid import grid_cells, grid_main
+from gpuwatch.render.html_host import flat_body, flat_key, host_body
+from gpuwatch.render.html_host_page import host_main
+from gpuwatch.render.html_parts import e, gpu_url, host_url, link, query_pairs
+from gpuwatch.render.html_summary import answers_html, counts_html, notices_html, page_title, tally
+from gpuwatch.render.select import Selected, matching, page_count, select
+
+__all__ = ["Fragments", "cluster_page", "gpu_page", "host_page", "live_update", "message_page"]
+
+GRID_FROM_HOSTS = 60
+"""More hosts than this get the heat grid, unless ``view=`` says otherwise."""
+POLL_SECONDS, GRID_POLL_SECONDS = 5.0, 10.0
+
+Block = Tuple[str, NodeState, str]
+"""(key, node, ``<tbody>``) of one part of the table."""
+
+
+def cluster_page(cluster: ClusterNow, options: ViewOptions, fragments: Fragments) -> str:
+    """Every GPU of every host that the options leave, under the answers of the whole cluster."""
+    options = _laid_out(cluster, options)
+    rows = matching(cluster, options)
+    pages = page_count(len(rows), options)
+    paged = pages > 1 and options.layout != "grid"
+    if pages > 1:
+        options = replace(options, page=min(max(1, options.page), pages))
+    summary = _summary(cluster, options, fragments, anchored=not (options.filtered or pages > 1 or options.layout == "flat"))
+    counts = _counts(cluster, fragments)
+    heading = (
+        f'<div class="bar counts" id="counts" role="group" aria-label="GPUs by state; press to filter">'
+        f'{counts_html(cluster, options, counts)}<span class="gap"></span>{find_form(options)}</div>'
+    )
+    if not cluster.nodes:
+        body = _no_nodes()
+    elif options.layout == "grid":
+        body = grid_main(cluster, options, rows, pages, _moment(cluster), fragments)
+    else:
+        body = _table(cluster, options, rows, pages, fragments)
+    live = options if paged else replace(options, query="", state="", free_only=False, page=0)
+    return page(
+        Frame(
+            title=f"{page_title(counts)} - {cluster.title or 'gpuwatch'}",
+            lab=cluster.title,
+            main_html=f'<h1 class="sr">Cluster now</h1><div id="notices">{notices_html(cluster)}</div>'
+            f'<div class="answers" id="answers">{summary}</div>{body}',
+            heading_html=heading,
+            read_at=words.clock_seconds(cluster.taken_at, cluster.timezone),
+            live=_live_address(live),
+            poll_seconds=GRID_POLL_SECONDS if len(cluster.nodes) > GRID_FROM_HOSTS else POLL_SECONDS,
+            version=0 if options.filtered and not paged else cluster.version,
+            order=_order_id(cluster, live),
+            footer_html=_footer(cluster, options),
+            terminal=_address(options, term="true", detail="true", view="", page=""),
+            css=f"view-{options.layout}" + (" is-paged" if paged else ""),
+        )
+    )
+
+
+def live_update(cluster: ClusterNow, options: ViewOptions, since: int, fragments: Fragments) -> dict[str, Any]:
+    """What changed on an open cluster page since a version; 0 = everything, with the order of the hosts.
+
+    Keys: ``version``, ``changed``, ``read_at``, ``order_id`` (differs when a host came or went: ask again with 0) and, where something
+    changed, ``title``, ``counts``, ``answers``, ``notices``, ``footer`` (HTML), ``hosts`` (name -> ``<tbody>``, or "" for one that shows
+    nothing now), ``order`` (with 0 alone), and for the grid ``cells`` instead of ``hosts``.
+    """
+    options = _laid_out(cluster, options)
+    answer: dict[str, Any] = {
+        "version": cluster.version,
+        "read_at": words.clock_seconds(cluster.taken_at, cluster.timezone),
+        "order_id": _order_id(cluster, options),
+        "changed": since < cluster.version or _minute_turned(cluster),
+    }
+    if not answer["changed"]:
+        return answer
+    whole_page = not options.filtered and options.page < 1 and options.layout != "flat"
+    counts = _counts(cluster, fragments)
+    answer.update(
+        title=f"{page_title(counts)} - {cluster.title or 'gpuwatch'}",
+        counts=counts_html(cluster, options, counts),
+        answers=_summary(cluster, options, fragments, anchored=whole_page),
+        notices=notices_html(cluster),
+        footer=_footer(cluster, options),
+    )
+    if options.layout == "grid":
+        answer["cells"] = grid_cells(cluster, since, fragments)
+        return answer
+    rows = select(cluster, options)
+    answer["hosts"] = {
+        key: html for key, _, html in _blocks(cluster, options, [row for row in rows if _news(cluster, row[0], since)], fragments)
+    }
+    if since <= 0:
+        answer["order"] = [words.clean(_key(options, row)) for row in rows]
+    return answer
+
+
+def host_page(cluster: ClusterNow, name: str, options: ViewOptions) -> str:
+    """One host with its GPUs, processes and machine. An unknown name gives a message page."""
+    node = next((node for node in cluster.nodes if node.name == name), None)
+    if node is None:
+        return message_page(
+            "No such host", f"No line of the hosts file is named {name[:200]!r}.", "Next: look at the list of all hosts.", cluster.title
+        )
+    body = host_main(node, _moment(cluster))
+    return _detail_page(cluster, f"{node.name} - gpuwatch", body, f"{host_url(node.name)}?term=true")
+
+
+def gpu_page(cluster: ClusterNow, uuid: str, options: ViewOptions) -> str:
+    """One GPU with its processes and health. An unknown UUID gives a message page."""
+    for node in cluster.nodes:
+        for place, view in enumerate(node.gpus):
+            if view.reading.uuid == uuid:
+                body = gpu_main(node, place, _moment(cluster))
+                return _detail_page(cluster, f"{node.name} GPU {view.reading.index} - gpuwatch", body, f"{gpu_url(uuid)}?term=true")
+    return message_page("No such GPU", f"No GPU has the UUID {uuid[:200]!r}.", "Next: look at the list of all GPUs.", cluster.title)
+
+
+# ---- parts
+
+
+def _moment(cluster: ClusterNow) -> Moment:
+    return Moment(cluster.taken_at, cluster.timezone)
+
+
+def _laid_out(cluster: ClusterNow, options: ViewOptions) -> ViewOptions:
+    """The options with the layout that ``view=`` or the size of the cluster chooses."""
+    if options.layout:
+        return options
+    return replace(options, layout="grid" if len(cluster.nodes) > GRID_FROM_HOSTS else "rows")
+
+
+def _counts(cluster: ClusterNow, fragments: Fragments) -> Counter[str]:
+    return fragments.get("counts", (cluster.version, cluster.audience), lambda: tally(cluster))
+
+
+def _summary(cluster: ClusterNow, options: ViewOptions, fragments: Fragments, anchored: bool) -> str:
+    large = options.layout == "grid"
+    version = (cluster.version, int(cluster.taken_at // 10))
+    return fragments.get(("answers", options.audience, anchored, large), version, lambda: answers_html(cluster, _moment(cluster), anchored))
+
+
+def _table(cluster: ClusterNow, options: ViewOptions, rows: List[Selected], pages: int, fragments: Fragments) -> str:
+    shown = rows if pages < 2 else select(cluster, options)
+    bodies = "".join(html for _, _, html in _blocks(cluster, options, shown, fragments))
+    asked = " ".join(filter(None, (options.query, options.host, options.user, options.tag, options.model, options.state)))
+    none = "" if not rows else " hidden"
+    empty = f'<p id="none" class="empty"{none}>No GPU matches <q>{e(asked)}</q>. <a href="{link(ViewOptions(layout=options.layout))}">Clear the filter</a></p>'
+    return (
+        f"{toolbar(cluster, options, rows, pages)}"
+        f'<table class="gpus" role="table" id="gpus" aria-label="GPUs">{table_head(options)}{bodies}</table>{empty}'
+    )
+
+
+def _blocks(cluster: ClusterNow, options: ViewOptions, rows: List[Selected], fragments: Fragments) -> List[Block]:
+    moment = _moment(cluster)
+    flat = options.layout == "flat"
+    return [(words.clean(_key(options, row)), row[0], _body(row, moment, options.audience, flat, fragments)) for row in rows]
+
+
+def _body(row: Selected, moment: Moment, audience: str, flat: bool, fragments: Fragments) -> str:
+    node, gpus = row
+    version = (node.version, _bucket(node, moment.now))
+    if flat:
+        view = gpus[0] if gpus else None
+        return fragments.get(("flat", flat_key(node, view), audience), version, lambda: flat_body(node, view, moment))
+    part = None if len(gpus) == len(node.gpus) else tuple(view.reading.index for view in gpus)
+    return fragments.get(("host", node.name, audience, part), version, lambda: host_body(node, gpus, moment))
+
+
+def _key(options: ViewOptions, row: Selected) -> str:
+    node, gpus = row
+    if options.layout != "flat":
+        return node.name
+    return flat_key(node, gpus[0] if gpus else None)
+
+
+def _bucket(node: NodeState, now: float) -> int:
+    """Changes as often as the spans of a node that brings no new readings: each minute, and each 5 s while it is stale."""
+    if node.status == "up":
+        return 0
+    return int(now // (5 if node.status == "stale" else 60))
+
+
+def _news(cluster: ClusterNow, node: NodeState, since: int) -> bool:
+    if node.version > since or node.status == "stale":
+        return True
+    return node.status != "up" and _minute_turned(cluster)
+
+
+def _minute_turned(cluster: ClusterNow) -> bool:
+    """A page that asks every 5 or 10 s sees this once or twice a minute: time to say "13 min" where "12 min" stood."""
+    return cluster.taken_at % 60 < 2 * GRID_POLL_SECONDS and any(node.status != "up" for node in cluster.nodes)
+
+
+def _order_id(cluster: ClusterNow, options: ViewOptions) -> str:
+    """Differs when a host (or, in the list of GPUs, a GPU) comes or goes; not when the order of a sorted table changes."""
+    rows = matching(cluster, replace(options, sort="hosts", descending=False, page=0))
+    return f"{zlib.crc32(chr(0).join(_key(options, row) for row in rows).encode('utf-8', 'replace')):08x}"
+
+
+def _address(options: ViewOptions, **changes: object) -> str:
+    pairs = query_pairs(options, **changes)
+    return f"/?{urlencode(pairs)}" if pairs else "/"
+
+
+def _live_address(options: ViewOptions) -> str:
+    return "/live?" + _address(options, page=options.page or "").partition("?")[2]
+
+
+def _footer(cluster: ClusterNow, options: ViewOptions) -> str:
+    up = sum(1 for node in cluster.nodes if node.status == "up")
+    read = words.clock_seconds(cluster.taken_at, cluster.timezone)
+    return (
+        f'<span id="read-line">Read {read}, every {cluster.interval_seconds:g} s; {up:,} of {words.plural(len(cluster.nodes), "node")} '
+        f"{'answers' if len(cluster.nodes) == 1 else 'answer'}</span>"
+        f"<span>Times are {words.zone_label(cluster.taken_at, cluster.timezone)}</span>"
+        f'<span><a href="{link(options, format="json", view="")}">JSON</a> <a href="{link(options, format="csv", view="")}">CSV</a></span>'
+    )
+
+
+def _detail_page(cluster: ClusterNow, title: str, body: str, terminal: str) -> str:
+    address = terminal.partition("?")[0]
+    zone = f"<span>Times are {words.zone_label(cluster.taken_at, cluster.timezone)}</span>"
+    twins = f'<span><a href="{e(address)}?format=json">JSON</a> <a href="{e(address)}?format=csv">CSV</a></span>'
+    return page(
+        Frame(
+            title=title, lab=cluster.title, main_html=f'<div id="notices">{notices_html(cluster)}</div>{body}',
+            read_at=words.clock_seconds(cluster.taken_at, cluster.timezone), live="page", poll_seconds=POLL_SECONDS, version=cluster.version,
+            footer_html=zone + twins, terminal=terminal, here="", css="view-detail",
+        )
+    )  # fmt: skip
+
+
+def _no_nodes() -> str:
+    return (
+        '<div class="message"><p><b>No nodes yet.</b></p><p class="next">Next: run <code>gpuwatch node</code> on a GPU machine '
+        "and put its name into the hosts file.</p></div>"
+    )

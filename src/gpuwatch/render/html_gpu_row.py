@@ -1,0 +1,225 @@
+"""One row of the table: a GPU, or a slice of it, in each of its states. Pure; a value that is not reported is a dashed box, never a zero.
+
+The rows have ``role``s because on a phone they are laid out as a grid, which takes a table's own roles away.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Optional, Sequence, Tuple
+
+from gpuwatch.model.cluster import GpuState, GpuView
+from gpuwatch.model.snapshot import GpuReading, MigReading, ProcessReading
+from gpuwatch.render import words
+from gpuwatch.render.html_parts import e, gpu_id, gpu_url, icon, meter, not_reported, plain_link, sparkline
+
+
+@dataclass(frozen=True)
+class Moment:
+    """When a page is made, and in which zone its times are."""
+
+    now: float
+    zone: str
+
+    def clock(self, at: Optional[float]) -> str:
+        """The time of day as people read it."""
+        return words.clock(at, self.now, self.zone)
+
+    def since(self, at: Optional[float]) -> str:
+        """How long ago; empty for None."""
+        return "" if at is None else words.span(self.now - at)
+
+
+_ICONS = {"free": "free", "idle": "idle", "reserved": "reserved", "lost": "down", "down": "down", "stale": "stale", "unknown": "unknown"}
+
+
+def state_icon(state: str) -> str:
+    """The shape of a state."""
+    return icon(_ICONS.get(state, "busy"))
+
+
+def state_words(state: GpuState, occupied: bool, moment: Moment) -> str:
+    """``idle 9 h 20 m``, ``busy, stale``, ``MIG``: what the row says first."""
+    if state.state == "idle" and state.no_work_since_at is not None:
+        return f"idle {moment.since(state.no_work_since_at)}"
+    if state.state == "stale":
+        return f"{state.was or ('busy' if occupied else '')}, stale".removeprefix(", ")
+    return "MIG" if state.state == "mig" else state.state
+
+
+def people(processes: Sequence[ProcessReading]) -> list[str]:
+    """Who runs something, most memory first, each once."""
+    return list(dict.fromkeys(words.clean(process.user) for process in processes if process.user))
+
+
+def gpu_rows(view: GpuView, moment: Moment, host_cell: str, show_model: bool) -> str:
+    """The rows of one GPU: one, and one more for each MIG slice. ``host_cell`` stands in the first."""
+    reading, state = view.reading, view.state
+    if state.state == "lost":
+        return _lost_row(view, moment, host_cell)
+    if state.state == "mig" or reading.mig:
+        return _mig_rows(view, moment, host_cell)
+    model = f"<small>{e(words.model_name(reading.name))}</small>" if show_model else ""
+    cells = (
+        _state_cell(state, bool(reading.processes), moment),
+        f'<td role="cell" class="dev"><a href="{gpu_url(reading.uuid)}">{reading.index}</a>{model}</td>',
+        _user_cell(reading.processes),
+        _since_cell(state, reading.processes, moment),
+        _util_cell(reading.utilization_percent, reading.missing.get("utilization_percent")),
+        _memory_cell(reading.memory_used_bytes, reading.memory_total_bytes, reading.missing.get("memory_used_bytes")),
+        _temperature_cell(reading, state.marks),
+        _power_cell(reading, state.marks),
+        f'<td role="cell" class="six">{sparkline(view.recent_utilization)}</td>',
+        _process_cell(state, reading.processes),
+    )
+    return _open_row(view, state.state) + host_cell + "".join(cells) + "</tr>"
+
+
+def _open_row(view: GpuView, states: str) -> str:
+    """The row's start; ``states``: the first gives the look, all of them what a filter by state finds."""
+    css = states.split()[0]
+    about = "\n".join([view.reading.name or "", *people(view.reading.processes)]).lower()
+    return (
+        f'<tr role="row" id="{gpu_id(view.host, view.reading.index)}" class="gpu is-{css}" data-state="{states}" '
+        f'data-q="{e(about)}">'
+    )
+
+
+def _state_cell(state: GpuState, occupied: bool, moment: Moment) -> str:
+    told = e(state_words(state, occupied, moment))
+    title = f' title="{e(state.why)}"' if state.why else ""
+    return f'<td role="cell" class="st"{title}><span class="w">{state_icon(state.state)}{told}</span></td>'
+
+
+def _user_cell(processes: Sequence[ProcessReading]) -> str:
+    names = people(processes)
+    if not names:
+        return '<td role="cell" class="user"></td>'
+    more = f" <small>+{len(names) - 1} more</small>" if len(names) > 1 else ""
+    first = f'<a href="{plain_link(user=names[0])}">{e(names[0])}</a>'
+    return f'<td role="cell" class="user" title="{e(", ".join(names))}"><span class="w">{first}{more}</span></td>'
+
+
+def _since_cell(state: GpuState, processes: Sequence[ProcessReading], moment: Moment) -> str:
+    """Since when the state holds (free), or since when the first user's oldest process runs (busy, idle, stale)."""
+    at, at_least = state.since_at, state.at_least
+    started = [p.started_at for p in processes if p.started_at is not None and p.user == processes[0].user]
+    if started and state.state != "free":
+        at, at_least = min(started), False
+    if at is None:
+        return '<td role="cell" class="since"></td>'
+    title = f"{'at least ' if at_least else ''}since {moment.clock(at)}"
+    sign = "≥ " if at_least else ""
+    return f'<td role="cell" class="since" title="{e(title)}">{sign}{moment.since(at)}</td>'
+
+
+def _util_cell(percent: Optional[float], reason: Optional[str]) -> str:
+    if percent is None:
+        return f'<td role="cell" class="util">{not_reported(reason)}</td>'
+    bar = meter(percent, 100)
+    return f'<td role="cell" class="util"><div class="bar-n">{bar}<span>{percent:.0f} %</span></div></td>'
+
+
+def _memory_cell(used: Optional[float], total: Optional[float], reason: Optional[str]) -> str:
+    of_total = f' <span class="mute">/ {words.gb_total(total)}</span>' if total else ""
+    if used is None:
+        return f'<td role="cell" class="mem"><div class="nr-n">{not_reported(reason)}{of_total}</div></td>'
+    bar = meter(used / 2**30, total / 2**30, "m") if total else "<span></span>"
+    return f'<td role="cell" class="mem"><div class="bar-n">{bar}<span>{words.gb(used)}{of_total}</span></div></td>'
+
+
+def _temperature_cell(reading: GpuReading, marks: Tuple[str, ...]) -> str:
+    celsius = reading.temperature_celsius
+    if celsius is None:
+        return f'<td role="cell" class="num temp">{not_reported(reading.missing.get("temperature_celsius"), short=True)}</td>'
+    if "hot" not in marks:
+        return f'<td role="cell" class="num temp">{celsius:.0f}</td>'
+    slow = reading.temperature_slowdown_celsius
+    title = "hot" if slow is None else f"hot: the card slows down at {slow:.0f} °C"
+    return f'<td role="cell" class="num temp bad" title="{title}"><span class="chip">{icon("warn")}{celsius:.0f}</span></td>'
+
+
+def _power_cell(reading: GpuReading, marks: Tuple[str, ...]) -> str:
+    reasons = [mark for mark in marks if mark.startswith("throttled")]
+    watts, limit = reading.power_watts, reading.power_limit_watts
+    if reasons:
+        shown = "" if watts is None else f"{watts:.0f} "
+        return f'<td role="cell" class="num pow bad" title="{e("; ".join(reasons))}"><span class="chip">{shown}throttled</span></td>'
+    if watts is None:
+        return f'<td role="cell" class="num pow">{not_reported(reading.missing.get("power_watts"))}</td>'
+    of_limit = f' <span class="mute">/ {limit:.0f}</span>' if limit else ""
+    return f'<td role="cell" class="num pow">{watts:.0f}{of_limit}</td>'
+
+
+def _process_cell(state: GpuState, processes: Sequence[ProcessReading]) -> str:
+    if state.state in ("reserved", "unknown"):
+        return f'<td role="cell" class="proc why">{e(state.why)}</td>'
+    if not processes:
+        told = "no visible process" if state.state in ("busy", "idle") else ""
+        return f'<td role="cell" class="proc">{told}</td>'
+    whole = "; ".join(f"{process.user or '?'}: {process.command or process.name or process.pid}" for process in processes[:8])
+    first = processes[0]
+    short = words.short_command(first.command or first.name) or f"pid {first.pid}"
+    return f'<td role="cell" class="proc" title="{e(whole)}"><span class="cmd">{e(short[:200])}</span></td>'
+
+
+def _lost_row(view: GpuView, moment: Moment, host_cell: str) -> str:
+    reading, state = view.reading, view.state
+    since = moment.clock(reading.error_since_at if reading.error_since_at is not None else state.since_at)
+    return (
+        f"{_open_row(view, 'lost')}{host_cell}"
+        f'<td role="cell" class="st"><span class="w">{icon("down")}lost</span></td>'
+        f'<td role="cell" class="dev"><a href="{gpu_url(reading.uuid)}">{reading.index}</a></td>'
+        f'<td role="cell" class="user"></td><td role="cell" class="since">{since and f"since {since}"}</td>'
+        f'<td role="cell" class="why" colspan="6">{e(state.why or reading.error or "The GPU does not answer.")}</td></tr>'
+    )
+
+
+def _mig_rows(view: GpuView, moment: Moment, host_cell: str) -> str:
+    reading, state = view.reading, view.state
+    states = _slice_states(view)
+    used = sum(1 for slice_ in states if slice_.state not in ("free", "unknown"))
+    found = " ".join(dict.fromkeys([state.state, *(slice_.state for slice_ in states)]))
+    told = f"{used} of {len(states)} used" if states else ""
+    process = f"MIG on: {words.plural(len(states), 'instance')}"
+    head = (
+        f"{_open_row(view, found)}{host_cell}{_state_cell(state, bool(reading.processes), moment)}"
+        f'<td role="cell" class="dev"><a href="{gpu_url(reading.uuid)}">{reading.index}</a></td>'
+        f'<td role="cell" class="user"></td><td role="cell" class="since">{told}</td>'
+        + _util_cell(reading.utilization_percent, reading.missing.get("utilization_percent"))
+        + _memory_cell(reading.memory_used_bytes, reading.memory_total_bytes, reading.missing.get("memory_used_bytes"))
+        + _temperature_cell(reading, state.marks)
+        + _power_cell(reading, state.marks)
+        + f'<td role="cell" class="six">{sparkline(view.recent_utilization)}</td><td role="cell" class="proc">{process}</td></tr>'
+    )
+    return head + "".join(_slice_row(view, one, slice_, moment) for one, slice_ in zip(reading.mig, states))
+
+
+def _slice_states(view: GpuView) -> list[GpuState]:
+    given = list(view.mig_states[: len(view.reading.mig)])
+    return given + [GpuState("unknown", None)] * (len(view.reading.mig) - len(given))
+
+
+def slice_processes(reading: GpuReading, one: MigReading) -> tuple[ProcessReading, ...]:
+    """The processes of a slice, where the driver tells the instance."""
+    return tuple(
+        process
+        for process in reading.processes
+        if process.gpu_instance is not None
+        and process.gpu_instance == one.gpu_instance
+        and (process.compute_instance is None or one.compute_instance is None or process.compute_instance == one.compute_instance)
+    )
+
+
+def _slice_row(view: GpuView, one: MigReading, state: GpuState, moment: Moment) -> str:
+    inside = slice_processes(view.reading, one)
+    index = view.reading.index
+    return (
+        f'<tr role="row" class="slice is-{state.state}">{_state_cell(state, bool(inside), moment)}'
+        f'<td role="cell" class="dev"><a href="{gpu_url(view.reading.uuid)}">{index}.{one.index}</a><small>{e(one.profile)}</small></td>'
+        f"{_user_cell(inside)}{_since_cell(state, inside, moment)}"
+        f"{_util_cell(one.sm_activity_percent, 'no utilization of a slice without GPM')}"
+        f"{_memory_cell(one.memory_used_bytes, one.memory_total_bytes, None)}"
+        '<td role="cell" class="num temp"></td><td role="cell" class="num pow"></td><td role="cell" class="six"></td>'
+        f"{_process_cell(state, inside)}</tr>"
+    )

@@ -1,0 +1,80 @@
+"""The page of one host: its rows, its processes, its machine. Pure."""
+
+from __future__ import annotations
+
+from typing import Sequence
+
+from gpuwatch.model.cluster import NodeState
+from gpuwatch.model.snapshot import Number
+from gpuwatch.model.view import ViewOptions
+from gpuwatch.render.html_controls import plain_head
+from gpuwatch.render.html_facts import facts_html, machine
+from gpuwatch.render.html_gpu_row import Moment, gpu_rows
+from gpuwatch.render.html_host import AWAY, host_body, models, tags
+from gpuwatch.render.html_parts import e, icon
+from gpuwatch.render.html_process_table import process_table
+
+__all__ = ["ViewOptions", "host_main"]
+
+_STATUS_ICON = {"down": ("down", "bad"), "error": ("warn", "bad"), "stale": ("stale", "mute"), "unseen": ("stale", "mute")}
+
+
+def host_main(node: NodeState, moment: Moment) -> str:
+    """The ``<main>`` of a host's page. What is old says from when it is."""
+    away = host_body(node, (), moment) if node.status in AWAY or not node.gpus else ""
+    table = f'<table class="gpus" role="table" aria-label="GPUs of {e(node.name)}">{plain_head()}{away}{_rows(node, moment)}</table>'
+    last = ""
+    if node.status != "up" and node.received_at is not None:
+        last = f'<p class="note">The last reading is of {e(moment.clock(node.received_at))}.</p>'
+    return (
+        f'<div class="head"><h1>{e(node.name)}</h1>{tags(node)}<span class="soft">{e(models(node.gpus) or "no GPU")}</span>{_status(node, moment)}</div>'
+        f'{table}{last}<div class="split"><section aria-labelledby="s-procs"><h2 class="sec" id="s-procs">Processes</h2>'
+        f'{process_table(node.gpus, moment)}{_troubles(node)}</section><aside aria-label="Machine"><h2 class="sec">Machine</h2>'
+        f"{facts_html(machine(node, moment))}{_cores(node)}</aside></div>"
+    )
+
+
+def _rows(node: NodeState, moment: Moment) -> str:
+    if not node.gpus:
+        return ""
+    rows = sum(1 + len(view.reading.mig) for view in node.gpus)
+    cell = f'<th role="rowheader" class="host" scope="rowgroup" rowspan="{rows}"><span class="soft">{e(node.name)}</span></th>'
+    parts = [gpu_rows(view, moment, "" if place else cell, True) for place, view in enumerate(node.gpus)]
+    return f'<tbody role="rowgroup">{"".join(parts)}</tbody>'
+
+
+def _status(node: NodeState, moment: Moment) -> str:
+    if node.status == "up":
+        return ""
+    shape, colour = _STATUS_ICON[node.status]
+    word = "no GPU data" if node.status == "error" else node.status
+    return f'<span class="chip {colour}">{icon(shape)}{word} {moment.since(node.status_since_at)}</span>'
+
+
+def _troubles(node: NodeState) -> str:
+    parts = [part for part in (node.snapshot.collectors if node.snapshot else ()) if part.message]
+    xids = node.snapshot.xids if node.snapshot else ()
+    if not parts and not xids:
+        return ""
+    lines = [f"<tr><th scope=\"row\">{e(part.name)}</th><td class=\"wide\">{e(part.message)}</td></tr>" for part in parts]
+    lines += [
+        f'<tr><th scope="row">Xid {xid.code}</th><td class="wide">{e(xid.message)} {e(xid.pci_bus_id)}{f" pid {xid.pid}" if xid.pid else ""}</td></tr>'
+        for xid in reversed(xids)
+    ]
+    return f'<h2 class="sec">What the node says</h2><table class="list"><tbody>{"".join(lines)}</tbody></table>'
+
+
+def _cores(node: NodeState) -> str:
+    cores: Sequence[Number] = node.snapshot.host.cores_percent if node.snapshot else ()
+    if not cores:
+        return ""
+    bars = "".join(
+        f'<rect class="nocore" x="{place}" y="0" width="1" height="100" fill="url(#gap)"/>' if load is None
+        else f'<rect x="{place + 0.1:.1f}" y="{100 - load:.0f}" width=".8" height="{load:.0f}"/>'
+        for place, load in enumerate(cores)
+    )  # fmt: skip
+    return (
+        f'<h2 class="sec">Load of each core <small>{len(cores)} cores, 0 to 100 %</small></h2>'
+        f'<svg class="cores" viewBox="0 0 {len(cores)} 100" preserveAspectRatio="none" role="img" aria-label="Load of {len(cores)} cores">{bars}'
+        f'<path class="base" d="M0 99.5h{len(cores)}"/></svg>'
+    )

@@ -1,0 +1,268 @@
+"""The answers above the table: how many GPUs are in which state, what is free, who holds memory without work, what needs attention.
+
+Pure. Always of the whole cluster, whatever filter the table below has.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from typing import Iterable, Optional
+
+from gpuwatch.model.cluster import ClusterNow, GpuView, NodeState
+from gpuwatch.model.view import ViewOptions
+from gpuwatch.render import words
+from gpuwatch.render.html_gpu_row import Moment, people
+from gpuwatch.render.html_host import AWAY, split_next
+from gpuwatch.render.html_parts import e, gpu_id, gpu_url, host_id, host_url, icon, link, plain_link
+
+SHOWN_HOSTS = 6
+SHOWN_USERS = 8
+SHOWN_TROUBLES = 10
+
+COUNTS = (
+    ("free", "free", "free", "go"), ("idle", "idle, held", "idle", "hold"), ("busy", "busy", "busy", ""), ("reserved", "reserved", "reserved", ""),
+    ("unknown", "unknown", "unknown", ""), ("stale", "stale", "stale", ""), ("down", "down", "down", "bad"),
+)  # fmt: skip
+"""(state that the figure filters by, word, shape, colour), in order."""
+_ONLY_IF_ANY = ("reserved", "unknown")
+_COUNTED_AS = {"mig": "busy", "lost": "down"}
+
+
+def tally(cluster: ClusterNow) -> Counter[str]:
+    """How many GPUs per figure; a GPU cut into slices counts as busy, a lost one as down."""
+    return Counter(_COUNTED_AS.get(view.state.state, view.state.state) for node in cluster.nodes for view in node.gpus)
+
+
+def page_title(counts: Counter[str]) -> str:
+    """The tab's title carries the answer: ``8 of 47 GPUs free``."""
+    total = sum(counts.values())
+    return f"{counts['free']:,} of {total:,} GPUs free" if total else "No GPUs yet"
+
+
+def counts_html(cluster: ClusterNow, options: ViewOptions, counts: Counter[str]) -> str:
+    """The figures; each is a link that filters by its state and, pressed, one that shows all again."""
+    chosen = "free" if options.free_only else options.state
+    figures = []
+    for state, word, shape, colour in COUNTS:
+        if state in _ONLY_IF_ANY and not counts[state] and chosen != state:
+            continue
+        pressed = chosen == state
+        address = link(options, state="" if pressed else state, free="")
+        figures.append(
+            f'<a class="count {colour}" role="button" href="{address}" data-state="{state}" aria-pressed="{str(pressed).lower()}">'
+            f'<span class="n">{counts[state]:,}</span><span class="w">{icon(shape)}{word}</span></a>'
+        )
+    total = f"of {words.plural(sum(counts.values()), 'GPU')}<br>on {words.plural(len(cluster.nodes), 'host')}"
+    return "".join(figures) + f'<span class="total small">{total}</span>'
+
+
+def notices_html(cluster: ClusterNow) -> str:
+    """What is wrong with the hub itself, and that a demo is one."""
+    demo = '<p class="demo"><b>Demo: the GPUs are simulated.</b> Nothing here is a real machine.</p>' if cluster.simulated else ""
+    return demo + "".join(f'<p class="notice">{icon("warn")}<span>{e(notice)}</span></p>' for notice in cluster.notices)
+
+
+def answers_html(cluster: ClusterNow, moment: Moment, anchored: bool) -> str:
+    """The three tables. ``anchored``: every host stands on this page, so that links may jump to its rows."""
+    if not cluster.nodes:
+        return ""
+    return (
+        _section("a-free", "go", "free", "Free now", "host and GPU number", _free_table(cluster))
+        + _section("a-idle", "hold", "idle", "Idle, memory held", "no work for", _idle_table(cluster, moment))
+        + _section("a-bad", "bad", "warn", "Needs attention", "since", _trouble_table(cluster, moment, anchored))
+    )
+
+
+def _section(name: str, colour: str, shape: str, title: str, note: str, body: str) -> str:
+    head = f'<h2 id="{name}" class="{colour}">{icon(shape)}{title} <small>{note}</small></h2>'
+    return f'<section aria-labelledby="{name}">{head}{body}</section>'
+
+
+def _table(rows: Iterable[str], after: str = "") -> str:
+    return f'<table class="list"><tbody>{"".join(rows)}</tbody></table>{after}'
+
+
+# ---- free
+
+
+@dataclass
+class _Pool:
+    """The GPUs of one model, or the slices of one profile."""
+
+    query: str
+    size: float
+    total: int = 0
+    free: int = 0
+    reserved: int = 0
+    unknown: int = 0
+    places: Optional[dict[str, list[str]]] = None
+
+    def add(self, state: str, host: str, number: str) -> None:
+        self.total += 1
+        if state == "free":
+            self.free += 1
+            self.places = self.places or {}
+            self.places.setdefault(host, []).append(number)
+        elif state == "reserved":
+            self.reserved += 1
+        elif state not in ("busy", "idle", "mig"):
+            self.unknown += 1
+
+
+def pools(cluster: ClusterNow) -> dict[str, _Pool]:
+    """GPUs by model and slices by profile, largest memory first."""
+    found: dict[str, _Pool] = {}
+    for node in cluster.nodes:
+        for view in node.gpus:
+            reading = view.reading
+            name = words.model_name(reading.name)
+            pool = found.setdefault(name, _Pool(words.clean(reading.name), reading.memory_total_bytes or 0.0))
+            pool.size = max(pool.size, reading.memory_total_bytes or 0.0)
+            pool.add(view.state.state, node.name, str(reading.index))
+            for one, state in zip(reading.mig, view.mig_states):
+                name = f"MIG {words.clean(one.profile)}".strip()
+                pool = found.setdefault(name, _Pool(words.clean(reading.name), 0.0))
+                pool.add(state.state, node.name, f"{reading.index}.{one.index}")
+    by_name = sorted(found.items(), key=lambda item: item[0], reverse=True)
+    return dict(sorted(by_name, key=lambda item: -round(item[1].size / 2**30)))
+
+
+def _free_table(cluster: ClusterNow) -> str:
+    found = pools(cluster)
+    rows = [_free_row(name, pool) for name, pool in found.items() if pool.free]
+    none = [f"{name} ({pool.total})" for name, pool in found.items() if not pool.free]
+    if not rows:
+        told = f"No GPU is free. {', '.join(none)}." if none else "No GPU has been seen yet."
+        return f'<p class="note">{e(told)}</p>'
+    return _table(rows, f'<p class="note small">None free: {e(", ".join(none))}</p>' if none else "")
+
+
+def _free_row(name: str, pool: _Pool) -> str:
+    places = list((pool.places or {}).items())
+    shown = "; ".join(f'<a href="{host_url(host)}">{e(host)}</a> <b>{" ".join(numbers)}</b>' for host, numbers in places[:SHOWN_HOSTS])
+    if len(places) > SHOWN_HOSTS:
+        shown += f"; {words.plural(len(places) - SHOWN_HOSTS, 'more host')}"
+    notes = [f"{count} {word}" for count, word in ((pool.reserved, "reserved"), (pool.unknown, "unknown")) if count]
+    return (
+        f'<tr><th scope="row"><a href="{plain_link(model=pool.query, state="free")}">{e(name)}</a></th>'
+        f'<td class="num"><b class="go">{pool.free:,}</b> <span class="mute">of {pool.total:,}</span></td>'
+        f'<td class="wide">{shown}</td><td class="num mute">{", ".join(notes)}</td></tr>'
+    )
+
+
+# ---- idle
+
+
+def _idle_table(cluster: ClusterNow, moment: Moment) -> str:
+    held: dict[str, list[tuple[str, str, Optional[float], Optional[float]]]] = defaultdict(list)
+    for node in cluster.nodes:
+        for view in node.gpus:
+            if view.state.state == "idle":
+                reading = view.reading
+                user = (people(reading.processes) or [""])[0]
+                held[user].append((node.name, str(reading.index), reading.memory_used_bytes, view.state.no_work_since_at))
+    if not held:
+        return '<p class="note">Nobody holds memory without work.</p>'
+    most_first = sorted(held.items(), key=lambda item: -sum(size or 0.0 for _, _, size, _ in item[1]))
+    rows = [_idle_row(user, gpus, moment) for user, gpus in most_first[:SHOWN_USERS]]
+    left = len(most_first) - SHOWN_USERS
+    after = f'<p class="note small">and {words.plural(left, "more user")}</p>' if left > 0 else ""
+    return _table(rows, after + '<p class="note small">Idle: memory held, and no work for half an hour or as the hub is set.</p>')
+
+
+def _idle_row(user: str, gpus: list[tuple[str, str, Optional[float], Optional[float]]], moment: Moment) -> str:
+    by_host: dict[str, list[str]] = {}
+    for host, number, _, _ in gpus:
+        by_host.setdefault(host, []).append(number)
+    where = "; ".join(f'<a href="{host_url(host)}">{e(host)}</a> <b>{" ".join(numbers)}</b>' for host, numbers in list(by_host.items())[:3])
+    if len(by_host) > 3:
+        where += f"; {words.plural(len(by_host) - 3, 'more host')}"
+    sizes = [size for _, _, size, _ in gpus if size is not None]
+    size = f"{words.gb(sum(sizes))} GB" if sizes else "not reported"
+    quiet = [at for _, _, _, at in gpus if at is not None]
+    who = f'<a href="{plain_link(user=user)}">{e(user)}</a>' if user else '<span class="mute">no visible user</span>'
+    return (
+        f'<tr><th scope="row"><b>{who}</b></th><td class="wide">{where}</td><td class="num">{size}</td>'
+        f'<td class="num hold"><b>{moment.since(min(quiet)) if quiet else ""}</b></td></tr>'
+    )
+
+
+# ---- trouble
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """One thing that is wrong: what, where, since when."""
+
+    rank: int
+    shape: str
+    kind: str
+    text: str
+    host: str
+    index: Optional[int]
+    uuid: str
+    since_at: Optional[float]
+
+
+_NODE_TROUBLE = {"down": (0, "down", "unreachable"), "error": (1, "warn", "no GPU data"), "stale": (5, "stale", "stale: no new reading"),
+                 "unseen": (6, "stale", "unseen")}  # fmt: skip
+
+
+def troubles(cluster: ClusterNow) -> list[Trouble]:
+    """What is wrong, worst first and newest first within a kind."""
+    found = [trouble for node in cluster.nodes for trouble in _troubles_of(node)]
+    return sorted(found, key=lambda trouble: (trouble.rank, -(trouble.since_at or 0.0)))
+
+
+def _troubles_of(node: NodeState) -> Iterable[Trouble]:
+    if node.status in _NODE_TROUBLE:
+        rank, shape, text = _NODE_TROUBLE[node.status]
+        if node.status == "error":
+            text = split_next(node.error)[0] or text
+        since = node.received_at if node.status == "stale" else node.status_since_at
+        yield Trouble(rank, shape, _NODE_TROUBLE[node.status][2], text, node.name, None, "", since)
+    if node.status in AWAY:
+        return
+    for view in node.gpus:
+        yield from _gpu_troubles(node, view)
+    for part in node.snapshot.collectors if node.snapshot and node.status == "up" else ():
+        if not part.ok:
+            text = f"{words.clean(part.name)}: {split_next(part.message)[0]}"
+            yield Trouble(4, "warn", "readings missing", text, node.name, None, "", part.since_at)
+
+
+def _gpu_troubles(node: NodeState, view: GpuView) -> Iterable[Trouble]:
+    reading, state = view.reading, view.state
+    if state.state == "lost":
+        text = f"GPU lost: {state.why or reading.error or 'it does not answer'}"
+        since = reading.error_since_at if reading.error_since_at is not None else state.since_at
+        yield Trouble(2, "down", "a GPU lost", split_next(text)[0], node.name, reading.index, reading.uuid, since)
+    elif state.marks:
+        hot = f"{reading.temperature_celsius:.0f} °C" if "hot" in state.marks and reading.temperature_celsius is not None else ""
+        text = ", ".join(filter(None, [hot, *(mark for mark in state.marks if mark != "hot")]))
+        yield Trouble(3, "warn", "a GPU hot, throttled", text, node.name, reading.index, reading.uuid, None)
+
+
+def _trouble_table(cluster: ClusterNow, moment: Moment, anchored: bool) -> str:
+    found = troubles(cluster)
+    if not found:
+        return '<p class="note">Nothing.</p>'
+    left = len(found) - SHOWN_TROUBLES
+    after = f'<p class="note small">and {left:,} more: <a href="/?state=down">down</a>, <a href="/?state=stale">stale</a></p>' if left > 0 else ""
+    return _table((_trouble_row(trouble, moment, anchored) for trouble in found[:SHOWN_TROUBLES]), after)
+
+
+def _trouble_row(trouble: Trouble, moment: Moment, anchored: bool) -> str:
+    number = "" if trouble.index is None else f" <b>{trouble.index}</b>"
+    if anchored:
+        target = host_id(trouble.host) if trouble.index is None else gpu_id(trouble.host, trouble.index)
+        address = f"#{target}"
+    else:
+        address = gpu_url(trouble.uuid) if trouble.uuid else host_url(trouble.host)
+    colour = "mute" if trouble.shape == "stale" else "bad"
+    since = "" if trouble.since_at is None else words.span_long(moment.now - trouble.since_at)
+    return (
+        f'<tr><td class="{colour}">{icon(trouble.shape)}</td><th scope="row"><a href="{address}">{e(trouble.host)}{number}</a></th>'
+        f'<td class="wide">{e(trouble.text)}</td><td class="num">{since}</td></tr>'
+    )
