@@ -18,6 +18,7 @@ import sys
 
 MARK = ".gpuwatch-unpacked"  # written last; a running process holds a shared lock on it, so that nobody deletes its code
 KEPT_OVER_REBOOT = "kept over a reboot"  # in the mark: this folder needs no second look
+OVERFLOW_UID = "/proc/sys/kernel/overflowuid"
 KEPT = 2  # unpacked versions that stay: this one and the one before
 
 
@@ -150,13 +151,23 @@ def check_above(folder: str) -> None:
         status = os.lstat(folder)
         if not stat.S_ISDIR(status.st_mode):
             raise StartError(f"{folder} is not a folder")
-        if status.st_uid not in (0, os.geteuid()):
+        if status.st_uid not in (0, os.geteuid()) and not is_unmapped(status.st_uid):
             raise StartError(f"{folder} belongs to another user (uid {status.st_uid})")
         if status.st_mode & 0o022 and not status.st_mode & stat.S_ISVTX:
             raise StartError(f"{folder} can be written by others")
         if folder == "/":
             return
         folder = os.path.dirname(folder)
+
+
+def is_unmapped(uid: int) -> bool:
+    """Whether `uid` stands for the machine's root: in a container that root has no number in, its files are nobody's."""
+    try:
+        with open("/proc/self/uid_map", encoding="ascii") as uid_map, open(OVERFLOW_UID, encoding="ascii") as overflow:
+            has_root = any(line.split()[1] == "0" for line in uid_map)  # inside, outside, how many
+            return not has_root and uid == int(overflow.read())
+    except (OSError, ValueError, IndexError):
+        return False
 
 
 def hold(folder: str) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import io
 import os
 from pathlib import Path
 
@@ -72,6 +73,15 @@ def test_another_users_folder_is_not_ours(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(os, "geteuid", lambda: own + 4711)
     with pytest.raises(StartError, match=rf"belongs to another user \(uid {own}\)"):
         launch.check_own(str(tmp_path / "root"))
+
+
+def test_nobody_stands_for_root_only_where_root_has_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    maps = {"whole": "0 0 4294967295\n", "container": "0 100000 65536\n", "own user": "1000 1000 1\n", "as root": "0 1000 1\n"}
+    for name, text in maps.items():
+        files = {"/proc/self/uid_map": text, launch.OVERFLOW_UID: "65534\n"}
+        monkeypatch.setattr(launch, "open", lambda path, encoding, files=files: io.StringIO(files[path]), raising=False)
+        assert launch.is_unmapped(65534) == (name != "whole")
+        assert not launch.is_unmapped(1001)
 
 
 def test_a_link_is_judged_by_what_it_names(tmp_path: Path) -> None:
