@@ -50,6 +50,8 @@ class GpuState:
     """``hot``, ``throttled: thermal (hardware)``: warnings on top of the state."""
     no_work_since_at: Optional[float] = None
     """Since when utilization is at most the idle threshold (idle and free GPUs)."""
+    was: str = ""
+    """The state at the last reading, where ``state`` is stale or down; empty otherwise."""
 
 
 @dataclass(frozen=True)

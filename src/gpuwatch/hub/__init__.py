@@ -1,0 +1,1 @@
+"""The service that gathers: asks every node, remembers, keeps the newest state. Never reads hardware, never speaks HTTP to people."""

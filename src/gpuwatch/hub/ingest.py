@@ -1,0 +1,140 @@
+"""The one door for every snapshot: decode, validate, newest state, queue for the store, events. Runs inside the poller's event loop.
+
+Never builds dataclasses of readings, never writes to the store, never trusts a clock or a number of a node.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any, Dict, List, Mapping, Optional
+
+from gpuwatch.hub.answers import clean
+from gpuwatch.hub.changes import Changes
+from gpuwatch.hub.journal import Arrival, ArrivalQueue
+from gpuwatch.model.cluster import Target
+from gpuwatch.model.errors import WireError
+from gpuwatch.model.event import Event
+from gpuwatch.query.latest import Latest, Report
+from gpuwatch.wire.flat import Shape
+from gpuwatch.wire.frame import decode, loads
+
+FLAT_VERSION = 1
+LATEST_TIME = 253402300800.0
+"""The year 10000: no time of a node is beyond."""
+MOST_EVENTS = 10000
+_GOOD_REPORT = Report()
+
+
+class Ingest:
+    """Takes the answers of nodes (``hub.poller.Sink``)."""
+
+    def __init__(self, latest: Latest, arrivals: ArrivalQueue) -> None:
+        self.latest = latest
+        self.arrivals = arrivals
+        self.changes = Changes()
+        self._shapes: Dict[str, Shape] = {}
+        self._events: List[Event] = []
+        self._lock = threading.Lock()
+
+    def shape_id(self, machine_id: str) -> str:
+        """The shape known of this machine; empty for none."""
+        shape = self._shapes.get(machine_id)
+        return shape.id if shape is not None else ""
+
+    def learn(self, machine_id: str, shape: Shape) -> None:
+        """At start: the shape of the restored snapshot, so that the node need not send it."""
+        self._shapes[machine_id] = shape
+
+    def accept(self, target: Target, machine_id: str, body: bytes, asked_at: float, answered_at: float) -> None:
+        """A frame from a node; times are the hub's. Raises WireError for anything that is not one; nothing is changed then."""
+        header, values_bytes = decode(body) if body[:1] == b"{" else _not_a_frame(body)
+        if header.get("flat") != FLAT_VERSION:
+            _not_flat(header)
+        shape = self._shape(machine_id, header)
+        values = shape.check(loads(values_bytes))
+        report = _report(header.get("status"))
+        skew = _skew(header.get("sent_at"), asked_at, answered_at)
+        old = self.latest.get(target.name)
+        new = self.latest.accept(
+            target.name, shape, values, received_at=answered_at, clock_skew_seconds=skew, report=report
+        )
+        if new is None or old is None:
+            return
+        self._shapes[machine_id] = shape
+        if new.plan is not old.plan or new.report != old.report:
+            self._add_events(self.changes.of_reading(old, new, answered_at))
+        if new.received_at == answered_at and new.plan is not None:
+            taken_at = _time(new.plan.taken_at(values))
+            if taken_at is not None:
+                self.arrivals.put(Arrival(machine_id, taken_at, answered_at, shape, values_bytes))
+
+    def fail(self, target: Target, error: str, now: float, answers: bool) -> None:
+        """A poll that brought nothing."""
+        self.latest.fail(target.name, error, now, answers=answers)
+
+    def tick(self, now: float) -> None:
+        """Once a second: what changes by time alone, and the events of it."""
+        self.latest.tick(now)
+        self._add_events(self.changes.of_nodes(self.latest.all()[1], now))
+
+    def take_events(self) -> List[Event]:
+        """Events that are not stored yet, oldest first."""
+        with self._lock:
+            taken, self._events = self._events, []
+            return taken
+
+    def put_back_events(self, events: List[Event]) -> None:
+        """Events that could not be stored."""
+        with self._lock:
+            self._events = (events + self._events)[-MOST_EVENTS:]
+
+    def keep_shapes_of(self, machine_ids: Mapping[str, Any]) -> None:
+        """Forget the shapes of all other machines."""
+        for machine_id in [known for known in list(self._shapes) if known not in machine_ids]:
+            del self._shapes[machine_id]
+
+    def _shape(self, machine_id: str, header: Mapping[str, Any]) -> Shape:
+        wanted, known = header.get("shape_id"), self._shapes.get(machine_id)
+        if known is not None and known.id == wanted:
+            return known
+        if "shape" not in header:
+            self._shapes.pop(machine_id, None)
+            raise WireError("The answer names a shape that the hub does not have, and does not bring it.", "Next: it is asked for with the next poll.")
+        shape = Shape.parse(header["shape"])
+        if shape.id != wanted:
+            raise WireError("The answer's shape does not match its id.")
+        return shape
+
+    def _add_events(self, events: List[Event]) -> None:
+        if events:
+            with self._lock:
+                self._events = (self._events + events)[-MOST_EVENTS:]
+
+
+def _not_a_frame(body: bytes) -> Any:
+    raise WireError(f"The answer is not a gpuwatch frame (it starts with {clean(body[:40].decode('utf-8', 'replace'), 40)!r}).")
+
+
+def _not_flat(header: Mapping[str, Any]) -> None:
+    if "flat" in header:
+        raise WireError(f"The node speaks frame version {str(header['flat'])[:20]}, this hub {FLAT_VERSION}.", "Next: upgrade the older one.")
+    raise WireError("The answer is readable status, not a frame: another program, or an older gpuwatch.", "Next: upgrade gpuwatch there.")
+
+
+def _report(status: object) -> Report:
+    if not isinstance(status, dict) or not (status.get("stale") or status.get("message")):
+        return _GOOD_REPORT
+    message = status.get("message")
+    return Report(bool(status.get("stale")), clean(message, 500) if isinstance(message, str) else None, _time(status.get("since_at")))
+
+
+def _skew(sent_at: object, asked_at: float, answered_at: float) -> Optional[float]:
+    """The node's clock minus the hub's, by the middle of request and answer; None = not said."""
+    sent = _time(sent_at)
+    return None if sent is None else round(sent - (asked_at + answered_at) / 2, 3)
+
+
+def _time(value: object) -> Optional[float]:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < LATEST_TIME:
+        return None
+    return float(value)

@@ -1,0 +1,280 @@
+"""One target of the poller: its keep-alive connection, its rhythm and its back-off. All callbacks of one event loop; never blocks.
+
+A poll costs one timer, one write and one read. What fails is told to the sink in words; nothing here ever raises to the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import socket
+import time
+from typing import TYPE_CHECKING, List, Optional, Tuple
+
+from gpuwatch.hub.answers import LONGEST_WAIT_SECONDS, Failure, broken, refused, timed_out, unreachable
+from gpuwatch.hub.resolver import Address
+from gpuwatch.model.cluster import Target
+from gpuwatch.model.errors import GpuwatchError, WireError
+from gpuwatch.wire.http import Response, ResponseReader, build_request, network_error
+
+if TYPE_CHECKING:
+    from gpuwatch.hub.poller import Poller
+
+log = logging.getLogger(__name__)
+PROGRAM = "gpuwatch node"
+
+
+class Connection(asyncio.BufferedProtocol):
+    """One TCP connection to a node. Reads into the poller's one buffer: no allocation per read."""
+
+    def __init__(self, link: Link) -> None:
+        self.link = link
+        self.transport: Optional[asyncio.Transport] = None
+        self.answered = 0
+        """Answers read on it so far."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The connection is usable."""
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where to read to: the same memory for all, emptied in ``buffer_updated`` at once."""
+        return self.link.poller.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Bytes came."""
+        self.link.received(self, bytes(self.link.poller.buffer[:nbytes]))
+
+    def eof_received(self) -> bool:
+        """The node sends no more."""
+        return False
+
+    def connection_lost(self, exc: Optional[Exception]) -> None:
+        """The connection is gone."""
+        self.link.lost(self, exc)
+
+    def close(self) -> None:
+        """Give it up at once, also with data unsent."""
+        if self.transport is not None:
+            self.transport.abort()
+
+
+class Link:
+    """Polls one target until ``close``."""
+
+    def __init__(self, poller: Poller, target: Target, machine_id: str, interval_seconds: float) -> None:
+        self.poller = poller
+        self.target = target
+        self.machine_id = machine_id
+        self.interval_seconds = interval_seconds
+        self._due = 0.0
+        self._timer: Optional[asyncio.TimerHandle] = None
+        self._deadline: Optional[asyncio.TimerHandle] = None
+        self._task: Optional[asyncio.Task[None]] = None
+        self._connection: Optional[Connection] = None
+        self._reader: Optional[ResponseReader] = None
+        self._busy = False
+        self._asked_at = 0.0
+        self._password: Optional[str] = None
+        self._request: Tuple[str, bytes] = ("", b"")
+        self._failures = 0
+        self._resume_at = 0.0
+
+    def start(self, first: float, grid: float) -> None:
+        """First poll at ``first``, all others at ``grid`` plus whole intervals (times of the event loop)."""
+        self._due = first
+        self._grid = grid
+        self._timer = self.poller.loop.call_at(first, self._begin)
+
+    def close(self) -> None:
+        """Stop polling; nothing is reported any more."""
+        self._busy = False
+        for handle in (self._timer, self._deadline, self._task):
+            if handle is not None:
+                handle.cancel()
+        self._drop()
+
+    # The rhythm.
+
+    def _begin(self) -> None:
+        now = self.poller.loop.time()
+        late = now - self._due
+        beats = (now - self._grid) // self.interval_seconds + 1
+        following = self._grid + beats * self.interval_seconds
+        if following - self._due < self.interval_seconds / 2:
+            following += self.interval_seconds
+        self.poller.stats.began(late, self.interval_seconds)
+        self._due = following
+        self._timer = self.poller.loop.call_at(following, self._begin)
+        if self._busy:
+            self.poller.stats.skipped += 1
+            return
+        self._ask(now)
+
+    def _ask(self, now: float) -> None:
+        self._busy = True
+        self._asked_at = time.time()
+        self._deadline = self.poller.loop.call_at(now + self.poller.deadline_seconds, self._timed_out)
+        try:
+            password = self.poller.password(self.target)
+        except GpuwatchError as error:
+            self._failed(Failure(str(error), True, False))
+            return
+        if password != self._password:
+            self._password, self._request, self._resume_at, self._failures = password, ("", b""), 0.0, 0
+        if now < self._resume_at:
+            self._task = self.poller.loop.create_task(self._probe())
+        elif self._connection is not None:
+            self._send(self._connection)
+        else:
+            self._task = self.poller.loop.create_task(self._connect_and_send())
+
+    def _send(self, connection: Connection) -> None:
+        shape_id = self.poller.sink.shape_id(self.machine_id)
+        if self._request[0] != shape_id or not self._request[1]:
+            body = json.dumps({"passwd": self._password, "flat": shape_id}).encode()
+            headers = {"Content-Type": "application/json", "Accept": "application/x-gpuwatch-frame"}
+            self._request = (shape_id, build_request("POST", self.target.address, "/get-status", body, headers))
+        self._reader = ResponseReader(self.poller.max_bytes)
+        assert connection.transport is not None
+        connection.transport.write(self._request[1])
+
+    # Connecting.
+
+    async def _open(self) -> socket.socket:
+        """A connected socket. Raises OSError."""
+        loop = self.poller.loop
+        addresses: List[Address] = await self.poller.resolver.addresses(self.target.host, self.target.port)
+        share = self.poller.deadline_seconds / (len(addresses) + 1)
+        for place, (family, address) in enumerate(addresses):
+            sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+            try:
+                if place == len(addresses) - 1:
+                    await loop.sock_connect(sock, address)
+                else:
+                    await asyncio.wait_for(loop.sock_connect(sock, address), share)
+                return sock
+            except BaseException as error:
+                sock.close()
+                if place == len(addresses) - 1 or not isinstance(error, (OSError, asyncio.TimeoutError)):
+                    raise
+        raise OSError("the name has no address")
+
+    async def _connect_and_send(self) -> None:
+        try:
+            sock = await self._open()
+            _, connection = await self.poller.loop.create_connection(lambda: Connection(self), sock=sock)
+        except OSError as error:
+            self._failed(self._unreachable(error))
+            return
+        self._connection = connection
+        self._send(connection)
+
+    async def _probe(self) -> None:
+        """Back-off: only look whether something takes connections. If not, it was restarted or died: forget the back-off."""
+        try:
+            (await self._open()).close()
+        except OSError as error:
+            self._failed(self._unreachable(error))
+            self._failures, self._resume_at = 0, 0.0
+            return
+        self._end_poll()
+
+    def _unreachable(self, error: OSError) -> Failure:
+        return unreachable(network_error(error, self.target.address, self.poller.deadline_seconds, PROGRAM))
+
+    # Answers.
+
+    def received(self, connection: Connection, data: bytes) -> None:
+        """Bytes from the node."""
+        reader = self._reader
+        if connection is not self._connection or reader is None:
+            if connection is self._connection:
+                self._drop()  # it speaks without being asked
+            return
+        try:
+            response = reader.feed(data)
+        except WireError as error:
+            self._drop()
+            self._failed(broken(self.target, error))
+            return
+        if response is not None:
+            self._answered(connection, response)
+
+    def _answered(self, connection: Connection, response: Response) -> None:
+        connection.answered += 1
+        self._reader = None
+        if not response.keeps_connection:
+            self._drop()
+        if response.status != 200:
+            self._failed(refused(self.target, response))
+            return
+        try:
+            self.poller.sink.accept(self.target, self.machine_id, response.body, self._asked_at, time.time())
+        except WireError as error:
+            self._drop()
+            self._failed(broken(self.target, error))
+        except Exception:  # a bug of ours costs this target one reading, never the poller
+            log.exception("answer of %s", self.target.name)
+            self._drop()
+            self._failed(Failure(f"{self.target.name}: the hub could not take the answer in. Next: see the hub's log.", True, True))
+        else:
+            self._failures, self._resume_at = 0, 0.0
+            self.poller.stats.good += 1
+            self._end_poll()
+
+    def lost(self, connection: Connection, error: Optional[Exception]) -> None:
+        """The node closed the connection, or the network did."""
+        if connection is not self._connection:
+            return
+        reader, self._connection, self._reader = self._reader, None, None
+        if reader is None or not self._busy:
+            return
+        if connection.answered and not reader.began:
+            # It closed an idle connection just when we asked: ask again on a fresh one, within the same deadline.
+            self._task = self.poller.loop.create_task(self._connect_and_send())
+            return
+        try:
+            if error is not None:
+                raise network_error(error, self.target.address, self.poller.deadline_seconds, PROGRAM)
+            self._answered(connection, reader.end())
+        except WireError as reason:
+            self._failed(broken(self.target, reason)._replace(answers=reader.began))
+
+    def _timed_out(self) -> None:
+        if not self._busy:
+            return
+        connected = self._connection is not None
+        if self._task is not None:
+            self._task.cancel()
+        self._drop()
+        self._failed(timed_out(self.target, self.poller.deadline_seconds, connected))
+
+    # Endings.
+
+    def _failed(self, failure: Failure) -> None:
+        now = self.poller.loop.time()
+        self.poller.stats.failed += 1
+        if failure.costly:
+            self._failures += 1
+            # The first failure costs nothing; then 1, 2, 4 ... intervals. A hair less, so that it falls before the beat it means.
+            wait = self.interval_seconds * (2 ** min(self._failures - 2, 10)) if self._failures > 1 else 0.0
+            self._resume_at = now + max(min(wait, LONGEST_WAIT_SECONDS), failure.wait_seconds) - 0.1 * self.interval_seconds
+        else:
+            self._failures, self._resume_at = 0, 0.0
+        self._end_poll()
+        self.poller.sink.fail(self.target, failure.text, time.time(), failure.answers)
+
+    def _end_poll(self) -> None:
+        self._busy = False
+        self._task = None
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _drop(self) -> None:
+        connection, self._connection, self._reader = self._connection, None, None
+        if connection is not None:
+            connection.close()

@@ -1,0 +1,146 @@
+"""Asks every target for its readings, all on one event loop: no thread per host, one keep-alive connection each.
+
+Starts are spread over the interval and stay on their grid; a bad target costs itself only. Never logs or shows the password.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Callable, Deque, Dict, Optional, Protocol, Sequence, Tuple
+
+from gpuwatch.hub.link import Link
+from gpuwatch.hub.resolver import Resolver
+from gpuwatch.model.cluster import Target
+
+BUFFER_BYTES = 128 * 1024
+FIRST_SPREAD_SECONDS = 0.01
+"""The first polls after a start come so far apart, or closer when the interval asks for it: few targets answer at once."""
+GOLDEN = 0.6180339887498949
+"""Multiples of it spread evenly over an interval, however many targets come and go."""
+
+
+class Sink(Protocol):
+    """Who takes the answers (``hub.ingest``). Called inside the event loop: quick, never blocking."""
+
+    def shape_id(self, machine_id: str) -> str:
+        """The shape the hub has of this machine; empty for none."""
+
+    def accept(self, target: Target, machine_id: str, body: bytes, asked_at: float, answered_at: float) -> None:
+        """A 200 of a node. Raises WireError where it holds no readings."""
+
+    def fail(self, target: Target, error: str, now: float, answers: bool) -> None:
+        """A poll failed, in words."""
+
+
+class PollerStats:
+    """Counters of the polls, and how late the last ones began. Read from any thread."""
+
+    def __init__(self, keep: int = 8192) -> None:
+        self.started = 0
+        self.good = 0
+        self.failed = 0
+        self.skipped = 0
+        """The poll before was still under way: the node is slow."""
+        self.missed = 0
+        """The hub itself came a whole interval or more too late."""
+        self._lateness: Deque[float] = deque(maxlen=keep)
+
+    def began(self, late_seconds: float, interval_seconds: float) -> None:
+        """One poll began ``late_seconds`` after it was due."""
+        self.started += 1
+        self._lateness.append(late_seconds)
+        if late_seconds >= interval_seconds:
+            self.missed += int(late_seconds // interval_seconds)
+
+    def lateness_seconds(self, quantile: float) -> Optional[float]:
+        """A quantile (0 to 1) of the lateness of the last polls; None before the first."""
+        values = sorted(self._lateness.copy())
+        return values[min(int(len(values) * quantile), len(values) - 1)] if values else None
+
+    def summary(self) -> Dict[str, Optional[float]]:
+        """All counters by name."""
+        return {
+            "started": self.started,
+            "good": self.good,
+            "failed": self.failed,
+            "skipped": self.skipped,
+            "missed": self.missed,
+            "lateness_p50_seconds": self.lateness_seconds(0.5),
+            "lateness_p99_seconds": self.lateness_seconds(0.99),
+        }
+
+
+class Poller:
+    """Polls the targets it was last given. ``run`` is the main coroutine of an AsyncLoop; all else may be called from any thread."""
+
+    loop: asyncio.AbstractEventLoop
+    resolver: Resolver
+
+    def __init__(
+        self,
+        sink: Sink,
+        password: Callable[[Target], str],
+        *,
+        interval_seconds: float = 5.0,
+        deadline_seconds: float = 4.0,
+        max_bytes: int = 4 * 1024**2,
+        new_resolver: Callable[[], Resolver] = Resolver,
+    ) -> None:
+        """``password(target)`` is asked at each poll and must be quick; it may raise GpuwatchError in words."""
+        self.sink = sink
+        self.password = password
+        self.interval_seconds = interval_seconds
+        self.deadline_seconds = deadline_seconds
+        self.max_bytes = max_bytes
+        self.stats = PollerStats()
+        self.buffer = memoryview(bytearray(BUFFER_BYTES))
+        self._new_resolver = new_resolver
+        self._wanted: Tuple[Tuple[Target, str], ...] = ()
+        self._links: Dict[str, Link] = {}
+        self._made = 0
+        self._running = False
+
+    async def run(self) -> None:
+        """Poll until cancelled."""
+        self.loop = asyncio.get_running_loop()
+        self.resolver = self._new_resolver()
+        self._running = True
+        try:
+            self._apply()
+            await asyncio.Event().wait()
+        finally:
+            self._running = False
+            for link in self._links.values():
+                link.close()
+            self._links.clear()
+
+    def set_targets(self, targets: Sequence[Tuple[Target, str]]) -> None:
+        """Targets and their machine ids. Those that stay as they are keep their connection and rhythm."""
+        self._wanted = tuple(targets)
+        if self._running:
+            try:
+                self.loop.call_soon_threadsafe(self._apply)
+            except RuntimeError:  # stopped meanwhile
+                pass
+
+    def _apply(self) -> None:
+        if not self._running:
+            return
+        wanted = {target.name: (target, machine_id) for target, machine_id in self._wanted}
+        for name, link in list(self._links.items()):
+            if wanted.get(name) != (link.target, link.machine_id):
+                link.close()
+                del self._links[name]
+        new = [name for name in wanted if name not in self._links]
+        for place, name in enumerate(new):
+            self._add(*wanted[name], place, len(new))
+
+    def _add(self, target: Target, machine_id: str, place: int, count: int) -> None:
+        interval = target.interval_seconds or self.interval_seconds
+        link = Link(self, target, machine_id, interval)
+        self._made += 1
+        now = self.loop.time()
+        first = now + place / count * min(interval, FIRST_SPREAD_SECONDS * count)
+        link.start(first, now + (self._made * GOLDEN) % 1.0 * interval)
+        self._links[target.name] = link

@@ -1,0 +1,85 @@
+"""The cluster as a view shows it: the one door for live states. Commands are cut here to what the audience may see.
+
+NodeStates are built when somebody looks, and once per version and audience. Never writes and never asks a node.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Iterator, Sequence, Tuple
+
+from gpuwatch.model.cluster import ClusterNow, GpuState, GpuView, NodeState
+from gpuwatch.model.snapshot import GpuReading, Snapshot
+from gpuwatch.query.latest import Known, Latest
+from gpuwatch.query.states import Recent
+from gpuwatch.rules.permissions import STRANGER, redact
+from gpuwatch.rules.states import shown_state
+
+
+def cluster(latest: Latest, now: float, audience: str = STRANGER) -> ClusterNow:
+    """All targets in the order of the hosts file, as ``audience`` (see ``model.view.AUDIENCES``) may see them at ``now``."""
+    version, known, notices = latest.all()
+    display = latest.display
+    return ClusterNow(
+        now,
+        tuple([node_state(latest, one, now, audience) for one in known]),
+        display.interval_seconds,
+        display.title,
+        display.timezone,
+        any(one.plan is not None and one.plan.simulated for one in known),
+        notices,
+        version,
+        audience,
+    )
+
+
+def node_state(latest: Latest, known: Known, now: float, audience: str = STRANGER) -> NodeState:
+    """One target as ``audience`` may see it; the same object again for the same version."""
+    key = STRANGER if audience == STRANGER and not latest.display.show_arguments else "all"
+    built = known.built.get(key)
+    if built is None:
+        built = known.built[key] = _cut(node_state(latest, known, now, "admin"), key) if key == STRANGER else _build(latest, known, now)
+    return built
+
+
+def _build(latest: Latest, known: Known, now: float) -> NodeState:
+    snapshot = known.plan.shape.build(known.values) if known.plan else None
+    verdict = known.verdict
+    return NodeState(
+        known.target,
+        known.machine_id,
+        verdict.status,
+        verdict.since_at,
+        verdict.error,
+        snapshot,
+        known.received_at,
+        known.skew_seconds,
+        _gpus(latest, known, snapshot, now) if snapshot else (),
+        known.version,
+    )
+
+
+def _gpus(latest: Latest, known: Known, snapshot: Snapshot, now: float) -> Tuple[GpuView, ...]:
+    recent = latest.tracker.recent(known.machine_id, [gpu.uuid for gpu in snapshot.gpus], now)
+    settled = iter(known.settled)
+    return tuple([_gpu(latest, known, gpu, settled, columns) for gpu, columns in zip(snapshot.gpus, recent)])
+
+
+def _gpu(latest: Latest, known: Known, gpu: GpuReading, settled: Iterator[GpuState], recent: Recent) -> GpuView:
+    """``settled`` runs over the rows of the plan: each GPU and then its slices."""
+    verdict = known.verdict
+    own = shown_state(next(settled), gpu, verdict.status, verdict.since_at, latest.limits)
+    slices = [shown_state(next(settled), part, verdict.status, verdict.since_at, latest.limits) for part in gpu.mig]
+    return GpuView(known.target.name, gpu, own, tuple(slices), recent)
+
+
+def _cut(node: NodeState, audience: str) -> NodeState:
+    """The same node with the commands cut, in the snapshot and in the views of its GPUs."""
+    if node.snapshot is None:
+        return node
+    snapshot = redact(node.snapshot, audience)
+    return dataclasses.replace(node, snapshot=snapshot, gpus=_with_readings(node.gpus, snapshot.gpus))
+
+
+def _with_readings(views: Sequence[GpuView], readings: Sequence[GpuReading]) -> Tuple[GpuView, ...]:
+    return tuple([dataclasses.replace(view, reading=reading) for view, reading in zip(views, readings)])

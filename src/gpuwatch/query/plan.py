@@ -1,0 +1,89 @@
+"""Where the hub looks in the values of one shape, worked out once per shape, so that a poll costs no dataclasses.
+
+The trick: a shape built from the numbers 0, 1, 2 ... is a snapshot whose every number is its own position among the values.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple
+
+from gpuwatch.model.snapshot import CollectorStatus, GpuReading, MigReading, XidEvent
+from gpuwatch.rules.states import takers
+from gpuwatch.wire.flat import Shape
+
+DRIVER_COLLECTOR = "nvml"
+
+
+class Row(NamedTuple):
+    """One GPU or MIG slice: its facts that decide its state, and where its numbers stand. Positions are None where there are none."""
+
+    uuid: str
+    lost: bool
+    mig: bool
+    processes: Optional[int]
+    unified: bool
+    utilization_at: Optional[int]
+    memory_at: Optional[int]
+
+
+class Plan:
+    """What the hub needs of a shape at each poll."""
+
+    __slots__ = ("buses", "errors", "interval_seconds", "rows", "shape", "simulated", "taken_at_at", "trouble", "xids")
+
+    def __init__(self, shape: Shape) -> None:
+        """Raises nothing for a shape that ``Shape.parse`` accepted."""
+        places: Any = shape.build(range(shape.count))
+        self.shape = shape
+        self.taken_at_at: Optional[int] = _taken_at_position(shape)
+        self.interval_seconds = _interval(places.interval_seconds)
+        self.simulated: bool = places.simulated
+        self.xids: Tuple[XidEvent, ...] = places.xids
+        self.errors: Dict[str, Optional[str]] = {gpu.uuid: gpu.error for gpu in places.gpus}
+        self.buses: Dict[str, Optional[str]] = {gpu.uuid: gpu.pci_bus_id for gpu in places.gpus}
+        self.trouble = driver_trouble(places.collectors, bool(places.gpus))
+        self.rows: Tuple[Row, ...] = tuple(row for gpu in places.gpus for row in _rows(gpu))
+
+    def taken_at(self, values: Sequence[Any]) -> Optional[float]:
+        """When the sample was taken, by the node's clock; None = not said."""
+        return None if self.taken_at_at is None else values[self.taken_at_at]
+
+
+def driver_trouble(collectors: Sequence[CollectorStatus], has_gpus: bool) -> Optional[str]:
+    """Why the driver gave no GPUs at all; None if it did, or if the machine simply has none."""
+    for collector in collectors:
+        if collector.name == DRIVER_COLLECTOR and not collector.ok and not has_gpus:
+            return collector.message or "The driver does not answer."
+    return None
+
+
+def _taken_at_position(shape: Shape) -> Optional[int]:
+    names = shape.doc["fields"].get("Snapshot", [])
+    return names.index("taken_at") if "taken_at" in names else None
+
+
+def _interval(seconds: float) -> float:
+    return min(max(float(seconds), 0.1), 3600.0)
+
+
+def _rows(gpu: GpuReading) -> Sequence[Row]:
+    lost, mig = gpu.error is not None, bool(gpu.mig_enabled)
+    processes = takers(gpu.processes, gpu.missing.get("processes"))
+    first = Row(
+        gpu.uuid, lost, mig, processes, gpu.unified_memory, _place(gpu.utilization_percent), _place(gpu.memory_used_bytes)
+    )
+    return [first, *(_slice_row(gpu, part, lost) for part in gpu.mig)]
+
+
+def _slice_row(gpu: GpuReading, part: MigReading, lost: bool) -> Row:
+    inside = [
+        process
+        for process in gpu.processes
+        if process.gpu_instance == part.gpu_instance and process.compute_instance in (part.compute_instance, None)
+    ]
+    processes = takers(inside, gpu.missing.get("processes"))
+    return Row(part.uuid, lost, False, processes, False, _place(part.sm_activity_percent), _place(part.memory_used_bytes))
+
+
+def _place(value: Optional[float]) -> Optional[int]:
+    return None if value is None else int(value)

@@ -1,0 +1,374 @@
+"""Polls of good and bad nodes over real sockets: each bad one costs itself only, and says why."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import threading
+import time
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
+
+import pytest
+
+from gpuwatch.hub.poller import Poller, PollerStats
+from gpuwatch.loops import AsyncLoop
+from gpuwatch.model.cluster import Target
+from gpuwatch.model.errors import UsageError, WireError
+from tests.hub import nodes
+from tests.hub.nodes import FakeNode, Street
+
+PASSWORD = "s3cret-word"
+
+
+class Book:
+    """A Sink that writes down what comes."""
+
+    def __init__(self) -> None:
+        self.good: Dict[str, List[Tuple[bytes, float, float]]] = {}
+        self.bad: Dict[str, List[Tuple[str, bool]]] = {}
+        self.bad_at: Dict[str, List[float]] = {}
+        self.shapes: Dict[str, str] = {}
+
+    def shape_id(self, machine_id: str) -> str:
+        return self.shapes.get(machine_id, "")
+
+    def accept(self, target: Target, machine_id: str, body: bytes, asked_at: float, answered_at: float) -> None:
+        header = json.loads(body.partition(b"\n")[0])
+        if "flat" not in header:
+            raise WireError("The answer is readable status, not a frame.")
+        self.shapes[machine_id] = header["shape_id"]
+        self.good.setdefault(target.name, []).append((body, asked_at, answered_at))
+
+    def fail(self, target: Target, error: str, now: float, answers: bool) -> None:
+        self.bad.setdefault(target.name, []).append((error, answers))
+        self.bad_at.setdefault(target.name, []).append(now)
+
+    def counts(self, name: str) -> int:
+        return len(self.good.get(name, []))
+
+    def error(self, name: str) -> str:
+        return self.bad[name][-1][0]
+
+
+class Hub:
+    """A poller in its thread."""
+
+    def __init__(self) -> None:
+        self.book = Book()
+        self._loops: List[AsyncLoop] = []
+
+    def poll(
+        self, targets: List[Target], interval: float = 0.1, deadline: float = 1.0, password: Optional[Callable[[Target], str]] = None, **more: Any
+    ) -> Poller:
+        poller = Poller(
+            self.book, password or (lambda target: PASSWORD), interval_seconds=interval, deadline_seconds=deadline, **more
+        )
+        poller.set_targets([(target, f"id-{target.name}") for target in targets])
+        self._loops.append(AsyncLoop("poller").start(poller.run))
+        return poller
+
+    def stop(self) -> None:
+        assert all([loop.stop(10) for loop in self._loops])
+
+
+@pytest.fixture
+def street() -> Iterator[Street]:
+    made = Street()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    made = Hub()
+    yield made
+    made.stop()
+
+
+def target(name: str, port: int, host: str = "127.0.0.1", **more: Any) -> Target:
+    return Target(name, host, port, **more)
+
+
+def until(condition: Callable[[], object], seconds: float = 15.0) -> None:
+    ends_at = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < ends_at, "did not happen in time"
+        threading.Event().wait(0.01)
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def test_a_good_node_is_polled_on_one_connection(street: Street, hub: Hub) -> None:
+    node = street.node()
+    poller = hub.poll([target("a", node.port)])
+    until(lambda: hub.book.counts("a") >= 5)
+    assert node.connections == 1
+    assert hub.book.bad == {}
+    first, second = node.requests[:2]
+    assert first == {"passwd": PASSWORD, "flat": ""}
+    assert second == {"passwd": PASSWORD, "flat": hub.book.shapes["id-a"]}
+    assert b'"shape":' in hub.book.good["a"][0][0]
+    assert b'"shape":' not in hub.book.good["a"][1][0]
+    for _, asked_at, answered_at in hub.book.good["a"]:
+        assert 0 <= answered_at - asked_at < 5
+    assert poller.stats.good >= 5
+    assert poller.stats.failed == 0
+    assert poller.stats.lateness_seconds(0.99) is not None
+
+
+@pytest.mark.parametrize("behaviour", [nodes.chunked, nodes.closing, nodes.until_close])
+def test_every_form_of_body_is_read(street: Street, hub: Hub, behaviour: nodes.Behaviour) -> None:
+    node = street.node(behaviour)
+    hub.poll([target("a", node.port)])
+    until(lambda: hub.book.counts("a") >= 3)
+    assert hub.book.bad == {}
+
+
+def test_an_idle_connection_that_was_closed_is_no_failure(street: Street, hub: Hub) -> None:
+    node = street.node(nodes.closes_idle)
+    hub.poll([target("a", node.port)])
+    until(lambda: hub.book.counts("a") >= 4)
+    assert hub.book.bad == {}
+    assert node.connections >= 3
+
+
+WORDS = {
+    "dripping": (nodes.dripping, "no whole answer from", False),
+    "silent": (nodes.silent, "no whole answer from", False),
+    "garbage": (nodes.garbage, "The answer is not HTTP (it starts with 'SSH-2.0", True),
+    "huge": (nodes.huge, "larger than", True),
+    "endless_chunks": (nodes.endless_chunks, "larger than", True),
+    "endless_headers": (nodes.endless_headers, "headers are longer", True),
+    "short_length": (nodes.short_length, "closed in the middle", True),
+    "redirecting": (nodes.redirecting, "a redirect to http://169.254.169.254/latest/; redirects are not followed", True),
+    "wrong_password": (nodes.wrong_password, "wrong password: wrong_password answered 403. Next: ", True),
+    "starting": (nodes.starting, "has no reading yet: no sample yet", True),
+    "too_many": (nodes.too_many, "refuses this hub for 7 s", True),
+    "no_frame": (nodes.no_frame, "not a frame", True),
+    "html": (nodes.html, "answered 404 instead of readings. Next: ", True),
+    "slams": (nodes.slams, "closed", False),
+}
+
+
+@pytest.mark.parametrize("name", sorted(WORDS))
+def test_a_bad_node_says_why_and_a_good_one_beside_it_goes_on(street: Street, hub: Hub, name: str) -> None:
+    behaviour, words, answers = WORDS[name]
+    bad, fine = street.node(behaviour), street.node()
+    hub.poll([target(name, bad.port), target("fine", fine.port)], deadline=0.5, max_bytes=100_000)
+    until(lambda: hub.book.bad.get(name) and hub.book.counts("fine") >= 5)
+    error, answered = hub.book.bad[name][0]
+    assert words in error
+    assert "Next: " in error
+    assert "\n" not in error
+    assert PASSWORD not in error
+    assert answered is answers
+    assert "fine" not in hub.book.bad
+
+
+def test_a_dead_target_is_refused_in_words_and_back_within_an_interval(street: Street, hub: Hub) -> None:
+    port = free_port()
+    poller = hub.poll([target("a", port)], interval=0.2)
+    until(lambda: len(hub.book.bad.get("a", [])) >= 4)
+    assert hub.book.error("a") == f"connection refused by 127.0.0.1:{port}. Next: is gpuwatch node running there?"
+    assert hub.book.bad["a"][0][1] is False
+    node = FakeNode()
+    opened_at = time.monotonic()
+    street.call(node.open(port))
+    started = poller.stats.started
+    until(lambda: hub.book.counts("a") >= 1)
+    assert poller.stats.started - started <= 2 + (time.monotonic() - opened_at) / 0.2
+
+
+def test_what_costs_more_is_backed_off(street: Street, hub: Hub) -> None:
+    node, other = street.node(nodes.garbage), street.node()
+    hub.poll([target("a", node.port), target("b", other.port)], interval=0.05)
+    until(lambda: hub.book.counts("b") >= 40)
+    asked = len(node.requests)
+    assert 2 <= asked <= 12
+    assert node.connections > asked  # a bare connect at each interval goes on
+
+
+def test_a_node_that_restarts_during_its_back_off_is_asked_at_once(street: Street, hub: Hub) -> None:
+    node = street.node(nodes.garbage)
+    port = node.port
+    hub.poll([target("a", port)], interval=0.1)
+    until(lambda: len(node.requests) >= 4)  # the next wait would be 4 intervals and more
+    street.call(node.shut())
+    until(lambda: "refused" in hub.book.error("a"))
+    better = FakeNode()
+    street.call(better.open(port))
+    until(lambda: hub.book.counts("a") >= 1)
+
+
+def test_wrong_passwords_never_come_close_to_the_nodes_limit(street: Street, hub: Hub) -> None:
+    node = street.node(nodes.wrong_password)
+    words = iter(["one"] * 20 + ["two"] * 10_000)
+    hub.poll([target("a", node.port)], interval=0.05, password=lambda target: next(words))
+    until(lambda: any(request["passwd"] == "two" for request in node.requests))
+    assert sum(request["passwd"] == "one" for request in node.requests) <= 7  # 20 beats without back-off
+
+
+def test_retry_after_is_obeyed(street: Street, hub: Hub) -> None:
+    node, other = street.node(nodes.too_many), street.node()
+    hub.poll([target("a", node.port), target("b", other.port)], interval=0.05)
+    until(lambda: hub.book.counts("b") >= 30)
+    assert len(node.requests) == 1
+
+
+def test_a_password_that_cannot_be_read_is_said(hub: Hub, street: Street) -> None:
+    node = street.node()
+
+    def password(target: Target) -> str:
+        raise UsageError("the password file is missing.", "Next: write it.")
+
+    hub.poll([target("a", node.port)], password=password)
+    until(lambda: hub.book.bad.get("a"))
+    assert hub.book.error("a") == "the password file is missing. Next: write it."
+    assert node.connections == 0
+
+
+def test_targets_come_and_go_while_running(street: Street, hub: Hub) -> None:
+    one, two = street.node(), street.node()
+    poller = hub.poll([target("one", one.port)])
+    until(lambda: hub.book.counts("one") >= 2)
+    poller.set_targets([(target("one", one.port), "id-one"), (target("two", two.port), "id-two")])
+    until(lambda: hub.book.counts("two") >= 2)
+    assert one.connections == 1
+    poller.set_targets([(target("two", two.port), "id-two")])
+    until(lambda: hub.book.counts("two") >= 4)
+    seen = hub.book.counts("one")
+    until(lambda: hub.book.counts("two") >= 10)
+    assert hub.book.counts("one") <= seen + 1
+
+
+def test_a_changed_address_is_used(street: Street, hub: Hub) -> None:
+    one, two = street.node(), street.node()
+    poller = hub.poll([target("a", one.port)])
+    until(lambda: len(one.requests) >= 1)
+    poller.set_targets([(target("a", two.port), "id-a")])
+    until(lambda: len(two.requests) >= 2)
+
+
+def test_ipv6(hub: Hub) -> None:
+    server = socket.socket(socket.AF_INET6)
+    server.bind(("::1", 0))
+    server.listen()
+    port = server.getsockname()[1]
+    hub.poll([target("six", port, "::1")])
+    connection, _ = server.accept()
+    request = connection.recv(4096)
+    assert f"Host: [::1]:{port}\r\n".encode() in request
+    connection.close()
+    server.close()
+    until(lambda: any("connection refused by [::1]:" in text for text, _ in hub.book.bad.get("six", [])))
+
+
+def test_a_hanging_resolver_delays_nobody(street: Street, hub: Hub) -> None:
+    from gpuwatch.hub.resolver import Resolver
+
+    held = threading.Event()
+    asked: List[str] = []
+
+    def look_up(host: str, port: int, **kwargs: Any) -> Any:
+        asked.append(host)
+        if host.startswith("slow"):
+            held.wait(30)
+        if host == "nowhere":
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+
+    node = street.node()
+    targets = [target(name, node.port, name) for name in ("slow1", "slow2", "fine", "nowhere")]
+    hub.poll(targets, deadline=0.3, new_resolver=lambda: Resolver(look_up))
+    try:
+        until(lambda: hub.book.counts("fine") >= 10 and hub.book.bad.get("slow1") and hub.book.bad.get("nowhere"))
+        assert asked.count("fine") == 1
+        assert asked.count("slow1") == 1
+        assert "no answer from slow1" in hub.book.error("slow1")
+        assert "the name of nowhere" in hub.book.error("nowhere")
+    finally:
+        held.set()
+
+
+def test_a_bug_in_the_sink_costs_one_target_one_reading(street: Street, hub: Hub, caplog: pytest.LogCaptureFixture) -> None:
+    node = street.node()
+    accept = hub.book.accept
+    broken = iter([True, False])
+
+    def fragile(*args: Any) -> None:
+        if next(broken, False):
+            raise ZeroDivisionError
+        accept(*args)
+
+    hub.book.accept = fragile  # type: ignore[method-assign]
+    hub.poll([target("a", node.port)])
+    until(lambda: hub.book.counts("a") >= 2)
+    assert "could not take the answer in" in hub.book.bad["a"][0][0]
+
+
+def test_two_hundred_targets_with_bad_ones_among_them(street: Street, hub: Hub) -> None:
+    """60 bad targets of every kind do not keep 140 good ones from their rhythm."""
+    fine = [street.node() for _ in range(20)]
+    bad = [street.node(behaviour) for behaviour, _, _ in WORDS.values()]
+    dead = free_port()
+    good_targets = [target(f"g{i}", fine[i % 20].port) for i in range(140)]
+    bad_targets = [target(f"b{i}", bad[i % len(bad)].port if i % 5 else dead) for i in range(60)]
+    mixed = [one for i, one in enumerate(good_targets) for one in ([one, bad_targets[i]] if i < 60 else [one])]
+    poller = hub.poll(mixed, interval=1.0, deadline=0.8, max_bytes=200_000)
+    until(lambda: all(hub.book.counts(one.name) >= 4 for one in good_targets), 60)
+    assert not any(one.name in hub.book.bad for one in good_targets)
+    assert {one.name for one in bad_targets} == set(hub.book.bad)
+    counts = [hub.book.counts(one.name) for one in good_targets]
+    assert max(counts) - min(counts) <= 3
+    assert poller.stats.missed == 0
+
+
+def test_starts_are_spread_and_stay_on_their_grid(street: Street, hub: Hub) -> None:
+    node = street.node()
+    hub.poll([target(f"t{i}", node.port) for i in range(10)], interval=0.5)
+    until(lambda: all(hub.book.counts(f"t{i}") >= 5 for i in range(10)))
+    phases = []
+    for i in range(10):
+        asked = [asked_at for _, asked_at, _ in hub.book.good[f"t{i}"]][1:]
+        assert abs((asked[-1] - asked[0]) - 0.5 * (len(asked) - 1)) < 0.4  # no drift adds up
+        phases.append(asked[0] % 0.5)
+    assert max(phases) - min(phases) > 0.2
+
+
+def test_stop_ends_open_polls(street: Street, hub: Hub) -> None:
+    node = street.node(nodes.silent)
+    hub.poll([target("a", node.port)], deadline=30)
+    until(lambda: node.requests)
+    started = time.monotonic()
+    hub.stop()
+    assert time.monotonic() - started < 8
+    assert hub.book.bad == {}
+
+
+def test_stats() -> None:
+    stats = PollerStats(keep=100)
+    assert stats.lateness_seconds(0.5) is None
+    for i in range(100):
+        stats.began(i / 1000, 1.0)
+    stats.began(2.5, 1.0)
+    assert stats.missed == 2
+    assert stats.started == 101
+    assert stats.lateness_seconds(0.5) == pytest.approx(0.05, abs=0.002)
+    assert stats.summary()["lateness_p99_seconds"] == pytest.approx(0.099, abs=0.002) or stats.lateness_seconds(0.99) == 2.5
+
+
+def test_run_ends_when_cancelled() -> None:
+    async def scene() -> None:
+        poller = Poller(Book(), lambda target: "x")
+        task = asyncio.ensure_future(poller.run())
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(scene())
