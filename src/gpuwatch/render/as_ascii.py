@@ -5,17 +5,26 @@ No line is wider than ``options.width``, and nothing of what strangers chose (ho
 
 from __future__ import annotations
 
-from gpuwatch.model.cluster import ClusterNow
+from typing import Sequence
+
+from tabulate import tabulate
+
+from gpuwatch.model.cluster import ClusterNow, GpuView, NodeState
 from gpuwatch.model.view import ViewOptions
+from gpuwatch.render import text_cells, text_facts, words
 from gpuwatch.render.select import Selected, select
 from gpuwatch.render.text_cells import Look
 from gpuwatch.render.text_detail import detail
 from gpuwatch.render.text_rows import Rows
 from gpuwatch.render.text_table import gpu_table, table
-from gpuwatch.render.text_top import top
-from gpuwatch.render.text_words import Cache, cached, notes
+from gpuwatch.render.text_top import moment, top
+from gpuwatch.render.text_words import Cache, cached, node_reason, node_span, node_word, notes
 
-__all__ = ["detail", "gpu_table", "rows", "table"]
+__all__ = ["cluster_text", "detail", "gpu_detail", "gpu_table", "host_detail", "rows", "table"]
+
+
+WIDEST_CELL = 40
+"""As wide as a UUID; only one column of a small table may be wider."""
 
 
 def cluster_text(cluster: ClusterNow, options: ViewOptions, cache: Cache | None = None, date_style: str = "YMD") -> str:
@@ -45,3 +54,73 @@ def _host(drawer: Rows, row: Selected, key: tuple[object, ...], cache: Cache | N
     if row[1] is row[0].gpus:
         return cached(cache, row[0], key, lambda: drawer.host(row))
     return drawer.host(row)
+
+
+def host_detail(cluster: ClusterNow, node: NodeState, options: ViewOptions, date_style: str = "YMD") -> str:
+    """The twin of a host's page: its GPUs with their processes, then the machine, its disks, logins and troubles.
+
+    ``date_style`` is that of seed 004's tables and changes nothing here: times are those of the page.
+    """
+    look, now, zone = Look.of(options), cluster.taken_at, cluster.timezone
+    lines = [*_title(cluster, options, look, node.name), *_standing(node, look, now), ""]
+    drawer = Rows(look, now, zone, detail=True)
+    if node.gpus:
+        lines.append(drawer.head())
+    lines += [drawer.host((node, node.gpus)), ""]
+    machine = ("MACHINE", "" if node.status == "up" else f"as of {words.clock(node.received_at, now, zone)}")
+    lines += _block(look, machine, text_facts.host_facts(node, now), wide=1)
+    if node.snapshot is not None:
+        host = node.snapshot.host
+        lines += _block(look, ("DISK", "FROM", "TYPE", "USED, GB", "OF"), text_facts.disks(host), wide=1, right=(3, 4))
+        lines += _block(look, ("LOGGED IN", "TERMINAL", "FROM", "SINCE"), text_facts.logins(host, now, zone), wide=2)
+    lines += _block(look, ("TROUBLE", "WHAT", "MESSAGE"), text_facts.troubles(node, now, zone), wide=2)
+    return _ended(cluster, options, look, lines)
+
+
+def gpu_detail(cluster: ClusterNow, node: NodeState, gpu: GpuView, options: ViewOptions) -> str:
+    """The twin of a GPU's page: its row with its processes, then every value, with the reason where one is not reported."""
+    look, now, zone = Look.of(options), cluster.taken_at, cluster.timezone
+    name = f"{node.name} {gpu.reading.index}  {words.clean(gpu.reading.name)}"
+    drawer = Rows(look, now, zone, detail=True)
+    lines = [*_title(cluster, options, look, name), *_standing(node, look, now), "", drawer.head(), *drawer.gpu(gpu), ""]
+    lines += _block(look, ("FIELD", "VALUE", "NOTE"), text_facts.gpu_facts(gpu, now, zone), wide=2)
+    return _ended(cluster, options, look, lines)
+
+
+def _title(cluster: ClusterNow, options: ViewOptions, look: Look, name: str) -> list[str]:
+    right = f"{'live, ' if options.at is None else 'as it was on '}{moment(cluster.taken_at, cluster.timezone)}"
+    left = look.left(name, look.width - len(right) - 1)
+    return [f"{look.paint(left, text_cells.BOLD)} {right}"]
+
+
+def _standing(node: NodeState, look: Look, now: float) -> list[str]:
+    """Status of the node, for how long, and where the hub asks it."""
+    word = "up" if node.status == "up" else node_word(node)
+    since = node_span(node, now) or ("" if node.status_since_at is None else words.span(now - node.status_since_at))
+    read = "" if node.received_at is None else f"last reading {words.span_exact(now - node.received_at)} ago"
+    parts = (f"{word} {since}".strip(), read, words.clean(node.target.address), " ".join(map(words.clean, node.target.tags)))
+    text = ", ".join(filter(None, parts))
+    reason = node_reason(node) if node.status == "up" else ""
+    return [*look.wrap(text, look.width), *(look.wrap(reason, look.width) if reason and node.gpus else [])]
+
+
+def _block(look: Look, head: Sequence[str], rows: Sequence[Sequence[str]], wide: int, right: tuple[int, ...] = ()) -> list[str]:
+    """A small table and an empty line; nothing without rows. Column ``wide`` takes what the others leave and is cut to it."""
+    if not rows:
+        return []
+    cells = [[look.cut(cell, WIDEST_CELL if place != wide else look.width) for place, cell in enumerate(row)] for row in rows]
+    others = sum(max(text_cells.width(row[place]) for row in [*cells, head] if row) + 2 for place in range(len(cells[0])) if place != wide)
+    room = max(8, look.width - others)
+    for row in cells:
+        row[wide] = look.cut(row[wide], room)
+    align = ["right" if place in right else "left" for place in range(len(cells[0]))]
+    drawn = tabulate(cells, head, tablefmt="plain", colalign=align, disable_numparse=True)
+    return [*(line.rstrip() for line in drawn.splitlines()), ""]
+
+
+def _ended(cluster: ClusterNow, options: ViewOptions, look: Look, lines: list[str]) -> str:
+    while lines and not lines[-1]:
+        lines.pop()
+    for note in notes(cluster, options, (1,), times=False):
+        lines += look.wrap(note, look.width)
+    return look.final("\n".join(lines) + "\n")

@@ -250,7 +250,8 @@ def _models(node: NodeState) -> str:
 
 def model_labels(readings: list[GpuReading]) -> list[str]:
     """``RTX 3090 24GB`` for each; one that does not tell its size (a lost one) is counted with the others of its name."""
-    labels, sized = [], {}
+    labels: list[tuple[str, str]] = []
+    sized: dict[str, str] = {}
     for reading in readings:
         model, size = words.model_name(reading.name), words.gb_total(reading.memory_total_bytes)
         label = f"{model} {size}GB" if size and not model.upper().endswith("GB") else model

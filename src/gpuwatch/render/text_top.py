@@ -43,10 +43,17 @@ def _counts(cluster: ClusterNow, gpus: list[GpuView], look: Look) -> list[str]:
     counts = {state: states.count(state) for state in COUNTED}
     shown = [(f"{counts[state]} {'MIG' if state == 'mig' else state}", state) for state in COUNTED if counts[state] or state in ALWAYS]
     right = f"of {words.plural(len(gpus), 'GPU')}, {words.plural(len(cluster.nodes), 'host')}"
-    line = "  ".join(text for text, _ in shown)
-    painted = "  ".join(look.paint(text, text_cells.CHIPS.get(state, "")) for text, state in shown)
-    gap = look.width - len(line) - len(right)
-    return [painted + " " * gap + right] if gap > 1 else [painted, right]
+    lines, columns = [""], 0
+    for text, state in [*shown, (right, "")]:
+        gap = 2 if columns else 0
+        if columns + gap + len(text) > look.width:
+            lines.append("")
+            columns = gap = 0
+        if text is right and columns:
+            gap = look.width - columns - len(text)
+        lines[-1] += " " * gap + look.paint(text, text_cells.CHIPS.get(state, ""))
+        columns += gap + len(text)
+    return lines
 
 
 def _free(gpus: list[GpuView], look: Look) -> list[str]:

@@ -1,0 +1,178 @@
+"""Seed 004's ``/states/`` and ``/states/<host>/``, made from our snapshots: the keys, types and errors that its clients expect. Pure.
+
+Types are those of its README: numbers in ``gpu_data`` are strings, the ``timestamp`` of an entry is an integer YYYYMMDDhhmmss. Errors are
+answered with HTTP 200; the verdict is ``status_code``. What is unknown is null, what is lost or down is left out: never a made-up zero.
+No arguments of a command line ever stand here: ``name`` is a program's name.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from ipaddress import ip_address
+from typing import Any, Optional
+
+from gpuwatch.model.cluster import ClusterNow, NodeState
+from gpuwatch.model.snapshot import GpuReading, ProcessReading, Snapshot
+from gpuwatch.model.units import MIB
+from gpuwatch.render import words
+from gpuwatch.render.text_words import UNKNOWN, Cache, available_bytes, date, program
+
+CONTENT_TYPE = "text/html; charset=utf-8"
+"""What its server says; its clients never look at it."""
+
+STATUS = {"up": "running", "stale": "running", "down": "down", "error": "down", "unseen": "down"}
+"""Its words for a node's status. ``waiting for re-uplink`` is never said: our hub asks by itself."""
+
+WITH_READINGS = ("up", "stale")
+Entry = tuple[Snapshot, Optional[float]]
+"""A snapshot and when the hub got it, epoch seconds."""
+
+# ---- what is asked
+
+
+def fetch_number(text: str | None) -> int | None:
+    """How many entries ``fetch_num=`` asks for: 1 where it is absent or no number, None = all (any negative number), no upper bound."""
+    try:
+        number = int(text or "1")
+    except ValueError:
+        return 1
+    return None if number < 0 else min(number, 2**62)
+
+
+# ---- what is answered
+
+
+def error(status_code: int, message: str) -> bytes:
+    """An error body, to be sent with HTTP 200: 404 ``not found``, 404 ``invalid page number.``, 403 ``forbidden``."""
+    return _dump({"status": "ERROR", "status_code": status_code, "message": message})
+
+
+def not_found() -> bytes:
+    """The body for a host that nobody knows."""
+    return error(404, "not found")
+
+
+def states(cluster: ClusterNow, cache: Cache | None = None) -> bytes:
+    """``/states/``: the newest entry of every host. A host that is down has one entry without GPUs, as there."""
+    zone = cluster.timezone
+    parts = []
+    for node in cluster.nodes:
+        if cache is None:
+            parts.append(_newest_member(node, zone))
+        else:
+            key = ("004", cluster.audience, node.name)
+            parts.append(cache.get(key, node.version, lambda node=node: _newest_member(node, zone)))  # type: ignore[misc]
+    return b"{%s}" % b", ".join(parts)
+
+
+def newest(node: NodeState, zone: str) -> dict[str, Any]:
+    """The one entry of a host in ``/states/``: ``gpu_data`` is empty unless the node has readings to show; ``timestamp`` null = never."""
+    if node.snapshot is None or node.status not in WITH_READINGS:
+        return {"gpu_data": {}, "timestamp": timestamp(node.received_at, zone)}
+    return entry(node.snapshot, node.received_at, zone)
+
+
+def host_states(node: NodeState, entries: Iterable[Entry], zone: str) -> Iterator[bytes]:
+    """``/states/<host>/``: these entries, oldest first, piece by piece; history also of a host that is down.
+
+    ``entries`` are as the reader may see them; a host that never answered has the one empty entry.
+    """
+    yield b"{"
+    yield from _member(node, entries, zone)
+    yield b"}"
+
+
+def all_states(hosts: Iterable[tuple[NodeState, Iterable[Entry]]], zone: str) -> Iterator[bytes]:
+    """``/states/?fetch_num=N``: the entries of every host, piece by piece. A host that is down has its one empty entry, as there."""
+    yield b"{"
+    separator = b""
+    for node, entries in hosts:
+        yield separator
+        if node.status in WITH_READINGS:
+            yield from _member(node, entries, zone)
+        else:
+            yield _newest_member(node, zone)
+        separator = b", "
+    yield b"}"
+
+
+def _member(node: NodeState, entries: Iterable[Entry], zone: str) -> Iterator[bytes]:
+    yield b'%s: {"data": [' % _dump(node.name)
+    separator = b""
+    for snapshot, received_at in entries:
+        yield separator + _dump(entry(snapshot, received_at, zone))
+        separator = b", "
+    if not separator and node.snapshot is None:
+        yield _dump(newest(node, zone))
+    yield b'], "ip_address": %s, "status": %s}' % (_dump(address(node)), _dump(STATUS[node.status]))
+
+
+def _newest_member(node: NodeState, zone: str) -> bytes:
+    host = {"data": [newest(node, zone)], "ip_address": address(node), "status": STATUS[node.status]}
+    return b"%s: %s" % (_dump(node.name), _dump(host))
+
+
+def entry(snapshot: Snapshot, received_at: float | None, zone: str) -> dict[str, Any]:
+    """One entry: the GPUs by ``gpu:<number>`` and when the hub got it."""
+    gpus = {f"gpu:{gpu.index}": gpu_data(gpu, snapshot.taken_at, zone) for gpu in snapshot.gpus if not gpu.error}
+    return {"gpu_data": gpus, "timestamp": timestamp(received_at, zone)}
+
+
+def gpu_data(gpu: GpuReading, taken_at: float | None, zone: str) -> dict[str, Any]:
+    """One GPU; memory in MiB, numbers as strings, null for unknown."""
+    moment = date(gpu.live_read_at if gpu.live_read_at is not None else taken_at, zone, milliseconds=True)
+    return {
+        "available_memory": _mib(available_bytes(gpu)),
+        "device_num": str(gpu.index),
+        "gpu_name": gpu.name,
+        "gpu_volatile": _whole(gpu.utilization_percent),
+        "processes": [_process(process) for process in gpu.processes],
+        "temperature": _whole(gpu.temperature_celsius),
+        "timestamp": None if moment == UNKNOWN else moment,
+        "total_memory": _mib(gpu.memory_total_bytes),
+        "used_memory": _mib(gpu.memory_used_bytes),
+        "uuid": gpu.uuid,
+    }
+
+
+def timestamp(at: float | None, zone: str) -> int | None:
+    """YYYYMMDDhhmmss as an integer, in the zone; None for None, or for no time of this calendar."""
+    if at is None:
+        return None
+    try:
+        return int(datetime.fromtimestamp(at, words.zone_of(zone)).strftime("%Y%m%d%H%M%S"))
+    except (OverflowError, ValueError, OSError):
+        return None
+
+
+def address(node: NodeState) -> str | None:
+    """The host's IP address: the target's where it is one, else the first that the machine reports; None = unknown."""
+    try:
+        return str(ip_address(node.target.host))
+    except ValueError:
+        ips = node.snapshot.host.ips if node.snapshot else ()
+        return ips[0][1] if ips else None
+
+
+def _process(process: ProcessReading) -> dict[str, Any]:
+    name = program(process)
+    return {
+        "name": None if name == UNKNOWN else name.split()[0] if process.command else name,
+        "pid": str(process.pid),
+        "used_memory": _mib(process.gpu_memory_bytes),
+        "user": process.user,
+    }
+
+
+def _mib(size_bytes: float | None) -> str | None:
+    return None if size_bytes is None else str(int(size_bytes // MIB))
+
+
+def _whole(value: float | None) -> str | None:
+    return None if value is None else str(round(value))
+
+
+def _dump(value: Any) -> bytes:
+    return json.dumps(value).encode("ascii")
