@@ -54,6 +54,15 @@ import psutil
 print("psutil:", psutil.__version__, psutil.cpu_count(), "cores,", psutil.virtual_memory().total, "bytes of memory")
 PYTHON
 
+# An unprivileged user without a home.
+(
+    cd /
+    unset HOME
+    setpriv --reuid=65534 --regid=65534 --clear-groups gpuwatch --help >/dev/null
+)
+ls -d /tmp/gpuwatch-65534/gpuwatch-*
+rm -rf /tmp/gpuwatch-65534
+
 # A node without driver or GPU is a valid node with an explanation and host readings.
 gpuwatch node --host 127.0.0.1 --debug >/tmp/status.json
 python3 -I - <<'PYTHON'
@@ -61,13 +70,7 @@ import json
 status = json.load(open("/tmp/status.json"))
 print("node --debug:", json.dumps(status)[:300])
 PYTHON
-
-# An unprivileged user without a home.
-cd /
-unset HOME
-setpriv --reuid=65534 --regid=65534 --clear-groups gpuwatch --help >/dev/null
-ls -d /tmp/gpuwatch-65534/gpuwatch-*
-rm -rf /tmp/gpuwatch-65534 /root/.cache
+rm -rf /root/.cache
 trap - EXIT
 EMULATED
 echo "aarch64: passed"
