@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from gpuwatch.loops import AsyncLoop, Loop, Repeats, Stop, _next_beat
+from gpuwatch.loops import AsyncLoop, Loop, Repeats, Stop, next_beat
 from gpuwatch.model.errors import GpuwatchError
 
 
@@ -38,7 +38,7 @@ def test_calls_at_once_and_then_every_interval(stop):
     [(10.0, 10.1, 4.0, 14.0), (10.0, 13.9, 4.0, 14.0), (10.0, 14.0, 4.0, 18.0), (10.0, 23.0, 4.0, 26.0), (10.0, 9.9, 4.0, 14.0), (10.0, 11.0, 0.0, 11.0)],
 )
 def test_beats_stay_on_multiples_and_missed_ones_are_left_out(due, now, interval, expected):
-    assert _next_beat(due, now, interval) == expected
+    assert next_beat(due, now, interval) == expected
 
 
 def test_stop_ends_a_loop_in_a_long_interval_at_once(stop):

@@ -136,7 +136,7 @@ class Loop:
         while not self.stop.is_set():
             self.beat(time.time())
             now = time.monotonic()
-            due = _next_beat(due, now, self.interval_seconds)
+            due = next_beat(due, now, self.interval_seconds)
             self._pause(max(due, now + self._back_off_seconds))
 
     def _pause(self, until: float) -> None:
@@ -148,7 +148,8 @@ class Loop:
         self._wake.clear()
 
 
-def _next_beat(due: float, now: float, interval: float) -> float:
+def next_beat(due: float, now: float, interval: float) -> float:
+    """When to run next: the first multiple of ``interval`` seconds after ``due`` that is later than ``now``."""
     if interval <= 0:
         return now
     return due + interval * max(1.0, (now - due) // interval + 1.0)

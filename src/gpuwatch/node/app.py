@@ -1,0 +1,101 @@
+"""The node's HTTP face: ``POST /get-status`` for hubs of ours and of seed 002, ``GET /healthz``. The only room for HTTP status codes here.
+
+Everything that is not readings is plain text: seed 002's hub takes any JSON for readings, whatever the status. No answer waits for the
+sampler, and none tells a stranger more than that a node is here.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import time
+from typing import Any, Dict, Optional
+
+import bottle
+
+from gpuwatch.node.newest import Answer, Newest
+from gpuwatch.node.throttle import Throttle
+from gpuwatch.wire import frame
+
+MAX_BODY_BYTES = 16384
+LONGEST_SHAPE_ID = 64
+
+
+class NodeApp(bottle.Bottle):  # type: ignore[misc]
+    """The WSGI app of a node. Errors reach the server's wrappers; bottle's own pages are replaced by one line of text."""
+
+    def __init__(self, newest: Newest, password: str) -> None:
+        super().__init__(catchall=False)
+        self._newest = newest
+        self._password = password.encode("utf-8", "surrogatepass")
+        self._throttle = Throttle()
+        self.route("/get-status", "POST", self._get_status)
+        self.route("/healthz", "GET", self._healthz)
+
+    def default_error_handler(self, error: Any) -> str:
+        """bottle's 404 and 405 as text."""
+        error.content_type = "text/plain; charset=utf-8"
+        if error.status_code == 405:
+            return f"This address takes {error.headers.get('Allow', 'other methods')} only.\n"
+        return "A gpuwatch node answers POST /get-status and GET /healthz.\n"
+
+    def _get_status(self) -> bottle.HTTPResponse:
+        environ = bottle.request.environ
+        address = str(environ.get("REMOTE_ADDR", ""))
+        wait_seconds = self._throttle.wait_seconds(address, time.monotonic())
+        if wait_seconds:
+            return _text(429, "Too many wrong passwords from your address.", {"Retry-After": str(wait_seconds)})
+        asked = _asked(environ)
+        if isinstance(asked, bottle.HTTPResponse):
+            return asked
+        if not self._is_password(asked.get("passwd")):
+            self._throttle.failed(address, time.monotonic())
+            return _text(403, "The password is wrong or missing.")
+        answer = self._newest.answer()
+        if answer is None:
+            return _text(503, "There is no sample yet.", {"Retry-After": "1"})
+        return _readings(answer, asked)
+
+    def _is_password(self, given: object) -> bool:
+        """In constant time. A number or null is never the password."""
+        text = given if isinstance(given, str) else ""
+        same = hmac.compare_digest(text.encode("utf-8", "surrogatepass"), self._password)
+        return same and isinstance(given, str)
+
+    def _healthz(self) -> bottle.HTTPResponse:
+        answer, trouble = self._newest.answer(), self._newest.trouble
+        if trouble is not None and trouble.stale:
+            return _text(503, trouble.message)
+        return _text(503, "There is no sample yet.") if answer is None else _text(200, "ok")
+
+
+def _asked(environ: Dict[str, Any]) -> Any:
+    """The JSON object of the request, or the answer to what is none."""
+    kind = str(environ.get("CONTENT_TYPE", "")).partition(";")[0].strip().lower()
+    if kind != "application/json":
+        return _text(415, 'Send {"passwd": "..."} with Content-Type: application/json.')
+    body = environ["wsgi.input"].read(MAX_BODY_BYTES + 1)
+    try:
+        asked = json.loads(body)
+    except (ValueError, RecursionError):
+        return _text(400, "The body is not JSON.")
+    if not isinstance(asked, dict):
+        return _text(400, "The body is not a JSON object.")
+    shape = asked.get("flat", "")
+    if not isinstance(shape, str) or len(shape) > LONGEST_SHAPE_ID:
+        return _text(400, '"flat" is not the id of a shape.')
+    return asked
+
+
+def _readings(answer: Answer, asked: Dict[str, Any]) -> bottle.HTTPResponse:
+    known_shape: Optional[str] = asked.get("flat")
+    if known_shape is None:
+        body, kind = answer.json(), "application/json"
+    else:
+        body, kind = answer.flat(known_shape, time.time()), frame.CONTENT_TYPE
+    return bottle.HTTPResponse(body, 200, {"Content-Type": kind, "Cache-Control": "no-store"})
+
+
+def _text(status: int, message: str, headers: Optional[Dict[str, str]] = None) -> bottle.HTTPResponse:
+    kind = {"Content-Type": "text/plain; charset=utf-8", "Cache-Control": "no-store"}
+    return bottle.HTTPResponse(message + "\n", status, {**kind, **(headers or {})})

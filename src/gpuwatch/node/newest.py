@@ -1,0 +1,119 @@
+"""The newest sample of this node and what is wrong, ready to be answered. Never waits for the sampler; encodes once a sample, on demand."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+from datetime import tzinfo
+from typing import Any, Dict, List, Optional
+
+from gpuwatch import __version__
+from gpuwatch.model.snapshot import Snapshot
+from gpuwatch.render.as_json import dump, snapshot_json
+from gpuwatch.wire import frame
+from gpuwatch.wire.flat import Flattener, Shape
+from gpuwatch.wire.legacy import seed002
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """What is wrong with the sampling, or was until a moment ago."""
+
+    message: str
+    since_at: float
+    stale: bool = True
+    """The readings are not fresh; False: they are again, this is what happened."""
+    until_at: Optional[float] = None
+    """When to stop telling."""
+
+
+class Sample:
+    """One sample: shape and values, as they came and decoded."""
+
+    def __init__(self, shape: Shape, values: List[Optional[float]], encoded: bytes) -> None:
+        self.shape = shape
+        self.values = values
+        self.encoded = encoded
+
+    @classmethod
+    def of(cls, snapshot: Snapshot) -> Sample:
+        """A sample of a snapshot that was made in this process."""
+        flat = Flattener().flatten(snapshot)
+        return cls(Shape.parse(flat.shape), flat.values, frame.encode_values(flat.values))
+
+
+class Answer:
+    """What is answered now: a sample and the state of the sampling. Does not change."""
+
+    def __init__(self, sample: Sample, trouble: Optional[Trouble], zone: Optional[tzinfo] = None) -> None:
+        self.sample = sample
+        self.trouble = trouble
+        self._zone = zone
+        self._lock = threading.Lock()
+        self._json: Optional[bytes] = None
+
+    @property
+    def status(self) -> Dict[str, Any]:
+        """``stale``, ``message``, ``since_at``."""
+        trouble = self.trouble
+        if trouble is None:
+            return {"stale": False, "message": None, "since_at": None}
+        return {"stale": trouble.stale, "message": trouble.message, "since_at": trouble.since_at}
+
+    def flat(self, known_shape: str, now: float) -> bytes:
+        """The frame for a hub; with the shape if it is not the one that the hub has."""
+        shape = self.sample.shape
+        header = {"flat": 1, "version": __version__, "sent_at": round(now, 3), "shape_id": shape.id, "status": self.status}
+        if known_shape != shape.id:
+            header["shape"] = shape.doc
+        return frame.encode(header, self.sample.encoded)
+
+    def json(self) -> bytes:
+        """Seed 002's keys, the whole snapshot and the status; encoded at the first call."""
+        with self._lock:
+            if self._json is None:
+                snapshot = self.sample.shape.build(self.sample.values)
+                old = dump(seed002.node_body(snapshot, self._zone))
+                self._json = b'%s,"snapshot":%s,"status":%s}\n' % (old[:-1], snapshot_json(snapshot), dump(self.status))
+            return self._json
+
+
+class Newest:
+    """Holds the newest Answer. The supervisor writes, the server's threads read; the lock is held for an assignment at most."""
+
+    def __init__(self, zone: Optional[tzinfo] = None) -> None:
+        """``zone``: of seed 002's ``last_update``; None = this machine's."""
+        self._zone = zone
+        self._lock = threading.Lock()
+        self._sample: Optional[Sample] = None
+        self._trouble: Optional[Trouble] = None
+        self._answer: Optional[Answer] = None
+
+    def accept(self, sample: Sample, trouble: Optional[Trouble] = None) -> None:
+        """A new sample, and what is wrong now."""
+        with self._lock:
+            self._sample, self._trouble, self._answer = sample, trouble, None
+
+    def fail(self, trouble: Trouble) -> None:
+        """No new sample, and why."""
+        with self._lock:
+            if trouble != self._trouble:
+                self._trouble, self._answer = trouble, None
+
+    def answer(self, now: Optional[float] = None) -> Optional[Answer]:
+        """What to answer at ``now``; None before the first sample."""
+        moment = time.time() if now is None else now
+        with self._lock:
+            trouble = self._trouble
+            if trouble is not None and trouble.until_at is not None and moment >= trouble.until_at:
+                self._trouble = trouble = self._answer = None
+            if self._answer is None and self._sample is not None:
+                self._answer = Answer(self._sample, trouble, self._zone)
+            return self._answer
+
+    @property
+    def trouble(self) -> Optional[Trouble]:
+        """What is wrong now, also before the first sample."""
+        with self._lock:
+            return self._trouble

@@ -1,0 +1,132 @@
+"""A node from start to end: password, sampler, server, signals. Must never read the driver itself: the sampler does."""
+
+from __future__ import annotations
+
+import logging
+import re
+import signal
+import socket
+import threading
+from pathlib import Path
+from typing import Any, Callable, Dict, Optional, Sequence
+
+from gpuwatch.boot import self_argv
+from gpuwatch.config.load import state_dir
+from gpuwatch.config.settings import DEFAULT_PASSWORD, NodeSettings, SamplerOptions
+from gpuwatch.loops import Loop
+from gpuwatch.model.errors import GpuwatchError, UsageError
+from gpuwatch.node.app import MAX_BODY_BYTES, NodeApp
+from gpuwatch.node.inventory import Inventory, boot_id
+from gpuwatch.node.newest import Newest
+from gpuwatch.node.supervisor import Supervisor
+from gpuwatch.serve.http import Server
+
+log = logging.getLogger(__name__)
+
+END_SECONDS = 8.0
+"""For the sampler to end by itself when the node ends."""
+
+
+def check_password(settings: NodeSettings) -> str:
+    """The password in force. None configured means the documented default, on loopback alone. Raises UsageError with the line to add."""
+    if settings.password:
+        if settings.password == DEFAULT_PASSWORD:
+            log.warning("the password is %s, which everybody knows: choose another once seed 002's hub is gone", DEFAULT_PASSWORD)
+        return settings.password
+    if is_loopback(settings.host):
+        return DEFAULT_PASSWORD
+    raise UsageError(
+        f"No password is configured, and {settings.host or '0.0.0.0'} can be reached from other machines.",
+        'Add password = "..." to the settings file, or set GPUWATCH_PASSWORD, or name a --password-file; or listen on --host 127.0.0.1 alone.',
+    )
+
+
+def is_loopback(host: str) -> bool:
+    """Only this machine reaches this address."""
+    return host in ("localhost", "::1", "[::1]") or re.fullmatch(r"127(\.\d{1,3}){3}", host, re.ASCII) is not None
+
+
+def sampler_options(settings: NodeSettings) -> SamplerOptions:
+    """What the sampler needs to know of the settings; never the password."""
+    return SamplerOptions(
+        name=settings.name or socket.gethostname(),
+        interval=settings.interval,
+        status_age=settings.status_age,
+        health_age=settings.health_age,
+        identity_age=settings.identity_age,
+        source=settings.source,
+        source_argument=settings.source_argument,
+        root=settings.root,
+        sampler_retry=settings.sampler_retry,
+    )
+
+
+def run(
+    settings: NodeSettings,
+    stop: Optional[threading.Event] = None,
+    sampler_argv: Optional[Sequence[str]] = None,
+    announce: Callable[[str], object] = print,
+) -> None:
+    """Serve until ``stop`` is set or SIGTERM or SIGINT comes. ``announce`` gets one line with the address once it answers.
+
+    Raises GpuwatchError (password, address) before anything is started.
+    """
+    password = check_password(settings)
+    newest = Newest(_zone(settings))
+    server = Server(
+        NodeApp(newest, password), settings.host, settings.port, settings.threads, not settings.no_access_log, MAX_BODY_BYTES
+    )
+    end = stop or threading.Event()
+    options = sampler_options(settings)
+    inventory = Inventory(_inventory_path(settings), boot_id(settings.root))
+    supervisor = Supervisor(settings, newest, inventory, options, sampler_argv or [*self_argv(), "_sampler"])
+    ending = threading.Event()
+    watch = Loop("sampler", supervisor.run_once, 0.0, ending).start()
+    Loop("end", lambda _: _close_at(end, server), 0.0, end).start()
+    handlers = _on_signals(server.close)
+    try:
+        announce(f"gpuwatch node {options.name} answers on {server.url}get-status every {settings.interval:g} s. Ctrl-C ends it.")
+        server.run()
+    finally:
+        log.info("ending")
+        ending.set()
+        supervisor.interrupt()
+        watch.join(5.0)
+        supervisor.close(END_SECONDS)
+        end.set()
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def _close_at(end: threading.Event, server: Server) -> None:
+    end.wait()
+    server.close()
+
+
+def _on_signals(close: Callable[[], None]) -> Dict[int, Any]:
+    """SIGTERM and SIGINT call ``close``; the handlers that were there before. Only the main thread may set them."""
+    if threading.current_thread() is not threading.main_thread():
+        return {}
+    return {number: signal.signal(number, lambda *_: close()) for number in (signal.SIGTERM, signal.SIGINT)}
+
+
+def _inventory_path(settings: NodeSettings) -> Optional[Path]:
+    try:
+        return state_dir(settings) / "inventory.json"
+    except GpuwatchError as error:
+        log.warning("%s GPUs that get lost are forgotten when the node restarts.", error)
+        return None
+
+
+def _zone(settings: NodeSettings) -> Any:
+    """The zone of seed 002's ``last_update``; None = this machine's."""
+    if not settings.timezone:
+        return None
+    from zoneinfo import ZoneInfo
+
+    try:
+        return ZoneInfo(settings.timezone)
+    except (KeyError, ValueError, OSError):
+        raise UsageError(f"timezone: {settings.timezone!r} is not a time zone.", "Write a name such as Europe/Berlin or UTC.") from None
+
+
