@@ -42,7 +42,7 @@ def list_hosts(ctx: click.Context, as_json: bool) -> None:
 
     store = open_database(*ctx.obj, read_only=True)
     try:
-        rows = [{"id": one.id, "name": one.name, "ip_address": one.ip_address} for one in machines.list(store)]
+        rows = [{"id": one.id, "name": one.name, "ip_address": one.ip_address} for one in machines.list_all(store)]
     finally:
         store.close()
     click.echo(json.dumps(rows) if as_json else "\n".join(f"{row['id']}  {row['name']}  {row['ip_address']}" for row in rows))
@@ -56,7 +56,7 @@ def rename(ctx: click.Context, name: str, new_name: str) -> None:
     """Give the host NAME the name NEW_NAME. Change the hosts file too."""
     from gpuwatch.store import machines
 
-    _with_store(ctx, lambda store: machines.rename(store, name, new_name))
+    _with_store(ctx, lambda store: machines.rename(store, machines.find(store, name).id, new_name))
     click.echo(f"{name} is {new_name} now. Next: write {new_name}=ADDRESS into the hosts file.")
 
 
@@ -68,7 +68,7 @@ def merge(ctx: click.Context, name: str, into: str) -> None:
     """Move all that is known of the host NAME to the host INTO, and forget NAME."""
     from gpuwatch.store import machines
 
-    _with_store(ctx, lambda store: machines.merge(store, name, into))
+    _with_store(ctx, lambda store: machines.merge(store, machines.find(store, name).id, machines.find(store, into).id))
     click.echo(f"The history of {name} belongs to {into} now.")
 
 
@@ -82,7 +82,7 @@ def forget(ctx: click.Context, name: str, yes: bool) -> None:
 
     if not yes:
         click.confirm(f"Delete {name} and its whole history?", abort=True, err=True)
-    _with_store(ctx, lambda store: machines.forget(store, name))
+    _with_store(ctx, lambda store: machines.forget(store, machines.find(store, name).id))
     click.echo(f"{name} is forgotten. While it stands in the hosts file it begins anew.")
 
 

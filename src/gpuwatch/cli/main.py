@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import Any, Optional
 
 import click
+from click.shell_completion import CompletionItem
 
 from gpuwatch import __version__
 from gpuwatch.model.errors import GpuwatchError, UsageError
@@ -43,6 +44,11 @@ class LazyGroup(click.Group):
         module, _, attribute = COMMANDS[cmd_name][0].partition(":")
         command: click.Command = getattr(import_module(module), attribute)
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Commands and flags that begin so, importing no command."""
+        commands = [CompletionItem(name, help=COMMANDS[name][1]) for name in self.list_commands(ctx) if name.startswith(incomplete)]
+        return commands + click.Command.shell_complete(self, ctx, incomplete)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands with the help from COMMANDS, importing none."""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
-from typing import Callable, Mapping, Optional
+from typing import Callable, Mapping
 
 from gpuwatch.model.cluster import ClusterNow, GpuView, NodeState
 from gpuwatch.render import as_ascii, as_csv, as_html, as_json
@@ -30,7 +29,7 @@ def cluster(ctx: Context) -> Reply:
         "html": lambda now: _utf8(as_html.cluster_page(now, options, ctx.fragments)),
         "text": lambda now: _utf8(as_ascii.cluster_text(now, options, ctx.fragments, style)),
         "json": lambda now: as_json.cluster_json(now, options, ctx.fragments),
-        "csv": lambda now: as_csv.cluster_csv(now, options, ctx.fragments),
+        "csv": lambda now: _utf8(as_csv.cluster_csv(now, options, ctx.fragments)),
     }
     return ctx.kept(("cluster", format, options), TYPES[format], makers[format])
 
@@ -65,9 +64,9 @@ def host(ctx: Context) -> Reply:
     style = ctx.hub.settings.date_style
     makers: Makers = {
         "html": lambda now: _utf8(as_html.host_page(now, name, options)),
-        "text": lambda now: _utf8(as_ascii.detail(_only(now, find_host(now, name)), options, None, style)),
+        "text": lambda now: _utf8(as_ascii.host_detail(now, find_host(now, name), options, style)),
         "json": lambda now: as_json.host_json(now, find_host(now, name)),
-        "csv": lambda now: as_csv.host_csv(now, find_host(now, name)),
+        "csv": lambda now: _utf8(as_csv.host_csv(now, find_host(now, name))),
     }
     return ctx.kept(("host", name, format, options), TYPES[format], makers[format])
 
@@ -77,19 +76,13 @@ def gpu(ctx: Context) -> Reply:
     options, format, uuid = ctx.options(), ctx.params.format, ctx.path["uuid"]
     _, found = find_gpu(ctx.cluster(), uuid)
     uuid = found.reading.uuid
-    style = ctx.hub.settings.date_style
     makers: Makers = {
         "html": lambda now: _utf8(as_html.gpu_page(now, uuid, options)),
-        "text": lambda now: _utf8(as_ascii.detail(_only(now, *find_gpu(now, uuid)), options, None, style)),
+        "text": lambda now: _utf8(as_ascii.gpu_detail(now, *find_gpu(now, uuid), options)),
         "json": lambda now: as_json.gpu_json(now, *find_gpu(now, uuid)),
-        "csv": lambda now: as_csv.gpu_csv(now, *find_gpu(now, uuid)),
+        "csv": lambda now: _utf8(as_csv.gpu_csv(now, *find_gpu(now, uuid))),
     }
     return ctx.kept(("gpu", uuid, format, options), TYPES[format], makers[format])
-
-
-def _only(now: ClusterNow, node: NodeState, gpu: Optional[GpuView] = None) -> ClusterNow:
-    """The cluster with one node alone, or one GPU of it."""
-    return replace(now, nodes=(node if gpu is None else replace(node, gpus=(gpu,)),))
 
 
 def api_host(ctx: Context) -> Reply:

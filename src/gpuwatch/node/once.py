@@ -1,0 +1,51 @@
+"""One snapshot of this machine for the command line, read in a sampler process: a driver that hangs hangs that process, not the person's."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from typing import Optional, Sequence
+
+from gpuwatch.boot import self_argv
+from gpuwatch.child import Child
+from gpuwatch.config.settings import NodeSettings
+from gpuwatch.model.errors import GpuwatchError
+from gpuwatch.model.snapshot import Snapshot
+from gpuwatch.node.inventory import write_options
+from gpuwatch.node.service import sampler_options
+from gpuwatch.wire import frame
+from gpuwatch.wire.flat import Shape
+
+SAMPLES = 2
+"""Shares of CPU and of SM time need two."""
+GRACE_SECONDS = 2.0
+
+
+def read_once(settings: NodeSettings, interval_seconds: float = 0.4, sampler_argv: Optional[Sequence[str]] = None) -> Snapshot:
+    """The second of two samples. Raises GpuwatchError if there is none within ``sample_deadline``."""
+    options = dataclasses.replace(sampler_options(settings), interval=interval_seconds)
+    child = Child(list(sampler_argv or [*self_argv(), "_sampler"]))
+    try:
+        child.write(write_options(options))
+        return _second(child, time.monotonic() + settings.sample_deadline)
+    finally:
+        child.write(b"", close=True)
+        child.end(GRACE_SECONDS)
+        child.close()
+
+
+def _second(child: Child, until: float) -> Snapshot:
+    shape: Optional[Shape] = None
+    count = 0
+    while True:
+        lines = [child.read_line(max(0.0, until - time.monotonic())) for _ in range(2)]
+        if lines[0] is None or lines[1] is None:
+            if child.returncode is not None:
+                raise GpuwatchError(f"The GPUs cannot be read: the sampler {child.exit().words}.", "`nvidia-smi` may say more.")
+            raise GpuwatchError("The NVIDIA driver does not answer.", "`nvidia-smi` will hang too; a reboot helps.")
+        header, values = frame.decode(lines[0] + b"\n" + lines[1])
+        if "shape" in header:
+            shape = Shape.parse(header["shape"])
+        count += "shape_id" in header
+        if shape is not None and count >= SAMPLES:
+            return shape.build(shape.check(frame.loads(values)))

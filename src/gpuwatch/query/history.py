@@ -1,0 +1,32 @@
+"""Snapshots of the past from the store, cut to what the audience may see. Streams: never holds more than a block of them."""
+
+from __future__ import annotations
+
+from typing import Dict, Iterator, Optional, Tuple
+
+from gpuwatch.model.errors import GpuwatchError
+from gpuwatch.model.snapshot import Snapshot
+from gpuwatch.rules.permissions import redact
+from gpuwatch.store import snapshots
+from gpuwatch.store.database import Store
+from gpuwatch.wire.flat import Shape
+
+
+def newest(
+    store: Store, machine_id: str, count: Optional[int], audience: str, show_arguments: bool
+) -> Iterator[Tuple[Snapshot, float]]:
+    """The newest ``count`` snapshots (None = all) of a machine, oldest first, each with when the hub got it. What is damaged is left out."""
+    shapes: Dict[str, Optional[Shape]] = {}
+    for entry in snapshots.newest(store, machine_id, count):
+        if entry.shape_id not in shapes:
+            shapes[entry.shape_id] = _shape(store, machine_id, entry.shape_id)
+        shape = shapes[entry.shape_id]
+        if shape is not None:
+            yield redact(shape.build(entry.values), audience, show_arguments), entry.received_at_ms / 1000
+
+
+def _shape(store: Store, machine_id: str, shape_id: str) -> Optional[Shape]:
+    try:
+        return Shape.parse(snapshots.shape(store, machine_id, shape_id))
+    except GpuwatchError:
+        return None

@@ -1,0 +1,80 @@
+"""The routes of the old programs, at their own addresses, with their bodies and error manners (``wire/legacy``)."""
+
+from __future__ import annotations
+
+from typing import Iterator, Optional
+
+from gpuwatch.model.cluster import ClusterNow, NodeState
+from gpuwatch.query import history
+from gpuwatch.render import as_ascii
+from gpuwatch.web import views
+from gpuwatch.web.context import Context
+from gpuwatch.web.replies import JSON, TEXT, Body, Reply
+from gpuwatch.wire.legacy import seed002_hub, seed004
+
+
+def nodes(ctx: Context) -> Reply:
+    """Seed 002's hub: ``{"Nodes": [...]}``."""
+    return ctx.kept("002", JSON, lambda now: seed002_hub.nodes_json(now, ctx.fragments))
+
+
+def gpu_table(ctx: Context) -> Reply:
+    """Seed 004's short table; on a page, the flat list of GPUs."""
+    if ctx.params.format != "text":
+        return views.cluster(ctx)
+    options = ctx.options()
+    return ctx.kept(("gpu_table", options), TEXT, lambda now: as_ascii.gpu_table(now, options, ctx.fragments).encode("utf-8", "replace"))
+
+
+def to_slash(ctx: Context) -> Reply:
+    """``/states`` and ``/states/<host>`` live at the address with a slash."""
+    query = "&".join(f"{_quoted(name)}={_quoted(value)}" for name, value in ctx.params.values.items())
+    target = "/".join(_quoted(part) for part in ctx.url.split("/")) + "/" + (f"?{query}" if query else "")
+    return Reply(Body(b"", seed004.CONTENT_TYPE), 308, {"Location": target})
+
+
+def _quoted(text: str) -> str:
+    from urllib.parse import quote
+
+    return quote(text, safe="")
+
+
+def states(ctx: Context) -> Reply:
+    """Newest entry of each host, or the newest ``fetch_num`` of each."""
+    count = seed004.fetch_number(ctx.params.values.get("fetch_num"))
+    if count == 1 or ctx.hub.store is None:
+        return ctx.kept("004", seed004.CONTENT_TYPE, lambda now: seed004.states(now, ctx.fragments))
+    now = ctx.cluster()
+    hosts = ((node, _entries(ctx, node, count)) for node in now.nodes)
+    return Reply(seed004.all_states(hosts, now.timezone), content_type=seed004.CONTENT_TYPE)
+
+
+def host_states(ctx: Context) -> Reply:
+    """The newest ``fetch_num`` entries of one host, oldest first, also when it is down; ``term=true`` as text."""
+    now = ctx.cluster()
+    node = _find(now, ctx.path["name"])
+    if node is None:
+        return Reply(Body(seed004.not_found(), seed004.CONTENT_TYPE))
+    if ctx.params.format == "text":
+        return views.host(ctx)
+    count = seed004.fetch_number(ctx.params.values.get("fetch_num"))
+    entries = _entries(ctx, node, count)
+    return Reply(seed004.host_states(node, entries, now.timezone), content_type=seed004.CONTENT_TYPE)
+
+
+def _find(now: ClusterNow, name: str) -> Optional[NodeState]:
+    return next((node for node in now.nodes if node.name == name), None)
+
+
+def _entries(ctx: Context, node: NodeState, count: Optional[int]) -> Iterator[seed004.Entry]:
+    """From the store; the newest one from memory where the store is away or has nothing yet."""
+    from_memory = [(node.snapshot, node.received_at)] if node.snapshot is not None else []
+    if ctx.hub.store is None or count == 1:
+        yield from from_memory
+        return
+    found = False
+    for entry in history.newest(ctx.hub.store, node.machine_id, count, ctx.audience, ctx.hub.settings.show_arguments):
+        found = True
+        yield entry
+    if not found and count != 0:
+        yield from from_memory
