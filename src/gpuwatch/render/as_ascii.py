@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from typing import Sequence
 
-from tabulate import tabulate
-
 from gpuwatch.model.cluster import ClusterNow, GpuView, NodeState
 from gpuwatch.model.view import ViewOptions
 from gpuwatch.render import text_cells, text_facts, words
@@ -17,14 +15,10 @@ from gpuwatch.render.text_cells import Look
 from gpuwatch.render.text_detail import detail
 from gpuwatch.render.text_rows import Rows
 from gpuwatch.render.text_table import gpu_table, table
-from gpuwatch.render.text_top import moment, top
+from gpuwatch.render.text_top import looked_at, top
 from gpuwatch.render.text_words import Cache, cached, node_reason, node_span, node_word, notes
 
 __all__ = ["cluster_text", "detail", "gpu_detail", "gpu_table", "host_detail", "rows", "table"]
-
-
-WIDEST_CELL = 40
-"""As wide as a UUID; only one column of a small table may be wider."""
 
 
 def cluster_text(cluster: ClusterNow, options: ViewOptions, cache: Cache | None = None, date_style: str = "YMD") -> str:
@@ -45,7 +39,7 @@ def rows(cluster: ClusterNow, options: ViewOptions, cache: Cache | None = None) 
     key = ("rows", look, options.audience, options.detail)
     for row in found:
         lines.append(_host(drawer, row, key, cache))
-    for note in notes(cluster, options, found, times=False):
+    for note in notes(cluster, options, found, titled=True):
         lines += look.wrap(note, look.width)
     return look.final("\n".join(lines) + "\n")
 
@@ -68,12 +62,12 @@ def host_detail(cluster: ClusterNow, node: NodeState, options: ViewOptions, date
         lines.append(drawer.head())
     lines += [drawer.host((node, node.gpus)), ""]
     machine = ("MACHINE", "" if node.status == "up" else f"as of {words.clock(node.received_at, now, zone)}")
-    lines += _block(look, machine, text_facts.host_facts(node, now), wide=1)
+    lines += _block(look, machine, text_facts.host_facts(node, now))
     if node.snapshot is not None:
         host = node.snapshot.host
-        lines += _block(look, ("DISK", "FROM", "TYPE", "USED, GB", "OF"), text_facts.disks(host), wide=1, right=(3, 4))
-        lines += _block(look, ("LOGGED IN", "TERMINAL", "FROM", "SINCE"), text_facts.logins(host, now, zone), wide=2)
-    lines += _block(look, ("TROUBLE", "WHAT", "MESSAGE"), text_facts.troubles(node, now, zone), wide=2)
+        lines += _block(look, ("DISK", "FROM", "TYPE", "USED, GB", "OF"), text_facts.disks(host), right=(3, 4))
+        lines += _block(look, ("LOGGED IN", "TERMINAL", "FROM", "SINCE"), text_facts.logins(host, now, zone))
+    lines += _block(look, ("TROUBLE", "WHAT", "MESSAGE"), text_facts.troubles(node, now, zone))
     return _ended(cluster, options, look, lines)
 
 
@@ -83,12 +77,12 @@ def gpu_detail(cluster: ClusterNow, node: NodeState, gpu: GpuView, options: View
     name = f"{node.name} {gpu.reading.index}  {words.clean(gpu.reading.name)}"
     drawer = Rows(look, now, zone, detail=True)
     lines = [*_title(cluster, options, look, name), *_standing(node, look, now), "", drawer.head(), *drawer.gpu(gpu), ""]
-    lines += _block(look, ("FIELD", "VALUE", "NOTE"), text_facts.gpu_facts(gpu, now, zone), wide=2)
+    lines += _block(look, ("FIELD", "VALUE", "NOTE"), text_facts.gpu_facts(gpu, now, zone))
     return _ended(cluster, options, look, lines)
 
 
 def _title(cluster: ClusterNow, options: ViewOptions, look: Look, name: str) -> list[str]:
-    right = f"{'live, ' if options.at is None else 'as it was on '}{moment(cluster.taken_at, cluster.timezone)}"
+    right = looked_at(cluster, options)
     left = look.left(name, look.width - len(right) - 1)
     return [f"{look.paint(left, text_cells.BOLD)} {right}"]
 
@@ -104,23 +98,23 @@ def _standing(node: NodeState, look: Look, now: float) -> list[str]:
     return [*look.wrap(text, look.width), *(look.wrap(reason, look.width) if reason and node.gpus else [])]
 
 
-def _block(look: Look, head: Sequence[str], rows: Sequence[Sequence[str]], wide: int, right: tuple[int, ...] = ()) -> list[str]:
-    """A small table and an empty line; nothing without rows. Column ``wide`` takes what the others leave and is cut to it."""
+def _block(look: Look, head: Sequence[str], rows: Sequence[Sequence[str]], right: tuple[int, ...] = ()) -> list[str]:
+    """A small table and an empty line; nothing without rows. Where it is too wide, the widest column is cut."""
     if not rows:
         return []
-    cells = [[look.cut(cell, WIDEST_CELL if place != wide else look.width) for place, cell in enumerate(row)] for row in rows]
-    others = sum(max(text_cells.width(row[place]) for row in [*cells, head] if row) + 2 for place in range(len(cells[0])) if place != wide)
-    room = max(8, look.width - others)
-    for row in cells:
-        row[wide] = look.cut(row[wide], room)
-    align = ["right" if place in right else "left" for place in range(len(cells[0]))]
-    drawn = tabulate(cells, head, tablefmt="plain", colalign=align, disable_numparse=True)
-    return [*(line.rstrip() for line in drawn.splitlines()), ""]
+    cells = [[text_cells.plain(cell, look.ascii_only) for cell in row] for row in (head, *rows)]
+    widths = [max(map(text_cells.width, column)) for column in zip(*cells)]
+    while sum(widths) + 2 * len(widths) - 2 > look.width:
+        widest = widths.index(max(widths))
+        widths[widest] -= 1
+    sides = [look.right if place in right else look.left for place in range(len(widths))]
+    lines = ["  ".join(side(cell, width) for side, cell, width in zip(sides, row, widths)).rstrip() for row in cells]
+    return [look.paint(lines[0], text_cells.BOLD), *lines[1:], ""]
 
 
 def _ended(cluster: ClusterNow, options: ViewOptions, look: Look, lines: list[str]) -> str:
     while lines and not lines[-1]:
         lines.pop()
-    for note in notes(cluster, options, (1,), times=False):
+    for note in notes(cluster, options, (1,), titled=True):
         lines += look.wrap(note, look.width)
     return look.final("\n".join(lines) + "\n")

@@ -94,6 +94,7 @@ def _countable(text: str) -> str:
         category = unicodedata.category(letter)
         if category in ("Cf", "Mc") or letter in _DISPUTED:
             continue
+        letter = {"Cn": "?", "Co": "?", "Zs": " "}.get(category, letter)
         if wcwidth(letter) > 0:
             kept.append(letter)
             marks = 0

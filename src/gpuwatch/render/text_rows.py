@@ -1,6 +1,6 @@
 """The terminal twin of the page, ``view=rows``: one line a GPU with its state's mark, ASCII but for names. Pure.
 
-``gpuwatch status`` prints it too. ``grep '^o'`` finds the free GPUs, ``^=`` the idle ones, ``^x`` what is lost, down or in error.
+``gpuwatch status`` prints it too. ``grep '^o[ 0-9]'`` finds the free GPUs, ``^=`` the idle ones, ``^x`` what is lost, down or in error.
 """
 
 from __future__ import annotations

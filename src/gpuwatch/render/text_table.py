@@ -80,7 +80,7 @@ class _Frame:
         key = (kind, self.look, options.audience, options.layout == "flat")
         lines = [self.rule, self.line(heads), self.rule]
         lines += [self._host(row, cluster.taken_at, key, cache) for row in rows]
-        for note in notes(cluster, options, rows, times=False):
+        for note in notes(cluster, options, rows):
             lines += self.look.wrap(note, self.look.width)
         return self.look.final("\n".join(lines) + "\n")
 

@@ -24,16 +24,17 @@ def top(cluster: ClusterNow, options: ViewOptions, look: Look) -> list[str]:
     return [*lines, *free, ""] if free else lines
 
 
-def moment(at: float, zone: str) -> str:
-    """``Wed 18 Nov 14:32:10 CET``."""
-    then = datetime.fromtimestamp(at, words.zone_of(zone))
+def looked_at(cluster: ClusterNow, options: ViewOptions) -> str:
+    """``live, Wed 18 Nov 14:32:10 CET``; says so where it is a demo, or the past."""
+    then = datetime.fromtimestamp(cluster.taken_at, words.zone_of(cluster.timezone))
     day = f"{words.DAYS[then.weekday()]} {then.day} {words.MONTHS[then.month - 1]}"
-    return f"{day} {then:%H:%M:%S} {then.tzname() or 'UTC'}"
+    kind = "live, " if options.at is None else "as it was on "
+    year = f" {then.year}" if options.at is not None else ""
+    return f"{'demo, ' if cluster.simulated else ''}{kind}{day}{year} {then:%H:%M:%S} {then.tzname() or 'UTC'}"
 
 
 def _title(cluster: ClusterNow, options: ViewOptions, look: Look) -> str:
-    kind = "live, " if options.at is None else "as it was on "
-    right = f"{'demo, ' if cluster.simulated else ''}{kind}{moment(cluster.taken_at, cluster.timezone)}"
+    right = looked_at(cluster, options)
     name = look.left(f"gpuwatch  {words.clean(cluster.title)}".rstrip(), look.width - len(right) - 1)
     return f"{look.paint(name[:8], text_cells.BOLD)}{name[8:]} {right}"
 
@@ -49,7 +50,7 @@ def _counts(cluster: ClusterNow, gpus: list[GpuView], look: Look) -> list[str]:
         if columns + gap + len(text) > look.width:
             lines.append("")
             columns = gap = 0
-        if text is right and columns:
+        if text is right:
             gap = look.width - columns - len(text)
         lines[-1] += " " * gap + look.paint(text, text_cells.CHIPS.get(state, ""))
         columns += gap + len(text)

@@ -11,7 +11,7 @@ from gpuwatch.model.snapshot import GpuReading, ProcessReading
 from gpuwatch.model.units import MIB
 from gpuwatch.model.view import ViewOptions
 from gpuwatch.render import words
-from gpuwatch.render.select import AWAY, HOSTS_PER_PAGE, matching, page_count
+from gpuwatch.render.select import AWAY, matching, page_count
 
 UNKNOWN = "n/r"
 DATE_STYLES = {"YMD": "%Y/%m/%d", "MDY": "%m/%d/%Y", "DMY": "%d/%m/%Y"}
@@ -121,19 +121,21 @@ def nothing_shown(cluster: ClusterNow, options: ViewOptions) -> str:
         return "No nodes yet. Next: run `gpuwatch node` on a GPU machine and put its name into the hosts file."
     if not options.filtered:
         return "There is no such page."
-    wanted = [options.query, options.host, options.user, options.tag, options.model, options.state, "free" * options.free_only]
-    return f'No GPU matches "{words.clean(" ".join(filter(None, wanted)))}".'
+    wanted = " ".join(filter(None, (options.query, options.host, options.user, options.tag, options.model, options.state)))
+    if options.free_only and not wanted:
+        return "No GPU is free."
+    return f'No {"free " * options.free_only}GPU matches "{words.clean(wanted)}".'
 
 
-def notes(cluster: ClusterNow, options: ViewOptions, rows: Sequence[object], *, times: bool) -> list[str]:
-    """Lines below a text view: nothing found, page, past, demo, trouble of the hub, time zone (``times``)."""
+def notes(cluster: ClusterNow, options: ViewOptions, rows: Sequence[object], *, titled: bool = False, times: bool = False) -> list[str]:
+    """Lines below a text view: nothing found, page, trouble of the hub; past, demo (unless ``titled``), time zone (``times``)."""
     lines = [] if rows else [nothing_shown(cluster, options)]
     if options.page:
-        lines.append(f"page {options.page} of {page_count(len(matching(cluster, options)), options)} ({HOSTS_PER_PAGE} hosts each)")
-    if options.at is not None:
+        lines.append(f"page {options.page} of {page_count(len(matching(cluster, options)), options)}")
+    if options.at is not None and not titled:
         lines.append(f"as it was at {date(cluster.taken_at, cluster.timezone)}")
-    if cluster.simulated:
+    if cluster.simulated and not titled:
         lines.append("demo: these GPUs are simulated")
-    if times or options.at is not None:
+    if times or (options.at is not None and not titled):
         lines.append(f"times: {words.zone_label(cluster.taken_at, cluster.timezone)}")
     return lines + [f"hub: {words.clean(notice)}" for notice in cluster.notices]
