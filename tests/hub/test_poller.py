@@ -10,13 +10,13 @@ import time
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 import pytest
+from tests.hub import nodes
+from tests.hub.nodes import FakeNode, Street
 
 from gpuwatch.hub.poller import Poller, PollerStats
 from gpuwatch.loops import AsyncLoop
 from gpuwatch.model.cluster import Target
 from gpuwatch.model.errors import UsageError, WireError
-from tests.hub import nodes
-from tests.hub.nodes import FakeNode, Street
 
 PASSWORD = "s3cret-word"
 
@@ -69,7 +69,7 @@ class Hub:
         return poller
 
     def stop(self) -> None:
-        assert all([loop.stop(10) for loop in self._loops])
+        assert all(loop.stop(10) for loop in self._loops)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from typing import Any, Dict, List, Mapping, Optional
 
 from gpuwatch.hub.answers import clean
 from gpuwatch.hub.changes import Changes
+from gpuwatch.hub.clocks import NodeClocks
 from gpuwatch.hub.journal import Arrival, ArrivalQueue
 from gpuwatch.model.cluster import Target
 from gpuwatch.model.errors import WireError
@@ -32,6 +33,7 @@ class Ingest:
         self.latest = latest
         self.arrivals = arrivals
         self.changes = Changes()
+        self._clocks = NodeClocks()
         self._shapes: Dict[str, Shape] = {}
         self._events: List[Event] = []
         self._lock = threading.Lock()
@@ -64,9 +66,8 @@ class Ingest:
         if new.plan is not old.plan or new.report != old.report:
             self._add_events(self.changes.of_reading(old, new, answered_at))
         if new.received_at == answered_at and new.plan is not None:
-            taken_at = _time(new.plan.taken_at(values))
-            if taken_at is not None:
-                self.arrivals.put(Arrival(machine_id, taken_at, answered_at, shape, values_bytes))
+            taken_at = self._clocks.corrected(machine_id, _time(new.plan.taken_at(values)), skew, answered_at)
+            self.arrivals.put(Arrival(machine_id, taken_at, answered_at, shape, values_bytes))
 
     def fail(self, target: Target, error: str, now: float, answers: bool) -> None:
         """A poll that brought nothing."""

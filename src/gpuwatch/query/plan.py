@@ -29,7 +29,7 @@ class Row(NamedTuple):
 class Plan:
     """What the hub needs of a shape at each poll."""
 
-    __slots__ = ("buses", "errors", "interval_seconds", "rows", "shape", "simulated", "taken_at_at", "trouble", "xids")
+    __slots__ = ("buses", "errors", "hostname", "interval_seconds", "rows", "shape", "simulated", "taken_at_at", "trouble", "xids")
 
     def __init__(self, shape: Shape) -> None:
         """Raises nothing for a shape that ``Shape.parse`` accepted."""
@@ -37,6 +37,7 @@ class Plan:
         self.shape = shape
         self.taken_at_at: Optional[int] = _taken_at_position(shape)
         self.interval_seconds = _interval(places.interval_seconds)
+        self.hostname: str = places.hostname
         self.simulated: bool = places.simulated
         self.xids: Tuple[XidEvent, ...] = places.xids
         self.errors: Dict[str, Optional[str]] = {gpu.uuid: gpu.error for gpu in places.gpus}

@@ -118,6 +118,7 @@ class StateTracker:
             machine = self._machines.get(machine_id)
             if machine is None:
                 machine = self._machines[machine_id] = _Machine()
+            now = round(now, 3)  # as the store keeps times: "since" is the same number after a restart
             pause = math.inf if machine.seen_at is None else now - machine.seen_at
             if pause > self._limits.blind_seconds:
                 _forget_since(machine)

@@ -88,7 +88,7 @@ def _old(facts: NodeFacts, received_at: float, limits: Limits) -> NodeVerdict:
 
 def _silence(facts: NodeFacts) -> str:
     if facts.restored:
-        return "The hub was restarted and waits for the node's first answer; this is the last reading from before."
+        return "This is the last reading that was kept; no answer since the hub started."
     return f"{facts.address} repeats an old reading. Next: look at the node's log."
 
 

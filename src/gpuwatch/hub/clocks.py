@@ -1,0 +1,26 @@
+"""A node's time of a sample, in the hub's time. Clock skew is measured and corrected only where it is large; it is never trusted."""
+
+from __future__ import annotations
+
+from typing import Dict, Optional
+
+NOTEWORTHY_SECONDS = 1.0
+"""Smaller skew is noise of the network: correcting it would only make even times uneven."""
+OLDEST_SECONDS = 300.0
+"""A sample cannot be older than this when it arrives; else its time is made up."""
+
+
+class NodeClocks:
+    """Remembers by how much each machine's clock is off."""
+
+    def __init__(self) -> None:
+        self._offsets: Dict[str, float] = {}
+
+    def corrected(self, machine_id: str, taken_at: Optional[float], skew_seconds: Optional[float], received_at: float) -> float:
+        """When the sample was taken, epoch seconds by the hub's clock; when it came, where the node's time cannot be."""
+        if taken_at is None:
+            return received_at
+        if skew_seconds is not None and abs(skew_seconds - self._offsets.get(machine_id, 0.0)) > NOTEWORTHY_SECONDS:
+            self._offsets[machine_id] = skew_seconds if abs(skew_seconds) > NOTEWORTHY_SECONDS else 0.0
+        at = taken_at - self._offsets.get(machine_id, 0.0)
+        return at if received_at - OLDEST_SECONDS <= at <= received_at + NOTEWORTHY_SECONDS else received_at

@@ -1,0 +1,129 @@
+"""Writes what the hub gathers to the store, once a second: snapshots, states, events; packs what is due. The hub's one writer.
+
+When the store refuses, that becomes a notice on every page, what waits is put back, and the live view goes on.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Callable, Dict, Iterable, Mapping, Sequence, Set
+
+from gpuwatch.hub.ingest import Ingest
+from gpuwatch.hub.journal import Arrival
+from gpuwatch.hub.restore import to_row
+from gpuwatch.model.errors import StoreError
+from gpuwatch.query.latest import Latest
+from gpuwatch.store import events, machines, snapshots, states
+from gpuwatch.store.database import Store
+from gpuwatch.store.snapshots import JournalEntry
+
+log = logging.getLogger(__name__)
+MOST_AT_ONCE = 5000
+BLOCKS_AT_ONCE = 20
+NOTICE = "database"
+
+
+class Keeper:
+    """The hub's hand on the store. ``write`` is called by one thread."""
+
+    def __init__(
+        self, store: Store, latest: Latest, ingest: Ingest, *, interval_seconds: float, per_block: int, lost: Callable[[Set[str]], None]
+    ) -> None:
+        """``lost``: called with machine ids that the store does not know any more."""
+        self.store = store
+        self._latest = latest
+        self._ingest = ingest
+        self._interval_seconds = interval_seconds
+        self._per_block = per_block
+        self._lost = lost
+        self._states_due_at = 0.0
+        self._hostnames: Dict[str, str] = {}
+        self._told_dropped = 0
+
+    def write(self, now: float) -> None:
+        """One beat. Never raises StoreError: that becomes the notice."""
+        try:
+            self._snapshots()
+            self._events()
+            if now >= self._states_due_at:
+                self._states(now)
+                self._states_due_at = now + self._interval_seconds
+            snapshots.pack_due(self.store, now, BLOCKS_AT_ONCE, self._per_block)
+        except StoreError as error:
+            self._latest.notice(NOTICE, f"{self._lossy(str(error))} The live view goes on; what comes in is not kept meanwhile.")
+            log.error("%s", error)
+        else:
+            self._latest.notice(NOTICE, None)
+
+    def finish(self, now: float) -> None:
+        """At the end: everything that waits."""
+        self._states_due_at = 0.0
+        while self._ingest.arrivals:
+            waiting = len(self._ingest.arrivals)
+            self.write(now)
+            if len(self._ingest.arrivals) >= waiting:
+                return
+        self.write(now)
+
+    def _snapshots(self) -> None:
+        arrivals = self._ingest.arrivals.take(MOST_AT_ONCE)
+        if not arrivals:
+            return
+        try:
+            unknown = self._append(arrivals)
+        except BaseException:
+            self._ingest.arrivals.put_back(arrivals)
+            raise
+        if unknown:
+            self._lost(unknown)
+
+    def _append(self, arrivals: Sequence[Arrival]) -> Set[str]:
+        """One transaction. A snapshot that cannot be kept for its own fault is left out, for it must not block all others for ever."""
+        try:
+            return snapshots.append(self.store, [_entry(one) for one in arrivals], _docs(arrivals))
+        except (ValueError, OverflowError) as error:
+            if len(arrivals) == 1:
+                log.error("a snapshot of machine %s cannot be kept: %s", arrivals[0].machine_id, error)
+                return set()
+            return set().union(*(self._append([one]) for one in arrivals))
+
+    def _events(self) -> None:
+        waiting = self._ingest.take_events()
+        if not waiting:
+            return
+        for event in waiting:
+            log.info("%s: %s: %s", event.host, event.kind, event.message)
+        try:
+            events.add(self.store, waiting)
+        except BaseException:
+            self._ingest.put_back_events(waiting)
+            raise
+
+    def _states(self, now: float) -> None:
+        rows = self._latest.tracker.take_changed(now)
+        try:
+            if rows:
+                states.save(self.store, [to_row(row) for row in rows])
+            self._save_hostnames()
+        except BaseException:
+            self._latest.tracker.put_back(rows)
+            raise
+
+    def _save_hostnames(self) -> None:
+        names = {one.machine_id: one.plan.hostname for one in self._latest.all()[1] if one.plan is not None and one.plan.hostname}
+        new = {machine_id: name for machine_id, name in names.items() if self._hostnames.get(machine_id) != name}
+        if new:
+            machines.set_hostnames(self.store, new)
+            self._hostnames.update(new)
+
+    def _lossy(self, text: str) -> str:
+        dropped = self._ingest.arrivals.dropped
+        return f"{text} {dropped} snapshots were lost so far." if dropped else text
+
+
+def _entry(one: Arrival) -> JournalEntry:
+    return JournalEntry(one.machine_id, round(one.taken_at * 1000), round(one.received_at * 1000), one.shape.id, one.values)
+
+
+def _docs(arrivals: Iterable[Arrival]) -> Dict[Any, Mapping[str, Any]]:
+    return {(one.machine_id, one.shape.id): one.shape.doc for one in arrivals}

@@ -1,0 +1,64 @@
+"""Which password a target is asked with. Read by reference, again when its file changes; never logged, never shown."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Callable, Dict, NamedTuple, Optional, Tuple
+
+from gpuwatch.config.load import read_secret
+from gpuwatch.config.settings import DEFAULT_PASSWORD
+from gpuwatch.model.cluster import Target
+from gpuwatch.model.errors import UsageError
+
+LOOK_SECONDS = 2.0
+
+
+class _Read(NamedTuple):
+    looked_at: float
+    stamp: Optional[Tuple[int, int, int]]
+    password: str
+    error: Optional[UsageError]
+
+
+class Passwords:
+    """Called with a Target at each poll; costs a dictionary look-up, and a stat of the file every two seconds."""
+
+    def __init__(self, common: str, common_file: str = "", clock: Callable[[], float] = time.monotonic) -> None:
+        """``common``: the hub's own password, empty = the documented default; ``common_file``: where it came from, if from a file."""
+        self._common = common or DEFAULT_PASSWORD
+        self._common_file = common_file
+        self._clock = clock
+        self._files: Dict[str, _Read] = {}
+
+    def __call__(self, target: Target) -> str:
+        """The password of this target. Raises UsageError in words when its file cannot be read."""
+        path = target.password_file or self._common_file
+        if not path:
+            return self._common
+        read = self._files.get(path)
+        now = self._clock()
+        if read is None or now - read.looked_at > LOOK_SECONDS:
+            read = self._files[path] = _look(path, read, now)
+        if read.error is not None:
+            raise read.error
+        return read.password
+
+
+def _look(path: str, before: Optional[_Read], now: float) -> _Read:
+    stamp = stamp_of(path)
+    if before is not None and stamp is not None and stamp == before.stamp and before.error is None:
+        return before._replace(looked_at=now)
+    try:
+        return _Read(now, stamp, read_secret(path), None)
+    except UsageError as error:
+        return _Read(now, stamp, "", error)
+
+
+def stamp_of(path: str) -> Optional[Tuple[int, int, int]]:
+    """What changes when a file is written or replaced: (mtime in ns, inode, size); None where there is no such file."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_ino, status.st_size

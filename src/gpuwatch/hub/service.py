@@ -1,0 +1,165 @@
+"""The hub: wires hosts file, poller, ingest, newest state and store together, and runs them. Never serves HTTP: ``web`` reads from here.
+
+Threads: the poller's event loop; a beat a second for what time alone changes; the writer; retention.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from typing import Dict, Optional, Sequence, Set, Tuple
+
+from gpuwatch.config.load import state_dir, timezone_name
+from gpuwatch.config.settings import HubSettings
+from gpuwatch.hub.hosts import HostsFile
+from gpuwatch.hub.ingest import Ingest
+from gpuwatch.hub.journal import ArrivalQueue
+from gpuwatch.hub.keeper import NOTICE, Keeper
+from gpuwatch.hub.passwords import Passwords
+from gpuwatch.hub.poller import Poller
+from gpuwatch.hub.restore import display_of, limits_of, restore
+from gpuwatch.loops import AsyncLoop, Loop, Stop
+from gpuwatch.model.cluster import ClusterNow, Target
+from gpuwatch.model.errors import StoreError
+from gpuwatch.query.cluster import cluster
+from gpuwatch.query.latest import Latest
+from gpuwatch.store import machines, upkeep
+from gpuwatch.store.database import Store, open_store
+
+log = logging.getLogger(__name__)
+BEAT_SECONDS = 1.0
+RETENTION_SECONDS = 600.0
+REOPEN_SECONDS = 15.0
+
+
+class Hub:
+    """Everything of a hub but its HTTP face. ``start``, then read ``latest``, ``store``, ``cluster()``; at the end ``stop``."""
+
+    def __init__(self, settings: HubSettings) -> None:
+        """Raises UsageError for a time zone or a database address that is none; nothing is opened yet."""
+        self.settings = settings
+        self.database = settings.database or f"sqlite:///{state_dir(settings) / 'gpuwatch'}.db"
+        self.timezone = timezone_name(settings)
+        self.store: Optional[Store] = None
+        """The open database; None while it cannot be opened (a notice says why)."""
+        self.latest = Latest(limits_of(settings), display_of(settings, self.timezone))
+        self.ingest = Ingest(self.latest, ArrivalQueue())
+        self.poller = Poller(
+            self.ingest,
+            Passwords(settings.password, settings.password_file),
+            interval_seconds=settings.interval,
+            deadline_seconds=settings.poll_deadline,
+            max_bytes=settings.poll_max_bytes,
+        )
+        self._hosts = HostsFile(settings.hosts, settings.node_port)
+        self._targets: Sequence[Target] = ()
+        self._ids: Dict[str, str] = {}
+        self._keeper: Optional[Keeper] = None
+        self._reopen_at = 0.0
+        self._stop = Stop()
+        self._polling = AsyncLoop("poller")
+        self._clock = Loop("clock", self.ingest.tick, BEAT_SECONDS, self._stop)
+        self._writer = Loop("writer", self.write, BEAT_SECONDS, self._stop)
+        self._retention = Loop("retention", self.prune, RETENTION_SECONDS, self._stop)
+
+    def start(self) -> None:
+        """Open the store, show what was known, begin to poll. Only UsageError is raised: trouble of the store becomes a notice."""
+        self.write(time.time())
+        self._polling.start(self.poller.run)
+        for loop in (self._clock, self._writer, self._retention):
+            loop.start()
+
+    def stop(self) -> None:
+        """Stop polling, write what waits, close the store."""
+        self._polling.stop()
+        self._stop.set()
+        for loop in (self._clock, self._writer, self._retention):
+            loop.join(15)
+        if self._keeper is not None:
+            self._keeper.finish(time.time())
+            self._keeper.store.close()
+
+    def cluster(self, audience: str = "stranger") -> ClusterNow:
+        """The cluster as ``audience`` may see it now."""
+        return cluster(self.latest, time.time(), audience)
+
+    def version(self) -> int:
+        """Changes when anything of the cluster changes; cheap."""
+        return self.latest.version
+
+    def write(self, now: float) -> None:
+        """The writer's beat: open the store if it is not, follow the hosts file, write what waits."""
+        hosts = self._hosts.changed()
+        opened = self._open(now)
+        if hosts is not None:
+            self._targets = hosts.targets
+            self.latest.notice("hosts", hosts.notice)
+            if hosts.notice:
+                log.warning("%s", hosts.notice)
+        if hosts is not None or opened:
+            self._apply_targets(now, opened)
+        if self._keeper is not None:
+            self._keeper.write(now)
+
+    def prune(self, now: float) -> None:
+        """Retention's beat. Raises StoreError (its Loop says it)."""
+        if self.store is not None:
+            result = upkeep.prune(self.store, now, self.settings.raw_retention, self.settings.max_database)
+            if result.snapshots:
+                log.info("retention: %d snapshots deleted, %d bytes", result.snapshots, result.bytes)
+
+    def _open(self, now: float) -> bool:
+        """Open the store if it is not open; True when it was opened just now."""
+        if self._keeper is not None or now < self._reopen_at:
+            return False
+        try:
+            store = open_store(self.database)
+        except StoreError as error:
+            self._reopen_at = now + REOPEN_SECONDS
+            self.latest.notice(NOTICE, f"{error} The live view goes on; nothing is kept meanwhile.")
+            log.error("%s", error)
+            return False
+        self.store = store
+        self._keeper = Keeper(
+            store,
+            self.latest,
+            self.ingest,
+            interval_seconds=self.settings.interval,
+            per_block=self.settings.pack_snapshots,
+            lost=self._machines_lost,
+        )
+        self.latest.notice(NOTICE, None)
+        return True
+
+    def _apply_targets(self, now: float, opened: bool) -> None:
+        self._ids = self._machine_ids(now)
+        pairs: Tuple[Tuple[Target, str], ...] = tuple((target, self._ids[target.name]) for target in self._targets)
+        self.latest.set_targets(pairs, now)
+        self.ingest.keep_shapes_of({machine_id: None for _, machine_id in pairs})
+        if opened and self.store is not None:
+            try:
+                restore(self.store, self.latest, {machine_id: target.name for target, machine_id in pairs}, self.ingest.learn)
+            except StoreError as error:
+                self.latest.notice(NOTICE, f"{error} The last known states are not shown.")
+                log.error("%s", error)
+        self.poller.set_targets(pairs)
+
+    def _machine_ids(self, now: float) -> Dict[str, str]:
+        """Ids by name: the store's, else those known before, else made from the name until there is a store."""
+        addresses = {target.name: target.host for target in self._targets}
+        made_up = {name: hashlib.sha256(name.encode()).hexdigest()[:32] for name in addresses}
+        if self.store is None:
+            return {**made_up, **{name: id for name, id in self._ids.items() if name in addresses}}
+        try:
+            found = machines.ensure_all(self.store, addresses, now=now)
+            machines.set_present(self.store, found.values(), now)
+            return found
+        except StoreError as error:
+            self.latest.notice(NOTICE, f"{error} The live view goes on; nothing is kept meanwhile.")
+            return {**made_up, **{name: id for name, id in self._ids.items() if name in addresses}}
+
+    def _machines_lost(self, machine_ids: Set[str]) -> None:
+        """Somebody removed machines from the store (``gpuwatch host forget``): those still in the hosts file get new ids."""
+        if machine_ids & set(self._ids.values()):
+            self._apply_targets(time.time(), opened=False)
