@@ -76,7 +76,8 @@ class SimSource:
 
     def _jobs_of(self, index: int) -> Tuple[Job, ...]:
         dice = self._random("jobs", index)
-        kind = {"full": "busy", "free": "free", "idle": "idle"}.get(self._scenario) or dice.choices(
+        hot = self._scenario == "hot" and index == 1
+        kind = {"full": "busy", "free": "free", "idle": "idle"}.get("full" if hot else self._scenario) or dice.choices(
             ("busy", "free", "idle", "shared"), (6, 2, 1, 1)
         )[0]
         if kind == "free" or self._lost(index):

@@ -7,7 +7,6 @@ from typing import Callable, Mapping
 
 from gpuwatch.model.cluster import ClusterNow, GpuView, NodeState
 from gpuwatch.render import as_ascii, as_csv, as_html, as_json
-from gpuwatch.render import openapi as openapi_document
 from gpuwatch.render.static_files import static_file
 from gpuwatch.web.app import NotFound
 from gpuwatch.web.context import Context
@@ -108,7 +107,9 @@ def live(ctx: Context) -> Reply:
 
 def openapi(ctx: Context) -> Reply:
     """The OpenAPI description of /api/v1."""
-    return ctx.kept("openapi", JSON, lambda _: json.dumps(openapi_document.document(), indent=1).encode())
+    from gpuwatch.render.openapi import document  # large, and asked for rarely
+
+    return ctx.kept("openapi", JSON, lambda _: json.dumps(document(), indent=1).encode())
 
 
 def healthz(ctx: Context) -> Reply:

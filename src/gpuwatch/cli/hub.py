@@ -1,0 +1,63 @@
+"""``gpuwatch hub``: gather all nodes of a hosts file and show them."""
+
+from __future__ import annotations
+
+import signal
+from typing import Any, Callable, Optional
+
+import click
+
+from gpuwatch.cli import logs
+from gpuwatch.cli.options import settings_options
+from gpuwatch.config.checks import is_loopback
+from gpuwatch.config.load import load
+from gpuwatch.config.settings import HubSettings
+
+
+@click.command("hub")
+@settings_options(HubSettings)
+def command(**flags: Any) -> None:
+    """Gather all nodes of a hosts file and show them: page, text for curl, JSON.
+
+    \b
+    A line of the hosts file:  [name=]address [tags=a,b] [every=10s] [password_file=F]
+    For example:               dgx-a tags=train
+                               gpu[01-16] tags=vision
+    """
+    settings = load(HubSettings, "hub", flags)
+    logs.set_up(settings)
+    serve(settings)
+
+
+def serve(settings: HubSettings, ready: Optional[Callable[[Any, str], None]] = None) -> None:
+    """Run a hub and its HTTP face until SIGTERM or SIGINT. ``ready`` gets the hub and its URL once it answers.
+
+    Raises GpuwatchError for an address, hosts file or time zone that cannot be.
+    """
+    from gpuwatch.hub.service import Hub
+    from gpuwatch.serve.http import Server
+    from gpuwatch.web.app import make_app
+
+    hub = Hub(settings)
+    server = Server(make_app(hub), settings.host, settings.port, settings.threads, not settings.no_access_log)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: server.close())
+    hub.start()
+    try:
+        (ready or _announce)(hub, server.url)
+        server.run()
+    finally:
+        hub.stop()
+
+
+def _announce(hub: Any, url: str) -> None:
+    settings = hub.settings
+    click.echo(f"gpuwatch hub shows {settings.hosts} on {url}  (curl '{url}?term=true'). Ctrl-C ends it.")
+    arguments = "whole command lines" if settings.show_arguments else "names of programs without their arguments"
+    if is_loopback(settings.host):
+        click.echo(
+            "Only this machine can reach it. To open it to the network: --host 0.0.0.0, or host = \"0.0.0.0\" under [hub] in the settings file. "
+            f"Strangers then see hosts, GPUs, states, users and {arguments}."
+        )
+    else:
+        click.echo(f"Whoever reaches {settings.host}:{settings.port} sees hosts, GPUs, states, users and {arguments}.")
