@@ -1,0 +1,89 @@
+"""What a database's errors mean, in words with the next step. Never names a password: paths only."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import Tuple
+
+from gpuwatch.model.errors import StoreError
+
+MAGIC = b"SQLite format 3\0"
+
+_MEANINGS: Tuple[Tuple[str, str, str], ...] = (
+    ("locked", "is in use by another writer for too long", "Try again; see who holds it with: fuser FILE"),
+    ("busy", "is in use by another writer for too long", "Try again; see who holds it with: fuser FILE"),
+    ("is full", "cannot grow: the disk is full{free}", "Free some space; storing goes on by itself then. What is stored is unharmed"),
+    ("readonly", "may not be written", "Give this user the right to write the file and its folder"),
+    ("unable to open", "cannot be opened", "Check the rights of the file and of its folder"),
+    (
+        "disk i/o",
+        "cannot be read or written: the system reports an input/output error{free}",
+        "Check free space, quota and the kernel's log",
+    ),
+    ("malformed", "is damaged", "Move it away and restart, or restore the backup; see what is wrong with: gpuwatch db check"),
+    ("corrupt", "is damaged", "Move it away and restart, or restore the backup; see what is wrong with: gpuwatch db check"),
+    ("not a database", "is not a database, or its beginning is damaged", "Move it away and restart, or name another file with --database"),
+    ("no such table", "lacks a table ({error})", "It is damaged, or of another program: name another file with --database"),
+    ("no such column", "lacks a column ({error})", "It is damaged, or of another program: name another file with --database"),
+    ("too large", "was given a number that is too large for it", "Please report this"),
+    ("closed", "is closed already", "Start again"),
+)
+
+
+def in_words(error: Exception, label: str, path: str) -> StoreError:
+    """The StoreError for what SQLite said about the database ``label`` at ``path``."""
+    said = " ".join(str(error).split())
+    for sign, meaning, next_step in _MEANINGS:
+        if sign in said.lower():
+            what = meaning.format(free=_free(path), error=said[:100])
+            return StoreError(f"The database {label} {what}.", next_step + ".")
+    return StoreError(f"The database {label} failed: {said[:200]}.", "Please report this.")
+
+
+def _free(path: str) -> str:
+    try:
+        return f" ({shutil.disk_usage(os.path.dirname(path) or '.').free // 10**6} MB free)"
+    except OSError:
+        return ""
+
+
+def check_place(path: str, *, create: bool, read_only: bool) -> None:
+    """Raise StoreError in words for a file or folder that cannot work; make the file, for the owner's eyes only, if there is none."""
+    folder = os.path.dirname(os.path.abspath(path))
+    if not os.path.isdir(folder):
+        raise StoreError(f"The folder {folder} of the database {path} does not exist.", "Make it, or name another file with --database.")
+    if not os.path.exists(path):
+        _make_file(path, create)
+    _check_file(path)
+    if read_only:
+        return
+    for place, right in ((path, os.W_OK), (folder, os.W_OK | os.X_OK)):
+        if not os.access(place, right):
+            kind = "file" if place == path else "folder"
+            raise StoreError(
+                f"The database {path} may not be written: the {kind} {place} is read-only for this user.", "Change its rights."
+            )
+
+
+def _make_file(path: str, create: bool) -> None:
+    if not create:
+        raise StoreError(f"There is no database {path}.", "Start the hub once, or name the file with --database.")
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
+    except OSError as error:
+        raise StoreError(f"The database {path} cannot be made: {error.strerror}.", "Check the folder's rights and free space.") from None
+
+
+def _check_file(path: str) -> None:
+    if not os.path.isfile(path):
+        raise StoreError(f"{path} is not a file.", "Name a file with --database.")
+    try:
+        with open(path, "rb") as file:
+            start = file.read(len(MAGIC))
+    except OSError as error:
+        raise StoreError(f"The database {path} cannot be read: {error.strerror}.", "Change its rights.") from None
+    if start and start != MAGIC:
+        raise StoreError(
+            f"{path} is not a database, or its beginning is damaged.", "Move it away and restart, or name another file with --database."
+        )

@@ -1,0 +1,102 @@
+"""How the tables came to be: numbered steps, forward only, each in one transaction. A step that was released is never changed again.
+
+Before an existing database is migrated, a copy of it is written beside it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, Optional, Sequence, Tuple
+
+from gpuwatch.model.errors import StoreError
+
+if TYPE_CHECKING:
+    from gpuwatch.store.database import Store
+
+Step = Tuple[str, ...]
+"""SQL statements; ``{blob}`` and ``{clustered}`` stand for what databases spell differently."""
+
+_SPELLINGS = {"sqlite": {"blob": "BLOB", "clustered": "WITHOUT ROWID", "counter": "INTEGER PRIMARY KEY"}}
+
+_FIRST: Step = (
+    "CREATE TABLE meta (key TEXT NOT NULL PRIMARY KEY, value TEXT NOT NULL)",
+    """CREATE TABLE machine (id TEXT NOT NULL PRIMARY KEY, name TEXT NOT NULL UNIQUE, ip_address TEXT NOT NULL, hostname TEXT,
+       created_at_ms BIGINT NOT NULL, removed_at_ms BIGINT)""",
+    """CREATE TABLE shape (machine_id TEXT NOT NULL, id TEXT NOT NULL, base_id TEXT, last_ms BIGINT NOT NULL, doc {blob} NOT NULL,
+       example {blob}, PRIMARY KEY (machine_id, id))""",
+    "CREATE INDEX shape_base ON shape (machine_id, last_ms) WHERE base_id IS NULL",
+    """CREATE TABLE snapshot_journal (machine_id TEXT NOT NULL, taken_at_ms BIGINT NOT NULL, received_at_ms BIGINT NOT NULL,
+       shape_id TEXT NOT NULL, data {blob} NOT NULL, PRIMARY KEY (machine_id, taken_at_ms)) {clustered}""",
+    """CREATE TABLE block (machine_id TEXT NOT NULL, start_ms BIGINT NOT NULL, sequence INTEGER NOT NULL, end_ms BIGINT NOT NULL,
+       count INTEGER NOT NULL, codec INTEGER NOT NULL, schema INTEGER NOT NULL, data {blob} NOT NULL,
+       PRIMARY KEY (machine_id, start_ms, sequence))""",
+    "CREATE INDEX block_end ON block (end_ms)",
+    """CREATE TABLE gpu_state (machine_id TEXT NOT NULL, gpu_uuid TEXT NOT NULL, state TEXT NOT NULL, since_at_ms BIGINT,
+       at_least INTEGER NOT NULL, no_work_since_at_ms BIGINT, recent {blob} NOT NULL, PRIMARY KEY (machine_id, gpu_uuid)) {clustered}""",
+    """CREATE TABLE event (id {counter}, machine_id TEXT NOT NULL, at_ms BIGINT NOT NULL, kind TEXT NOT NULL, host TEXT NOT NULL,
+       gpu_uuid TEXT, message TEXT NOT NULL)""",
+    "CREATE INDEX event_machine ON event (machine_id, at_ms)",
+    "CREATE INDEX event_at ON event (at_ms)",
+    "INSERT INTO meta (key, value) VALUES ('schema_version', '0')",
+    "INSERT INTO meta (key, value) VALUES ('journal_epoch', '0')",
+)
+
+STEPS: Tuple[Step, ...] = (_FIRST,)
+"""Step n (from 1) leads to schema version n."""
+
+
+def migrate(store: Store, *, steps: Sequence[Step] = STEPS) -> Optional[str]:
+    """Bring the database to the newest schema. Returns the path of the backup, if one had to be made.
+
+    Raises StoreError for a database that is newer than this program, or read-only and older.
+    """
+    version = version_of(store)
+    if version > len(steps):
+        raise StoreError(
+            f"The database {store.label} has schema {version}, this program knows {len(steps)}: a newer gpuwatch wrote it.",
+            "Use that gpuwatch, or another --database.",
+        )
+    if version == len(steps):
+        return None
+    if store.read_only:
+        raise StoreError(f"The database {store.label} has schema {version}, older than {len(steps)}.", "Start the hub once: it migrates.")
+    backup = _back_up(store, version) if version else None
+    for number in range(version, len(steps)):
+        _run_step(store, number + 1, steps[number])
+    return backup
+
+
+def version_of(store: Store) -> int:
+    """The schema version; 0 = an empty database. Raises StoreError for a database of another program."""
+    names = {name for (name,) in store.rows("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if not names:
+        return 0
+    rows = store.rows("SELECT value FROM meta WHERE key = 'schema_version'") if {"meta", "machine"} <= names else []
+    if not rows or not str(rows[0][0]).isdigit():
+        raise StoreError(f"{store.label} is a database of another program.", "Name another file with --database.")
+    return int(rows[0][0])
+
+
+def _run_step(store: Store, number: int, step: Step) -> None:
+    spelling = _SPELLINGS["sqlite"]
+    with store.writing():
+        if version_of(store) >= number:  # another process was faster
+            return
+        for statement in step:
+            store.change(statement.format(**spelling))
+        store.change("UPDATE meta SET value = ? WHERE key = 'schema_version'", (str(number),))
+
+
+def _back_up(store: Store, version: int) -> str:
+    path = f"{store.path}.schema{version}-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}.backup"
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    except OSError as error:
+        raise StoreError(f"The backup {path} cannot be written before migrating: {error.strerror}.", "Make the folder writable.") from None
+    try:
+        store.rows("VACUUM INTO ?", (path,))
+    except StoreError as error:
+        os.unlink(path)
+        raise StoreError(f"The backup before migrating failed: {error.message}", error.next_step) from None
+    return path

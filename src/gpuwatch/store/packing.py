@@ -1,0 +1,171 @@
+"""From the journal to blocks. Reads the journal on disk, packs outside any transaction, and swaps rows for a block in one transaction.
+
+Each machine's newest snapshot stays in the journal, so that a hub that starts finds it without unpacking a block.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import zlib
+from typing import Dict, List, Optional
+
+from gpuwatch.model.errors import StoreError
+from gpuwatch.model.snapshot import SCHEMA
+from gpuwatch.store import shapes
+from gpuwatch.store.blocks import CODEC, Entry, pack
+from gpuwatch.store.database import Rows, Store
+from gpuwatch.store.deflate import inflate
+from gpuwatch.store.memory import Waiting
+
+SILENT_SECONDS = 3600.0
+"""A machine that sent nothing for so long is packed as it is."""
+MAX_BLOCK_BYTES = 2 * 1024**2
+"""Compressed journal rows of one block. Usual machines have a tenth of it."""
+
+JOURNAL_ROWS = """SELECT j.taken_at_ms, j.received_at_ms, j.shape_id, j.data, shape.example FROM snapshot_journal j
+    LEFT JOIN shape ON shape.machine_id = j.machine_id AND shape.id = j.shape_id"""
+"""What ``entry_of`` takes; the WHERE is to follow."""
+
+_log = logging.getLogger(__name__)
+
+
+def target_count(machine_id: str, per_block: int, *, first: bool = False) -> int:
+    """Snapshots per block for this machine: 50 % to 150 % of ``per_block`` by its id, so that not all machines are due at once.
+
+    ``first``: 10 % to 100 % of that, so that machines that all began to report at once spread soon, and the journal never holds the
+    most of all of them.
+    """
+    bits = zlib.crc32(machine_id.encode())
+    count = per_block * (0.5 + (bits >> 16) / 2**16)
+    return max(2, round(count * (0.1 + 0.9 * (bits & 0xFFFF) / 2**16) if first else count))
+
+
+def pack_due(store: Store, now: float, at_most: int, per_block: int = 120) -> int:
+    """Pack up to ``at_most`` blocks of machines that have enough snapshots waiting; how many were packed. Call it again and again.
+
+    Raises StoreError when the database refuses; what waits then waits on.
+    """
+    if store.memory.epoch is None:
+        with store.writing():
+            refresh_memory(store)
+    packed = 0
+    for machine_id, waiting in list(store.memory.waiting.items()):
+        if packed >= at_most:
+            break
+        if _is_due(machine_id, waiting, now, per_block):
+            packed += pack_machine(store, machine_id, target_count(machine_id, per_block, first=not waiting.packed))
+    return packed
+
+
+def _is_due(machine_id: str, waiting: Waiting, now: float, per_block: int) -> bool:
+    if waiting.count < 2:
+        return False
+    full = waiting.count > target_count(machine_id, per_block, first=not waiting.packed) or waiting.size > MAX_BLOCK_BYTES
+    return full or now * 1000 - waiting.newest_ms > SILENT_SECONDS * 1000
+
+
+def pack_machine(store: Store, machine_id: str, count: int, *, keep_newest: bool = True) -> int:
+    """Pack the oldest waiting snapshots, at most ``count``, into one block; 1, or 0 when there are none or another one was faster."""
+    rows = store.rows(f"{JOURNAL_ROWS} WHERE j.machine_id = ? ORDER BY j.taken_at_ms LIMIT ?", (machine_id, count + 1))
+    if keep_newest or len(rows) > count:
+        rows = rows[:-1]
+    rows = _first_bytes(rows)
+    if not rows:
+        store.memory.epoch = None
+        return 0
+    entries = _readable(machine_id, rows)
+    data = pack(entries) if entries else b""
+    try:
+        with store.writing():
+            _swap(store, machine_id, rows, entries, data)
+    except _Overtaken:
+        return 0
+    return 1
+
+
+class _Overtaken(Exception):
+    """Another packer, or someone who deleted the machine, was faster."""
+
+
+def _swap(store: Store, machine_id: str, rows: Rows, entries: List[Entry], data: bytes) -> None:
+    refresh_memory(store)
+    deleted = store.change_many(
+        "DELETE FROM snapshot_journal WHERE machine_id = ? AND taken_at_ms = ?", [(machine_id, row[0]) for row in rows]
+    )
+    if deleted != len(rows):
+        raise _Overtaken
+    if entries:
+        insert_block(store, machine_id, entries, data)
+    shapes.drop_examples(store, machine_id, {row[2] for row in rows})
+    store.when_committed(lambda: _forget_waiting(store, machine_id, rows))
+
+
+def _first_bytes(rows: Rows) -> Rows:
+    size = 0
+    for place, row in enumerate(rows):
+        size += len(row[3])
+        if size > MAX_BLOCK_BYTES and place:
+            return rows[:place]
+    return rows
+
+
+def entry_of(taken_at_ms: int, received_at_ms: int, shape_id: str, data: bytes, example: Optional[bytes]) -> Entry:
+    """A row of JOURNAL_ROWS as an Entry. Raises StoreError for a damaged one."""
+    try:
+        values = json.loads(inflate(bytes(data), bytes(example or b"")))
+    except (ValueError, RecursionError):
+        values = None
+    if not isinstance(values, list):
+        raise StoreError("The row is damaged: its values are not a JSON list.")
+    return Entry(taken_at_ms, received_at_ms, shape_id, values)
+
+
+def _readable(machine_id: str, rows: Rows) -> List[Entry]:
+    """The rows that can be read: a damaged one must not keep the others from being packed for ever."""
+    entries = []
+    for row in rows:
+        try:
+            entries.append(entry_of(*row))
+        except StoreError as error:
+            _log.warning("snapshot of machine %s at %.3f is lost: %s", machine_id, row[0] / 1000, error)
+    return entries
+
+
+def insert_block(store: Store, machine_id: str, entries: List[Entry], data: bytes) -> None:
+    """Inside ``writing()``: a block of ``entries`` (sorted by time), packed as ``data``."""
+    last_ms: Dict[str, int] = {entry.shape_id: entry.taken_at_ms for entry in entries}
+    shapes.needed_until(store, machine_id, last_ms)
+    start_ms = entries[0].taken_at_ms
+    store.change(
+        """INSERT INTO block (machine_id, start_ms, sequence, end_ms, count, codec, schema, data)
+           SELECT ?, ?, coalesce(max(sequence) + 1, 0), ?, ?, ?, ?, ? FROM block WHERE machine_id = ? AND start_ms = ?""",
+        (machine_id, start_ms, entries[-1].taken_at_ms, len(entries), CODEC, SCHEMA, data, machine_id, start_ms),
+    )
+
+
+def _forget_waiting(store: Store, machine_id: str, rows: Rows) -> None:
+    waiting = store.memory.waiting.get(machine_id)
+    if waiting is not None:
+        waiting.packed = True
+        waiting.count -= len(rows)
+        waiting.size -= sum(len(row[3]) for row in rows)
+    store.memory.example.pop(machine_id, None)  # it may be dropped
+
+
+def refresh_memory(store: Store) -> None:
+    """Inside ``writing()``: build the memory, at the start and after another process moved or deleted what it holds."""
+    ((epoch,),) = store.rows("SELECT value FROM meta WHERE key = 'journal_epoch'")
+    memory = store.memory
+    if memory.epoch == epoch:
+        return
+    memory.waiting = {id: Waiting() for (id,) in store.rows("SELECT id FROM machine")}
+    counted = store.rows("SELECT machine_id, count(*), sum(length(data)), max(received_at_ms) FROM snapshot_journal GROUP BY machine_id")
+    memory.waiting.update({machine_id: Waiting(*numbers) for machine_id, *numbers in counted})
+    memory.example.clear()
+    memory.epoch = epoch
+
+
+def start_epoch(store: Store) -> None:
+    """Inside ``writing()``: tell all writers, in this process and others, that journal rows, shapes or machines were moved or deleted."""
+    store.change("UPDATE meta SET value = CAST(CAST(value AS INTEGER) + 1 AS TEXT) WHERE key = 'journal_epoch'")

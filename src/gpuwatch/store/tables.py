@@ -1,0 +1,128 @@
+"""The tables as peewee models, for queries only. No database is named here: ``Store.rows`` and ``Store.change`` run a query on theirs.
+
+The tables themselves are made by ``migrations``; a test compares the two. Times are UTC in whole ms since the epoch. The large tables
+have the machine first in their key, then a time.
+"""
+
+from __future__ import annotations
+
+from peewee import BigIntegerField, BlobField, CompositeKey, IntegerField, Model, TextField
+
+
+class Table(Model):
+    """What all tables share."""
+
+    class Meta:
+        """peewee's settings."""
+
+        legacy_table_names = False
+        primary_key = False
+
+
+class Meta(Table):
+    """Facts about the database itself, such as ``schema_version``."""
+
+    key = TextField(primary_key=True)
+    value = TextField()
+
+
+class Machine(Table):
+    """A target of the hosts file, now or once. Its first three columns are those of seed 004."""
+
+    id = TextField(primary_key=True)
+    """128 random bits as 32 hex digits."""
+    name = TextField()
+    """Unique."""
+    ip_address = TextField()
+    hostname = TextField(null=True)
+    created_at_ms = BigIntegerField()
+    removed_at_ms = BigIntegerField(null=True)
+    """Since when its line is gone from the hosts file."""
+
+
+class Shape(Table):
+    """The facts of a machine's snapshots; many snapshots share one."""
+
+    machine_id = TextField()
+    id = TextField()
+    base_id = TextField(null=True)
+    """The shape whose document is the dictionary that ``doc`` was compressed with."""
+    last_ms = BigIntegerField()
+    """The shape is needed at least up to here."""
+    doc = BlobField()
+    example = BlobField(null=True)
+    """Values of one of its snapshots, as JSON: the dictionary of the journal's rows with this shape. None: the journal has none."""
+
+    class Meta:
+        """peewee's settings."""
+
+        primary_key = CompositeKey("machine_id", "id")
+
+
+class SnapshotJournal(Table):
+    """Snapshots that wait to be packed into a block, and each machine's newest."""
+
+    machine_id = TextField()
+    taken_at_ms = BigIntegerField()
+    received_at_ms = BigIntegerField()
+    shape_id = TextField()
+    data = BlobField()
+    """Deflated JSON of the values."""
+
+    class Meta:
+        """peewee's settings."""
+
+        primary_key = CompositeKey("machine_id", "taken_at_ms")
+
+
+class Block(Table):
+    """Many consecutive snapshots of one machine (``blocks.pack``). Never changed once written."""
+
+    machine_id = TextField()
+    start_ms = BigIntegerField()
+    """Earliest snapshot."""
+    sequence = IntegerField()
+    """0; counts on where several blocks of a machine start at the same time."""
+    end_ms = BigIntegerField()
+    """Latest snapshot."""
+    count = IntegerField()
+    codec = IntegerField()
+    schema = IntegerField()
+    data = BlobField()
+
+    class Meta:
+        """peewee's settings."""
+
+        primary_key = CompositeKey("machine_id", "start_ms", "sequence")
+
+
+class GpuState(Table):
+    """What each GPU was doing when last looked at, so that a restart does not forget since when."""
+
+    machine_id = TextField()
+    gpu_uuid = TextField()
+    state = TextField()
+    since_at_ms = BigIntegerField(null=True)
+    at_least = IntegerField()
+    no_work_since_at_ms = BigIntegerField(null=True)
+    recent = BlobField()
+
+    class Meta:
+        """peewee's settings."""
+
+        primary_key = CompositeKey("machine_id", "gpu_uuid")
+
+
+class Event(Table):
+    """Something changed (``model.event``)."""
+
+    id = BigIntegerField(primary_key=True)
+    machine_id = TextField()
+    at_ms = BigIntegerField()
+    kind = TextField()
+    host = TextField()
+    gpu_uuid = TextField(null=True)
+    message = TextField()
+
+
+TABLES = (Meta, Machine, Shape, SnapshotJournal, Block, GpuState, Event)

@@ -1,0 +1,184 @@
+"""Retention, checks and figures of the database. Works in small steps, so that the hub's appends never wait long."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import List, Optional, Tuple
+
+from gpuwatch.model.errors import StoreError
+from gpuwatch.store import packing, shapes
+from gpuwatch.store.blocks import unpack
+from gpuwatch.store.database import Rows, Store
+
+_BATCH = 100
+_PAGES_A_STEP = 500
+_FREE_BYTES_KEPT = 64 * 1024**2
+"""So much free space stays in the file for the journal to reuse; more than a quarter of the file beyond goes back to the disk."""
+EVENT_SECONDS = 400 * 86400.0
+"""Events are few and kept for over a year, whatever the retention of snapshots."""
+
+
+@dataclass(frozen=True)
+class PruneResult:
+    """What retention deleted."""
+
+    blocks: int = 0
+    snapshots: int = 0
+    bytes: int = 0
+    shapes: int = 0
+    events: int = 0
+
+
+@dataclass(frozen=True)
+class StoreInfo:
+    """Figures of the database; sizes in bytes, times in epoch seconds (None: nothing stored)."""
+
+    path: str
+    file_bytes: int
+    wal_bytes: int
+    free_bytes: int
+    machines: int
+    shapes: int
+    events: int
+    blocks: int
+    block_snapshots: int
+    block_bytes: int
+    journal_snapshots: int
+    journal_bytes: int
+    oldest_at: Optional[float]
+    newest_at: Optional[float]
+
+
+def prune(store: Store, now: float, retention_seconds: float, max_bytes: int) -> PruneResult:
+    """Delete snapshots older than ``retention_seconds``, then the oldest until the database's content is at most ``max_bytes``."""
+    cutoff_ms = round((now - retention_seconds) * 1000)
+    deleted: Rows = []
+    while True:
+        too_large = _used_bytes(store) > max_bytes
+        batch = _delete_oldest_blocks(store, None if too_large else cutoff_ms)
+        deleted += batch
+        if not batch:
+            break
+    journal = _delete_old_journal(store, cutoff_ms)
+    with store.writing():
+        events = store.change("DELETE FROM event WHERE at_ms < ?", (round((now - EVENT_SECONDS) * 1000),))
+    gone = _delete_unused_shapes(store) if deleted or journal else 0
+    give_back_space(store, max_bytes)
+    return PruneResult(len(deleted), journal + sum(count for _, count, _ in deleted), sum(size for _, _, size in deleted), gone, events)
+
+
+def _delete_oldest_blocks(store: Store, before_ms: Optional[int]) -> Rows:
+    """Delete up to a batch of blocks that end before ``before_ms`` (None: the oldest, whatever their time): (rowid, count, bytes) each."""
+    where, parameters = ("", ()) if before_ms is None else ("WHERE end_ms < ?", (before_ms,))
+    with store.writing():
+        rows = store.rows(
+            f"SELECT rowid, count, length(data) FROM block {where} ORDER BY end_ms LIMIT ?",
+            (*parameters, _BATCH if before_ms is not None else _BATCH // 5),
+        )
+        store.change_many("DELETE FROM block WHERE rowid = ?", [row[:1] for row in rows])
+    return rows
+
+
+def _delete_old_journal(store: Store, cutoff_ms: int) -> int:
+    """Delete what waits longer than retention: of machines that are gone for so long."""
+    total = 0
+    for (machine_id,) in store.rows("SELECT id FROM machine"):
+        oldest = store.rows("SELECT min(taken_at_ms) FROM snapshot_journal WHERE machine_id = ?", (machine_id,))[0][0]
+        if oldest is not None and oldest < cutoff_ms:
+            with store.writing():
+                total += store.change("DELETE FROM snapshot_journal WHERE machine_id = ? AND taken_at_ms < ?", (machine_id, cutoff_ms))
+                packing.start_epoch(store)
+    return total
+
+
+def _delete_unused_shapes(store: Store) -> int:
+    total = 0
+    for (machine_id,) in store.rows("SELECT id FROM machine"):
+        with store.writing():
+            count = shapes.delete_unused(store, machine_id)
+            if count:
+                packing.start_epoch(store)
+        total += count
+    return total
+
+
+def give_back_space(store: Store, max_bytes: int) -> None:
+    """Hand free pages back to the disk, a few at a time, where much of the file is free or the file is larger than ``max_bytes``."""
+    while True:
+        pages, free, page_bytes = _pages(store)
+        too_large = pages * page_bytes > max_bytes and free > 0
+        if not too_large and (free * page_bytes < _FREE_BYTES_KEPT or free * 4 < pages):
+            return
+        with store.writing():
+            store.rows(f"PRAGMA incremental_vacuum({_PAGES_A_STEP})")
+        if _pages(store)[1] >= free:
+            return
+
+
+def _pages(store: Store) -> Tuple[int, int, int]:
+    pages, free, size = (store.rows(f"PRAGMA {name}")[0][0] for name in ("page_count", "freelist_count", "page_size"))
+    return pages, free, size
+
+
+def _used_bytes(store: Store) -> int:
+    pages, free, page_bytes = _pages(store)
+    return (pages - free) * page_bytes
+
+
+def check(store: Store, *, thorough: bool = False) -> List[str]:
+    """What is wrong with the database, in words; empty = nothing found. ``thorough``: also indexes, and unpacks every block."""
+    try:
+        found = [str(row[0]) for row in store.rows("PRAGMA integrity_check(20)" if thorough else "PRAGMA quick_check(20)")]
+        problems = [f"The database {store.label} is damaged: {line}" for line in found if line != "ok"]
+        return problems + (_damaged_blocks(store) if thorough else [])
+    except StoreError as error:
+        return [str(error)]
+
+
+def _damaged_blocks(store: Store) -> List[str]:
+    problems = []
+    for machine_id, start_ms, sequence, end_ms in store.rows("SELECT machine_id, start_ms, sequence, end_ms FROM block"):
+        where = "machine_id = ? AND start_ms = ? AND sequence = ?"
+        try:
+            for (data,) in store.rows(f"SELECT data FROM block WHERE {where}", (machine_id, start_ms, sequence)):
+                unpack(bytes(data))
+        except StoreError as error:
+            span = f"{start_ms / 1000:.3f} to {end_ms / 1000:.3f}"
+            problems.append(f"Snapshots of machine {machine_id} from {span} (epoch seconds) cannot be read: {error.message}")
+    return problems
+
+
+def info(store: Store) -> StoreInfo:
+    """Figures of the database. Raises StoreError."""
+    with store.reading():
+        pages, free, page_bytes = _pages(store)
+        machines, shape_count, events = (store.rows(f"SELECT count(*) FROM {name}")[0][0] for name in ("machine", "shape", "event"))
+        blocks = store.rows(
+            "SELECT count(*), coalesce(sum(count), 0), coalesce(sum(length(data)), 0), min(start_ms), max(end_ms) FROM block"
+        )[0]
+        journal = store.rows("SELECT count(*), coalesce(sum(length(data)), 0), min(taken_at_ms), max(taken_at_ms) FROM snapshot_journal")[0]
+    times = [ms / 1000 for ms in (*blocks[3:], *journal[2:]) if ms is not None]
+    return StoreInfo(
+        path=store.path,
+        file_bytes=pages * page_bytes,
+        wal_bytes=_size(store.path + "-wal"),
+        free_bytes=free * page_bytes,
+        machines=machines,
+        shapes=shape_count,
+        events=events,
+        blocks=blocks[0],
+        block_snapshots=blocks[1],
+        block_bytes=blocks[2],
+        journal_snapshots=journal[0],
+        journal_bytes=journal[1],
+        oldest_at=min(times, default=None),
+        newest_at=max(times, default=None),
+    )
+
+
+def _size(path: str) -> int:
+    try:
+        return os.path.getsize(path)
+    except OSError:
+        return 0
