@@ -76,7 +76,7 @@ def program(process: ProcessReading) -> str:
 
 def shown_since(gpu: GpuView) -> float | None:
     """What *since* says: since when the main process runs (busy, idle), else since when the state holds."""
-    if gpu.state.state in ("busy", "idle") and gpu.reading.processes:
+    if (gpu.state.was or gpu.state.state) in ("busy", "idle") and gpu.reading.processes:
         started_at = gpu.reading.processes[0].started_at
         if started_at is not None:
             return started_at
