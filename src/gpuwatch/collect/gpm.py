@@ -1,0 +1,102 @@
+"""SM and memory activity through GPM (GPU performance monitoring, Hopper and newer): what happened between two samples.
+
+GPM needs no rights and costs the GPU nothing worth measuring. Where a card does not offer it the fields stay None: profiling counters, which
+disturb the user's own profiler, are never used instead.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any, Dict, List, Optional, Tuple
+
+from gpuwatch.collect import nvml
+from gpuwatch.collect.nvml import Device, Nvml
+
+SM_UTIL = 2
+DRAM_BW_UTIL = 10
+
+
+class _Support(ctypes.Structure):
+    _fields_ = [("version", ctypes.c_uint), ("supported", ctypes.c_uint)]
+
+
+class _Metric(ctypes.Structure):
+    _fields_ = [
+        ("id", ctypes.c_uint),
+        ("code", ctypes.c_uint),
+        ("value", ctypes.c_double),
+        ("words", ctypes.c_void_p * 3),
+    ]
+
+
+class _MetricsGet(ctypes.Structure):
+    # nvml.h's array has grown with each driver (98, 210, 333, 477 metrics); the driver reads the first ``count``.
+    _fields_ = [
+        ("version", ctypes.c_uint),
+        ("count", ctypes.c_uint),
+        ("sample1", ctypes.c_void_p),
+        ("sample2", ctypes.c_void_p),
+        ("metrics", _Metric * 512),
+    ]
+
+
+def is_supported(device: Device) -> int:
+    """SUCCESS where the GPU offers GPM, else NVML's code."""
+    support = _Support(1, 0)
+    code = device.nvml.function("nvmlGpmQueryDeviceSupport")(device.handle, ctypes.byref(support))
+    return code or (nvml.SUCCESS if support.supported else nvml.NOT_SUPPORTED)
+
+
+class Gpm:
+    """Activity of one GPU, or of one GPU instance of it. ``close`` gives the driver its memory back."""
+
+    def __init__(self, device: Device, gpu_instance: Optional[int] = None) -> None:
+        self._nvml, self._device, self._gpu_instance = device.nvml, device, gpu_instance
+        self._samples: List[Any] = []
+        self._taken = False
+        self._get = _MetricsGet(version=1)
+
+    def read(self, *metrics: int) -> Tuple[int, Optional[Dict[int, Tuple[int, float]]]]:
+        """(code, {metric: (its code, percent)}) since the last read; (SUCCESS, None) at the first, which has nothing to compare with."""
+        code = self._allocate() or self._take(self._samples[0])
+        if code:
+            self._taken = False  # a sample of a slice that was made anew must not be compared with the old one
+            return code, None
+        answer = self._compare(metrics) if self._taken else (nvml.SUCCESS, None)
+        self._samples.reverse()
+        self._taken = True
+        return answer
+
+    def _allocate(self) -> int:
+        while len(self._samples) < 2:
+            sample = ctypes.c_void_p()
+            code = self._nvml.function("nvmlGpmSampleAlloc")(ctypes.byref(sample))
+            if code:
+                return code
+            self._samples.append(sample)
+        return nvml.SUCCESS
+
+    def _take(self, sample: Any) -> int:
+        if self._gpu_instance is None:
+            return self._nvml.function("nvmlGpmSampleGet")(self._device.handle, sample)
+        return self._nvml.function("nvmlGpmMigSampleGet")(self._device.handle, ctypes.c_uint(self._gpu_instance), sample)
+
+    def _compare(self, metrics: Tuple[int, ...]) -> Tuple[int, Optional[Dict[int, Tuple[int, float]]]]:
+        get = self._get
+        get.count, get.sample1, get.sample2 = len(metrics), self._samples[1], self._samples[0]
+        for slot, metric in zip(get.metrics, metrics):
+            slot.id = metric
+        code = self._nvml.function("nvmlGpmMetricsGet")(ctypes.byref(get))
+        if code:
+            return code, None
+        return code, {metric: (slot.code, slot.value) for slot, metric in zip(get.metrics, metrics)}
+
+    def close(self) -> None:
+        """Free the samples."""
+        free_samples(self._nvml, self._samples)
+
+
+def free_samples(library: Nvml, samples: List[Any]) -> None:
+    """Give GPM samples back to the driver."""
+    while samples:
+        library.function("nvmlGpmSampleFree")(samples.pop())

@@ -1,0 +1,240 @@
+"""One GPU: its groups of calls, each read when it would grow too old, put together as a GpuReading.
+
+A GPU that stops answering keeps its identity, says why and since when, and costs nobody else anything. A call that the card or the driver
+refuses is asked again after ten minutes only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Dict, List, Optional, Set, Tuple
+
+from gpuwatch.collect import nvml
+from gpuwatch.collect.calls import CALLS, MEMORY, Call, Missing, pci_address
+from gpuwatch.collect.gpm import DRAM_BW_UTIL, SM_UTIL, Gpm, is_supported
+from gpuwatch.collect.mig import MigSlices, activity_percent
+from gpuwatch.collect.nvml import Device, Read
+from gpuwatch.collect.processes import Attribution, GpuProcesses
+from gpuwatch.model.snapshot import GpuReading
+
+RETRY_SECONDS = 600.0
+"""A call that was refused (not supported, no permission) is asked again after so long; the identity group is not read more often anyway."""
+
+IDENTITY = ("uuid", "index", "name", "minor_number", "pci_bus_id", "serial", "vbios_version", "cuda_capability")
+_SLOW = ("identity", "health", "status")
+
+
+@dataclass(frozen=True)
+class Ages:
+    """How old each group may grow, and how long it is until the next sample, in seconds."""
+
+    interval: float
+    status: float
+    health: float
+    identity: float
+
+
+class Due:
+    """When a group must be read so that it never grows older than its age. ``place`` spreads the GPUs of a host over the samples."""
+
+    def __init__(self, age: float, interval: float, place: int) -> None:
+        self._age, self._interval = age, interval
+        samples = max(1, int(age // interval)) if interval > 0 else 1
+        self._shift = place % samples * interval
+        self._read_at: Optional[float] = None
+        self._until = 0.0
+
+    def is_due(self, now: float) -> bool:
+        """Whether it must be read now, since at the next sample it would be too old."""
+        return self._read_at is None or now < self._read_at or now + self._interval > self._until
+
+    def done(self, now: float) -> None:
+        """It was read at ``now``."""
+        self._until = now + self._age - (self._shift if self._read_at is None else 0.0)
+        self._read_at = now
+
+
+class _Prepared:
+    """A row of the table, ready for this device, with the time until which it is not asked."""
+
+    __slots__ = ("call", "read", "skip_until")
+
+    def __init__(self, call: Call, read: Read) -> None:
+        self.call, self.read, self.skip_until = call, read, 0.0
+
+
+class Gpu:
+    """A GPU that answers, or one that did. Its identity is its UUID."""
+
+    def __init__(self, identity: Dict[str, Any], ages: Ages, shared: Attribution, place: int) -> None:
+        self.uuid: str = identity["uuid"]
+        self._ages, self._shared, self._place = ages, shared, place
+        self._values: Dict[str, Any] = {name: identity.get(name) for name in IDENTITY}
+        self._missing: Dict[str, str] = {}
+        self._missing_told: Dict[str, str] = {}
+        self._missing_parts: Tuple[Dict[str, str], Dict[str, str]] = ({}, {})
+        self._unified = False
+        self._device: Optional[Device] = None
+        self._calls: Dict[str, List[_Prepared]] = {}
+        self._due: Dict[str, Due] = {}
+        self._gpm: Optional[Gpm] = None
+        self.code = nvml.SUCCESS
+        """Code of the failure that made the last reading a lost one, else SUCCESS."""
+        self._error_since_at: Optional[float] = identity.get("error_since_at")
+
+    @property
+    def pci_bus_id(self) -> Optional[str]:
+        """Where the GPU is on the PCI bus, as far as known."""
+        address: Optional[str] = self._values["pci_bus_id"]
+        return address
+
+    @property
+    def index(self) -> int:
+        """NVML's number of the GPU, or its last one."""
+        return int(self._values["index"] or 0)
+
+    @property
+    def is_attached(self) -> bool:
+        """Whether it is read; False for one that was lost or is only known from before."""
+        return self._device is not None
+
+    def attach(self, device: Device, index: int) -> None:
+        """The driver gave this handle for the GPU: read everything anew with it."""
+        self.release()
+        self._device = device
+        self._values["index"] = index
+        code, raw = device.pci_info()()
+        if code == nvml.SUCCESS:  # at once: Xid events are matched by it
+            self._values["pci_bus_id"] = pci_address(raw)
+        self._calls = {group: [_Prepared(call, call.prepare(device)) for call in calls] for group, calls in CALLS.items()}
+        ages = {"status": self._ages.status, "health": self._ages.health, "identity": self._ages.identity}
+        self._due = {group: Due(age, self._ages.interval, self._place) for group, age in ages.items()}
+        self._missing = {}
+        self._gpm_code = is_supported(device)
+        self._gpm = Gpm(device) if self._gpm_code == nvml.SUCCESS else None
+        self._mig = MigSlices(device)
+        self._processes = GpuProcesses(device, self._shared)
+
+    def release(self) -> None:
+        """Give back what the driver keeps for us."""
+        if self._device is not None:
+            self._mig.close()
+            if self._gpm is not None:
+                self._gpm.close()
+            self._device = None
+
+    def move(self, index: int) -> None:
+        """NVML numbers it anew, since another GPU came or went."""
+        self._values["index"] = index
+
+    def read(self, now: float, memory: Tuple[Optional[float], Optional[float]]) -> Optional[GpuReading]:
+        """The GPU at ``now``; None when it does not answer (then ``code`` says why). ``memory``: total and available of the host."""
+        if self._device is None:
+            return None
+        codes = self._read_group("live", now)
+        status_due = self._due["status"].is_due(now)
+        processes = self._read_processes(now, status_due, codes)
+        self.code = _failure(codes)
+        if self.code:
+            return None
+        for group in _SLOW:
+            if self._due[group].is_due(now):
+                self._read_slow(group, now)
+        self._values["mig"] = self._mig.read() if self._values.get("mig_enabled") else ()
+        self._values["processes"], self._values["unified_memory"] = processes, False
+        if self._unified and not self._values.get("mig_enabled"):
+            self._share_memory(memory)
+        self._error_since_at = None
+        return GpuReading(missing=self._all_missing(), live_read_at=round(now, 3), **self._values)
+
+    def lost(self, now: float, words: str) -> GpuReading:
+        """The GPU as one that does not answer: who it is, why, since when; no numbers."""
+        if self._error_since_at is None:
+            self._error_since_at = round(now, 3)
+        identity = {name: self._values[name] for name in IDENTITY}
+        return GpuReading(error=words, error_since_at=self._error_since_at, **identity)
+
+    def _read_group(self, group: str, now: float) -> Set[int]:
+        codes: Set[int] = set()
+        for prepared in self._calls[group]:
+            if prepared.skip_until > now and prepared.skip_until - now <= RETRY_SECONDS:
+                continue
+            code, raw = prepared.read()
+            codes.add(code)
+            if prepared.call is MEMORY:
+                self._unified = code == nvml.NOT_SUPPORTED or (code == nvml.SUCCESS and raw[0] == 0)
+            prepared.skip_until = now + RETRY_SECONDS if code in nvml.REFUSALS and group != "identity" else 0.0
+            fields = prepared.call.fields
+            if code:
+                self._set(fields, (Missing(nvml.reason(code)),) * len(fields))
+            else:
+                self._set(fields, prepared.call.convert(raw))
+        return codes
+
+    def _set(self, fields: Tuple[str, ...], values: Tuple[Any, ...]) -> None:
+        """Take over values; a reading that was given away keeps its own ``missing``, so a change makes a new one."""
+        for field, value in zip(fields, values):
+            if type(value) is Missing:
+                self._values[field] = None
+                if self._missing.get(field) != value:
+                    self._missing = {**self._missing, field: str(value)}
+            else:
+                self._values[field] = value
+                self._clear(field)
+
+    def _clear(self, field: str) -> None:
+        if field in self._missing:
+            self._missing = {name: reason for name, reason in self._missing.items() if name != field}
+
+    def _read_processes(self, now: float, status_due: bool, codes: Set[int]) -> Tuple[Any, ...]:
+        found = self._processes.read(now, self._values.get("memory_total_bytes") or None, self._ages.interval, status_due, RETRY_SECONDS)
+        codes.update(self._processes.codes)
+        return found
+
+    def _all_missing(self) -> Dict[str, str]:
+        """Reasons of calls and of processes together; the same object as long as nothing changes."""
+        fields, processes = self._missing_parts
+        if fields is not self._missing or processes != self._processes.missing:
+            self._missing_parts = (self._missing, self._processes.missing)
+            self._missing_told = {**self._missing, **self._processes.missing}
+        return self._missing_told
+
+    def _read_slow(self, group: str, now: float) -> None:
+        self._read_group(group, now)
+        if group == "status":
+            self._read_activity()
+            if self._values.get("mig_enabled"):
+                self._mig.find(self._gpm_code == nvml.SUCCESS)
+        self._values[f"{group}_read_at"] = round(now, 3)
+        self._due[group].done(now)
+
+    def _read_activity(self) -> None:
+        fields = ("sm_activity_percent", "memory_activity_percent")
+        if self._gpm is None:
+            self._set(fields, (Missing(nvml.reason(self._gpm_code)),) * 2)
+            return
+        code, values = self._gpm.read(SM_UTIL, DRAM_BW_UTIL)
+        if code or values is None:
+            self._set(fields, (Missing(nvml.reason(code) if code else "not yet: GPM compares two samples"),) * 2)
+            return
+        shares = [activity_percent(values[metric]) for metric in (SM_UTIL, DRAM_BW_UTIL)]
+        self._set(fields, tuple(Missing("not supported") if share is None else share for share in shares))
+
+    def _share_memory(self, memory: Tuple[Optional[float], Optional[float]]) -> None:
+        """GPU and host share one memory (GB10, Jetson): the host's total and free, and what the processes hold."""
+        total, available = memory
+        held = [process.gpu_memory_bytes for process in self._values["processes"]]
+        used = Missing("not available: a process does not tell its share") if None in held else sum(share or 0 for share in held)
+        self._values["unified_memory"] = True
+        names = ("memory_total_bytes", "memory_free_bytes", "memory_used_bytes", "memory_reserved_bytes")
+        values = [Missing("not reported") if value is None else value for value in (total, available, used)]
+        self._set(names, (*values, Missing("not supported: one memory with the host")))
+
+
+def _failure(codes: Set[int]) -> int:
+    """The code that says that the GPU does not answer, or SUCCESS: lost for one call is lost; else all calls must have failed."""
+    for lost in (nvml.GPU_IS_LOST, nvml.RESET_REQUIRED):
+        if lost in codes:
+            return lost
+    hard = codes - nvml.REFUSALS
+    return max(hard) if hard and nvml.SUCCESS not in hard else nvml.SUCCESS

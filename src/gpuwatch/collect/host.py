@@ -1,0 +1,208 @@
+"""The machine around the GPUs: processors, memory, disks, network, people. Numbers that change come straight from /proc, below the root.
+
+psutil tells what no file does (addresses of interfaces, utmp); where it cannot be imported the rest goes on, and what is lacking is said.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from typing import Any, Callable, Dict, List, Optional, Tuple
+
+from gpuwatch.collect.disks import REMOTE_REASON, read_disks
+from gpuwatch.collect.files import read_text, under
+from gpuwatch.collect.gpu import Ages, Due
+from gpuwatch.collect.logins import read_logins
+from gpuwatch.model.snapshot import HostReading, NetworkReading
+
+_MOST_NETWORKS = 64
+_IGNORED_NETWORKS = re.compile(r"lo|veth.*|docker\d+|br-[0-9a-f]{12}|virbr\d+(-nic)?|cali.*|flannel.*|cni\d+|tunl0|sit0|ip6tnl0|ifb\d+|dummy\d+")
+
+
+@dataclass(frozen=True)
+class DriverFacts:
+    """What NVML said of driver and library, for the host's reading."""
+
+    driver_version: Optional[str] = None
+    library_version: Optional[str] = None
+    cuda_version: Optional[str] = None
+
+
+class Host:
+    """The host, from sample to sample."""
+
+    def __init__(self, root: str, ages: Ages) -> None:
+        self._root = root
+        self._psutil = _psutil()
+        self._cores: List[Tuple[int, int]] = []
+        self._all: Optional[Tuple[int, int]] = None
+        self._values: Dict[str, Any] = {}
+        self._missing: Dict[str, str] = {}
+        self._status_due = Due(ages.status, ages.interval, 0)
+        self._identity_due = Due(ages.identity, ages.interval, 0)
+        self.memory: Tuple[Optional[float], Optional[float]] = (None, None)
+        """Total and available memory, for GPUs that share it."""
+
+    def read(self, now: float, driver: DriverFacts) -> HostReading:
+        """The host at ``now``. Each part that cannot be read is None with its reason in ``missing``."""
+        parts: List[Callable[[], Dict[str, Any]]] = [self._read_memory, self._read_load]
+        cores = self._read_stat()
+        status_due = self._status_due.is_due(now)
+        if self._identity_due.is_due(now):
+            parts += [self._read_identity, self._read_ips]
+            self._identity_due.done(now)
+        if status_due:
+            parts += [self._read_disks, self._read_networks, self._read_logins]
+            self._set(self._cores_percent(cores))
+            self._values["status_read_at"] = round(now, 3)
+            self._status_due.done(now)
+        for part in parts:
+            self._set(part())
+        self._values.update(driver_version=driver.driver_version, library_version=driver.library_version, cuda_version=driver.cuda_version)
+        return HostReading(missing=self._missing, live_read_at=round(now, 3), **self._values)
+
+    def _set(self, found: Dict[str, Any]) -> None:
+        """Take over values; a ``_Why`` is the reason why there is none."""
+        for name, value in found.items():
+            reason = value.reason if isinstance(value, _Why) else None
+            self._values[name] = value.instead if isinstance(value, _Why) else value
+            if reason is None and name in self._missing:
+                self._missing = {key: why for key, why in self._missing.items() if key != name}
+            elif reason is not None and self._missing.get(name) != reason:
+                self._missing = {**self._missing, name: reason}
+
+    def _read_memory(self) -> Dict[str, Any]:
+        text = read_text(under(self._root, "proc/meminfo"), 8192)
+        if text is None:
+            return dict.fromkeys(("memory_used_bytes", "memory_total_bytes", "swap_used_bytes", "swap_total_bytes"), _unreadable("proc/meminfo"))
+        kilobytes = {key: int(value) for key, value in re.findall(r"^(\w+):\s+(\d+)", text, re.MULTILINE)}
+        total, available = _bytes(kilobytes, "MemTotal"), _bytes(kilobytes, "MemAvailable")
+        if available is None:  # kernels before 3.14
+            available = sum(_bytes(kilobytes, name) or 0 for name in ("MemFree", "Buffers", "Cached"))
+        self.memory = (total, available)
+        swap, free = _bytes(kilobytes, "SwapTotal"), _bytes(kilobytes, "SwapFree")
+        return {
+            "memory_total_bytes": total,
+            "memory_used_bytes": None if total is None else max(0, total - available),
+            "swap_total_bytes": swap,
+            "swap_used_bytes": None if swap is None or free is None else swap - free,
+        }
+
+    def _read_load(self) -> Dict[str, Any]:
+        load = (read_text(under(self._root, "proc/loadavg")) or "").split()
+        uptime = (read_text(under(self._root, "proc/uptime")) or "").split()
+        names = ("load_1m", "load_5m", "load_15m")
+        found: Dict[str, Any] = dict.fromkeys(names, _unreadable("proc/loadavg"))
+        if len(load) >= 3:
+            found = {name: float(value) for name, value in zip(names, load)}
+        found["uptime_seconds"] = round(float(uptime[0])) if uptime else _unreadable("proc/uptime")
+        return found
+
+    def _read_stat(self) -> List[Tuple[int, int]]:
+        """Sets the load of all cores together; gives (busy, all) ticks of each core."""
+        text = read_text(under(self._root, "proc/stat"), 1 << 20) or ""
+        ticks = [_ticks(line) for line in text.splitlines() if line.startswith("cpu")]
+        whole = ticks[0] if ticks else None
+        if whole is None:
+            self._set({"cpu_percent": _unreadable("proc/stat")})
+            return []
+        percent = _busy_percent(self._all, whole)
+        self._set({"cpu_percent": _Why("not yet: the load is the difference of two samples") if percent is None else percent})
+        self._all = whole
+        if "boot_at" not in self._values:
+            boot = re.search(r"^btime (\d+)", text, re.MULTILINE)
+            self._values["boot_at"] = float(boot.group(1)) if boot else None
+        return ticks[1:]
+
+    def _cores_percent(self, cores: List[Tuple[int, int]]) -> Dict[str, Any]:
+        before, self._cores = self._cores, cores
+        if not cores:
+            return {"cores_percent": _unreadable("proc/stat", ())}
+        if len(before) != len(cores):
+            return {"cores_percent": _Why("not yet: the load is the difference of two samples", ())}
+        return {"cores_percent": tuple(_busy_percent(old, new) for old, new in zip(before, cores))}
+
+    def _read_disks(self) -> Dict[str, Any]:
+        disks, some_remote = read_disks(self._root)
+        return {"disks": _Why(REMOTE_REASON, disks) if some_remote else disks}
+
+    def _read_networks(self) -> Dict[str, Any]:
+        name = "proc/1/net/dev" if self._root.rstrip("/") else "proc/net/dev"
+        text = read_text(under(self._root, name), 1 << 20)
+        if text is None:
+            return {"networks": _unreadable(name, ())}
+        rows = [line.partition(":") for line in text.splitlines() if ":" in line]
+        found = [(key.strip(), values.split()) for key, _, values in rows if not _IGNORED_NETWORKS.fullmatch(key.strip())]
+        networks = [NetworkReading(key, int(values[0]), int(values[8])) for key, values in found if len(values) >= 9]
+        return {"networks": tuple(networks[:_MOST_NETWORKS])}
+
+    def _read_logins(self) -> Dict[str, Any]:
+        logins, why = read_logins(self._root, self._psutil)
+        return {"logins": _Why(why or "", ()) if logins is None else logins}
+
+    def _read_identity(self) -> Dict[str, Any]:
+        release = dict(re.findall(r'^(\w+)="?([^"\n]*)"?$', read_text(under(self._root, "etc/os-release")) or "", re.MULTILINE))
+        cpus = read_text(under(self._root, "proc/cpuinfo"), 4096) or ""
+        model = re.search(r"^(?:model name|Model|cpu|Processor)\s*: (.+)$", cpus, re.MULTILINE)
+        return {
+            "os": release.get("PRETTY_NAME") or _unreadable("etc/os-release"),
+            "kernel": (read_text(under(self._root, "proc/sys/kernel/osrelease")) or os.uname().release).strip(),
+            "architecture": os.uname().machine,
+            "cpu_model": model.group(1).strip() if model else _Why("not in /proc/cpuinfo"),
+            "cpu_count": os.cpu_count(),
+        }
+
+    def _read_ips(self) -> Dict[str, Any]:
+        if self._root.rstrip("/"):
+            return {"ips": _Why("not visible from a container", ())}
+        if self._psutil is None:
+            return {"ips": _Why("psutil cannot be imported here", ())}
+        addresses = self._psutil.net_if_addrs()
+        states = self._psutil.net_if_stats()
+        found = [
+            (name, address.address)
+            for name in sorted(addresses)
+            if name != "lo" and (name not in states or states[name].isup)
+            for address in addresses[name]
+            if address.family.name == "AF_INET"
+        ]
+        return {"ips": tuple(found)}
+
+
+class _Why:
+    """Why a value is not there, and what stands in its place."""
+
+    def __init__(self, reason: str, instead: Any = None) -> None:
+        self.reason, self.instead = reason, instead
+
+
+def _unreadable(name: str, instead: Any = None) -> _Why:
+    return _Why(f"/{name} cannot be read", instead)
+
+
+def _bytes(kilobytes: Dict[str, int], name: str) -> Optional[int]:
+    value = kilobytes.get(name)
+    return None if value is None else value * 1024
+
+
+def _ticks(line: str) -> Tuple[int, int]:
+    """(busy, all) of a cpu line of /proc/stat; guest time is part of user time, idle and iowait are not busy (proc(5))."""
+    numbers = [int(number) for number in line.split()[1:9]]
+    idle = numbers[3] + (numbers[4] if len(numbers) > 4 else 0)
+    return sum(numbers) - idle, sum(numbers)
+
+
+def _busy_percent(before: Optional[Tuple[int, int]], after: Tuple[int, int]) -> Optional[float]:
+    if before is None or after[1] <= before[1]:
+        return None
+    return min(100.0, max(0.0, round(100.0 * (after[0] - before[0]) / (after[1] - before[1]), 1)))
+
+
+def _psutil() -> Any:
+    """The module, or None where it cannot be imported (an architecture without a build of it)."""
+    try:
+        import psutil
+    except Exception:  # a broken build may raise more than ImportError
+        return None
+    return psutil

@@ -1,0 +1,376 @@
+"""The one door to NVML, NVIDIA's management library, and the only importer of ``pynvml`` (nvidia-ml-py).
+
+Everything here returns ``(code, value)``: NVML's return code and, when that is SUCCESS, the raw value. It never raises for a call that
+fails and never turns a failure into a number. ``pynvml`` loads the library and knows the words of its errors; the calls themselves go
+through prepared ctypes functions with their memory allocated once, because a monitor makes the same ten calls for years
+(pynvml's wrappers allocate, look up and check on each call, which costs four times as much).
+
+A call inside a hung driver cannot be interrupted: the sampler process as a whole is watched by the node.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import struct
+from typing import Any, Callable, List, Optional, Sequence, Tuple
+
+Read = Callable[[], Tuple[int, Any]]
+"""A prepared call: (NVML code, value)."""
+
+SUCCESS = 0
+UNINITIALIZED = 1
+NOT_SUPPORTED = 3
+NO_PERMISSION = 4
+NOT_FOUND = 6
+INSUFFICIENT_SIZE = 7
+DRIVER_NOT_LOADED = 9
+TIMEOUT = 10
+LIBRARY_NOT_FOUND = 12
+FUNCTION_NOT_FOUND = 13
+GPU_IS_LOST = 15
+RESET_REQUIRED = 16
+LIB_RM_VERSION_MISMATCH = 18
+ARGUMENT_VERSION_MISMATCH = 25
+UNKNOWN = 999
+
+NO_RETURN = frozenset((UNINITIALIZED, DRIVER_NOT_LOADED, LIB_RM_VERSION_MISMATCH, UNKNOWN))
+"""When every GPU answers with one of these, only a fresh process can go on."""
+
+REFUSALS = frozenset((NOT_SUPPORTED, NO_PERMISSION, FUNCTION_NOT_FOUND))
+"""The card, the driver or the machine will not tell; asking again soon is useless."""
+
+NOT_AVAILABLE = 2**64 - 1
+"""NVML_VALUE_NOT_AVAILABLE: usedGpuMemory under WDDM, MPS, some vGPUs and containers."""
+
+NO_INSTANCE = 2**32 - 1
+"""GPU or compute instance id of a process that runs in no MIG slice."""
+
+_REASONS = {
+    NOT_SUPPORTED: "not supported",
+    NO_PERMISSION: "no permission",
+    FUNCTION_NOT_FOUND: "not in this driver: it is too old or too new",
+    GPU_IS_LOST: "lost",
+}
+_RUNG_MISSING = frozenset((FUNCTION_NOT_FOUND, ARGUMENT_VERSION_MISMATCH))
+
+# Layouts of nvml.h (little endian, as every machine that has this driver). v1 lists have 16 bytes a row, v2 and v3 24; the first 535
+# drivers wrote 32 bytes a row under the name _v3 (with the protected memory behind), which scrambles every row but the first.
+_ROW_16 = struct.Struct("<IxxxxQ")
+_ROW_24 = struct.Struct("<IxxxxQII")
+_ROW_32 = struct.Struct("<IxxxxQIIQ")
+_UTILIZATION = struct.Struct("<IxxxxQIIII")
+_FIELD = struct.Struct("<IIqqII8s")
+_VALUE_FORMATS = ("<d", "<I", "<Q", "<Q", "<q", "<i", "<H")
+
+_MOST_ROWS = 32768  # a list that claims to be longer is not believed
+
+ProcessRow = Tuple[int, int, int, int]
+"""pid, bytes used (or NOT_AVAILABLE), GPU instance, compute instance (or NO_INSTANCE)."""
+
+
+class NvmlError(Exception):
+    """NVML cannot be used: ``code`` is NVML's, or LIBRARY_NOT_FOUND; ``str()`` is one line for people."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class WrongLibrary(NvmlError):
+    """What was found under the name is not what it should be: a stub library, or another module called pynvml."""
+
+
+def reason(code: int) -> str:
+    """Why a value is None, in words: ``not supported``, ``no permission``, ``error: Unknown Error`` ..."""
+    return _REASONS.get(code) or f"error: {error_text(code)}"
+
+
+def error_text(code: int) -> str:
+    """NVML's own words for a code; they come from pynvml's table, so that no library is needed for them."""
+    try:
+        words = _pynvml().NVMLError._errcode_to_string
+    except NvmlError:
+        words = {}
+    return str(words.get(code, f"NVML error {code}"))
+
+
+def _pynvml() -> Any:
+    """The module pynvml, checked to be nvidia-ml-py. Raises WrongLibrary."""
+    try:
+        import pynvml
+    except Exception as error:  # a foreign pynvml may raise anything while it is imported
+        raise WrongLibrary(LIBRARY_NOT_FOUND, f"the Python module pynvml cannot be imported ({error}): install nvidia-ml-py") from error
+    if not all(hasattr(pynvml, name) for name in ("_LoadNvmlLibrary", "c_nvmlProcessInfo_v3_t", "nvmlGpmMetricsGet")):
+        place = getattr(pynvml, "__file__", None) or "an unknown place"
+        raise WrongLibrary(LIBRARY_NOT_FOUND, f"the Python module pynvml from {place} is not nvidia-ml-py: remove it and install nvidia-ml-py")
+    return pynvml
+
+
+def _refuse(*_: object) -> int:
+    """Stands for a function that the loaded library does not have."""
+    return FUNCTION_NOT_FOUND
+
+
+class Nvml:
+    """The loaded library. ``open`` once, ``close`` once; a lost driver is never re-opened in the same process."""
+
+    def __init__(self) -> None:
+        self._library: Any = None
+        self._opened = False
+        self._rows = ctypes.create_string_buffer(64 * _ROW_32.size)
+        self._samples = ctypes.create_string_buffer(128 * _UTILIZATION.size)
+        self.library_path: Optional[str] = None
+
+    def open(self) -> None:
+        """Load the library and start it. Raises NvmlError (WrongLibrary for a stub or a foreign module)."""
+        pynvml = _pynvml()
+        try:
+            pynvml._LoadNvmlLibrary()
+        except pynvml.NVMLError as error:
+            raise NvmlError(LIBRARY_NOT_FOUND, "libnvidia-ml.so.1 is not installed") from error
+        self._library = pynvml.nvmlLib
+        self.library_path = _mapped_library()
+        if self.library_path and "/stubs/" in self.library_path:
+            # A stub prints a warning to stdout, where the sampler writes its frames: no function of it is called.
+            self._library = None
+            raise WrongLibrary(UNKNOWN, f"{self.library_path} is a stub for building, not the driver's: take its folder out of LD_LIBRARY_PATH")
+        code = self.function("nvmlInit_v2", "nvmlInit")()
+        if code:
+            raise NvmlError(code, f"NVML does not start: {error_text(code)}")
+        self._opened = True
+
+    def close(self) -> None:
+        """Let go of the driver."""
+        if self._opened:
+            self._opened = False
+            self.function("nvmlShutdown")()
+
+    def function(self, *names: str) -> Callable[..., int]:
+        """The first of ``names`` that the library has; else one that answers FUNCTION_NOT_FOUND."""
+        for name in names:
+            try:
+                found: Callable[..., int] = getattr(self._library, name)
+                return found
+            except AttributeError:
+                continue
+        return _refuse
+
+    def text(self, name: str, *before: Any, size: int = 96) -> Read:
+        """A call that fills a text buffer of ``size`` bytes."""
+        function, buffer = self.function(name), ctypes.create_string_buffer(size)
+
+        def read() -> Tuple[int, Any]:
+            code = function(*before, buffer, size)
+            return code, None if code else buffer.value.decode("utf-8", "replace")
+
+        return read
+
+    def numbers(self, names: Sequence[str], kinds: Sequence[Any], *before: Any) -> Read:
+        """A call that fills numbers of ctypes' ``kinds``: one value, or a tuple where there are several."""
+        function, outs = self.function(*names), tuple(kind() for kind in kinds)
+        arguments = before + tuple(ctypes.byref(out) for out in outs)
+        if len(outs) == 1:
+            out = outs[0]
+            return lambda: (function(*arguments), out.value)
+        return lambda: (function(*arguments), tuple(out.value for out in outs))
+
+    def versions(self) -> Tuple[Optional[str], Optional[str], Optional[str]]:
+        """Driver, library and CUDA version, None where it is not told. The library's is known even when NVML does not start."""
+        if self._library is None:
+            return None, None, None
+        _, driver = self.text("nvmlSystemGetDriverVersion")()
+        _, library = self.text("nvmlSystemGetNVMLVersion")()
+        code, cuda = self.numbers(("nvmlSystemGetCudaDriverVersion_v2", "nvmlSystemGetCudaDriverVersion"), (ctypes.c_int,))()
+        if library:
+            library = re.sub(r"^\d{1,2}\.(?=\d{3}\.)", "", library)  # 13.590.48.01: CUDA's major version, then the driver's
+        return driver or None, library or None, None if code or not cuda else f"{cuda // 1000}.{cuda % 1000 // 10}"
+
+    def device_count(self) -> Tuple[int, int]:
+        """(code, number of GPUs)."""
+        return self.numbers(("nvmlDeviceGetCount_v2", "nvmlDeviceGetCount"), (ctypes.c_uint,))()
+
+    def device(self, index: int) -> Tuple[int, Optional[Device]]:
+        """(code, GPU number ``index``)."""
+        return self._handle(("nvmlDeviceGetHandleByIndex_v2", "nvmlDeviceGetHandleByIndex"), index)
+
+    def device_by_uuid(self, uuid: str) -> Tuple[int, Optional[Device]]:
+        """(code, GPU with this UUID)."""
+        return self._handle(("nvmlDeviceGetHandleByUUID",), uuid.encode())
+
+    def _handle(self, names: Sequence[str], *before: Any) -> Tuple[int, Optional[Device]]:
+        handle = ctypes.c_void_p()
+        code = self.function(*names)(*before, ctypes.byref(handle))
+        return code, None if code else Device(self, handle)
+
+    def list_buffer(self, rows: int) -> Any:
+        """Memory for ``rows`` rows of any layout, shared by all process lists."""
+        if len(self._rows) < rows * _ROW_32.size:
+            self._rows = ctypes.create_string_buffer(rows * _ROW_32.size)
+        return self._rows
+
+    def sample_buffer(self, rows: int) -> Any:
+        """Memory for ``rows`` samples of process utilization, shared by all GPUs."""
+        if len(self._samples) < rows * _UTILIZATION.size:
+            self._samples = ctypes.create_string_buffer(rows * _UTILIZATION.size)
+        return self._samples
+
+
+class Device:
+    """Handle of one GPU or MIG slice; its methods prepare calls."""
+
+    def __init__(self, nvml: Nvml, handle: Any) -> None:
+        self.nvml = nvml
+        self.handle = handle
+
+    def text(self, name: str, size: int = 96) -> Read:
+        """A text about the device, decoded once, bytes that are no UTF-8 replaced."""
+        return self.nvml.text(name, self.handle, size=size)
+
+    def number(self, *names: str, kind: Any = ctypes.c_uint, before: Sequence[Any] = ()) -> Read:
+        """One number; ``names`` from newest to oldest, ``before``: arguments between handle and result."""
+        return self.nvml.numbers(names, (kind,), self.handle, *before)
+
+    def numbers(self, name: str, kinds: Sequence[Any], *before: Any) -> Read:
+        """Several numbers as a tuple."""
+        return self.nvml.numbers((name,), kinds, self.handle, *before)
+
+    def memory(self) -> Read:
+        """(total, reserved, free, used) in bytes; reserved None where the driver only has the first version."""
+        second, first = (ctypes.c_uint64 * 5)(0x02000028), (ctypes.c_uint64 * 3)()
+        ask_second, ask_first = self.nvml.function("nvmlDeviceGetMemoryInfo_v2"), self.nvml.function("nvmlDeviceGetMemoryInfo")
+        handle, second_at, first_at = self.handle, ctypes.byref(second), ctypes.byref(first)
+
+        def read_second() -> Tuple[int, Any]:
+            return ask_second(handle, second_at), second[1:]
+
+        def read_first() -> Tuple[int, Any]:
+            return ask_first(handle, first_at), [first[0], None, first[1], first[2]]
+
+        return ladder(read_second, read_first)
+
+    def utilization_rates(self) -> Read:
+        """(GPU, memory controller) in percent."""
+        rates = (ctypes.c_uint * 2)()
+        function, handle, rates_at = self.nvml.function("nvmlDeviceGetUtilizationRates"), self.handle, ctypes.byref(rates)
+        return lambda: (function(handle, rates_at), tuple(rates))
+
+    def pci_info(self) -> Read:
+        """The PCI address as NVML writes it (nvmlPciInfo_t: 16 bytes of the old address, 5 numbers, 32 bytes of the address)."""
+        buffer = ctypes.create_string_buffer(128)
+        function, handle = self.nvml.function("nvmlDeviceGetPciInfo_v3", "nvmlDeviceGetPciInfo_v2"), self.handle
+        return lambda: (function(handle, buffer), buffer.raw)
+
+    def fields(self, wanted: Sequence[Tuple[int, int]]) -> Read:
+        """NVML field values for (field id, scope): a list of (code, number) in that order."""
+        count = len(wanted)
+        asked = b"".join(_FIELD.pack(field, scope, 0, 0, 0, 0, b"") for field, scope in wanted)
+        buffer = ctypes.create_string_buffer(asked, len(asked))
+        function, handle = self.nvml.function("nvmlDeviceGetFieldValues"), self.handle
+
+        def read() -> Tuple[int, Any]:
+            code = function(handle, count, buffer)
+            return code, None if code else [_field_value(*row[4:]) for row in _FIELD.iter_unpack(buffer.raw)]
+
+        return read
+
+    def processes(self, kind: str) -> Read:
+        """Raw rows of a process list (``Compute``, ``Graphics``, ``MPSCompute``): (bytes per row that fit, list of bytes rows)."""
+        name = f"nvmlDeviceGet{kind}RunningProcesses"
+        return ladder(
+            self._process_list(name + "_v3", _ROW_24), self._process_list(name + "_v2", _ROW_24), self._process_list(name, _ROW_16)
+        )
+
+    def _process_list(self, name: str, layout: struct.Struct) -> Read:
+        function, nvml, handle, count = self.nvml.function(name), self.nvml, self.handle, ctypes.c_uint()
+        count_at = ctypes.byref(count)
+
+        def read() -> Tuple[int, Any]:
+            buffer = nvml.list_buffer(64)
+            for _ in range(4):  # the list may grow between two calls
+                count.value = len(buffer) // _ROW_32.size
+                code = function(handle, count_at, buffer)
+                if code != INSUFFICIENT_SIZE:
+                    break
+                buffer = nvml.list_buffer(2 * min(max(count.value, 64), _MOST_ROWS))
+            return code, None if code else RawList(layout, buffer, min(count.value, len(buffer) // _ROW_32.size))
+
+        return read
+
+    def utilization(self) -> Callable[[int], Tuple[int, Any]]:
+        """A call that takes lastSeenTimeStamp (microseconds of NVML's clock): list of (pid, timestamp, sm, memory, encoder, decoder)."""
+        function, nvml, handle, count = self.nvml.function("nvmlDeviceGetProcessUtilization"), self.nvml, self.handle, ctypes.c_uint()
+        count_at, since = ctypes.byref(count), ctypes.c_ulonglong()
+
+        def read(last_seen: int) -> Tuple[int, Any]:
+            since.value, buffer = last_seen, nvml.sample_buffer(128)
+            for _ in range(4):
+                count.value = len(buffer) // _UTILIZATION.size
+                code = function(handle, buffer, count_at, since)
+                if code != INSUFFICIENT_SIZE:
+                    break
+                buffer = nvml.sample_buffer(2 * min(max(count.value, 128), _MOST_ROWS))
+            if code:
+                return (SUCCESS, []) if code == NOT_FOUND else (code, None)
+            rows = min(count.value, len(buffer) // _UTILIZATION.size)
+            return code, list(_UTILIZATION.iter_unpack(memoryview(buffer)[: rows * _UTILIZATION.size]))
+
+        return read
+
+    def mig_device(self, index: int) -> Tuple[int, Optional[Device]]:
+        """(code, MIG slice number ``index`` of this GPU); NOT_FOUND for an empty place."""
+        return self.nvml._handle(("nvmlDeviceGetMigDeviceHandleByIndex",), self.handle, index)
+
+
+class RawList:
+    """Rows of a process list as the driver wrote them. Valid until the next list is read."""
+
+    def __init__(self, layout: struct.Struct, buffer: Any, count: int) -> None:
+        self._layout, self._buffer, self.count = layout, buffer, count
+
+    def rows(self) -> List[ProcessRow]:
+        """Rows in the layout that belongs to the function's version."""
+        rows: List[Any] = list(self._layout.iter_unpack(memoryview(self._buffer)[: self.count * self._layout.size]))
+        if self._layout is _ROW_16:
+            return [(pid, used, NO_INSTANCE, NO_INSTANCE) for pid, used in rows]
+        return rows
+
+    def rows_of_535(self) -> List[ProcessRow]:
+        """The same bytes in the layout of the first 535 drivers."""
+        view = memoryview(self._buffer)[: self.count * _ROW_32.size]
+        return [row[:4] for row in _ROW_32.iter_unpack(view)]
+
+
+def ladder(*rungs: Read) -> Read:
+    """The first of several versions of a call that this driver knows, found once."""
+    left = list(rungs)
+
+    def read() -> Tuple[int, Any]:
+        while True:
+            code, value = left[0]()
+            if code not in _RUNG_MISSING or len(left) == 1:
+                return code, value
+            del left[0]
+
+    return read
+
+
+def _field_value(kind: int, code: int, value: bytes) -> Tuple[int, Any]:
+    if code:
+        return code, None
+    if kind >= len(_VALUE_FORMATS):
+        return UNKNOWN, None
+    return code, struct.unpack_from(_VALUE_FORMATS[kind], value)[0]
+
+
+def _mapped_library() -> Optional[str]:
+    """Path of the library that this process has mapped; without the mark of a file that was replaced since."""
+    try:
+        with open("/proc/self/maps", encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                if "libnvidia-ml.so" in line:
+                    return os.path.normpath(line.split(None, 5)[5].strip().replace(" (deleted)", ""))
+    except OSError:
+        pass
+    return None

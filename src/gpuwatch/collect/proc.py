@@ -1,0 +1,163 @@
+"""Processes of the host by /proc: facts that cannot change are read once per (pid, start time), the rest at each sample.
+
+Plain reads of /proc/PID/stat cost a tenth of psutil's objects. A process that is gone, or hidden by hidepid, is None: never an error.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from typing import Dict, NamedTuple, Optional, Tuple
+
+from gpuwatch.collect.containers import Place, place_of
+from gpuwatch.collect.files import read_bytes, read_text, under
+from gpuwatch.collect.users import Users
+
+COMMAND_LENGTH = 500
+_TICKS = os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+class Stat(NamedTuple):
+    """What this room needs of a /proc/PID/stat: times in clock ticks, memory in pages."""
+
+    name: str
+    cpu_ticks: int
+    start_ticks: int
+    resident_pages: int
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What stays the same as long as a process lives (and keeps its name)."""
+
+    name: str
+    started_at: Optional[float]
+    user: Optional[str]
+    command: Optional[str]
+    place: Place
+
+
+@dataclass(frozen=True)
+class Look:
+    """One process at one time."""
+
+    facts: Facts
+    cpu_percent: Optional[float]
+    host_memory_bytes: int
+
+
+class _Known:
+    """A process between two samples."""
+
+    __slots__ = ("cpu_at", "cpu_ticks", "facts", "look", "start_ticks")
+
+    def __init__(self, start_ticks: int, facts: Facts) -> None:
+        self.start_ticks, self.facts = start_ticks, facts
+        self.cpu_ticks, self.cpu_at = -1, 0.0
+        self.look: Optional[Look] = None
+
+
+class ProcessTable:
+    """The processes that were asked for, kept from sample to sample. Call ``begin``, ``look`` for each pid, ``end``."""
+
+    def __init__(self, root: str) -> None:
+        self._proc = under(root, "proc")
+        self._users = Users(root)
+        self._known: Dict[int, _Known] = {}
+        self._seen: Dict[int, Optional[Look]] = {}
+        self._now = 0.0
+        self._boot_at = boot_time(root)
+        self.pid_max = _pid_max(root)
+
+    def begin(self, now: float) -> None:
+        """A new sample begins, at ``now``."""
+        self._now, self._seen = now, {}
+
+    def end(self) -> None:
+        """The sample is complete: forget processes that nobody asked for in it."""
+        for pid in [pid for pid in self._known if self._seen.get(pid) is None]:
+            del self._known[pid]
+
+    def look(self, pid: int) -> Optional[Look]:
+        """The process as it is now, read once per sample; None when it has ended or cannot be seen."""
+        if pid not in self._seen:
+            stat = parse_stat(read_bytes(f"{self._proc}/{pid}/stat", 1024))
+            self._seen[pid] = None if stat is None else self._update(pid, stat)
+        return self._seen[pid]
+
+    def _update(self, pid: int, stat: Stat) -> Look:
+        known = self._known.get(pid)
+        if known is None or known.start_ticks != stat.start_ticks or known.facts.name != stat.name:
+            known = self._known[pid] = _Known(stat.start_ticks, self._facts(pid, stat))
+        percent = None
+        if known.cpu_ticks >= 0 and self._now > known.cpu_at:
+            percent = max(0.0, round((stat.cpu_ticks - known.cpu_ticks) * 100.0 / _TICKS / (self._now - known.cpu_at), 1))
+        known.cpu_ticks, known.cpu_at = stat.cpu_ticks, self._now
+        return Look(known.facts, percent, stat.resident_pages * _PAGE)
+
+    def _facts(self, pid: int, stat: Stat) -> Facts:
+        folder = f"{self._proc}/{pid}"
+        command = (read_bytes(f"{folder}/cmdline", 4 * COMMAND_LENGTH) or b"").rstrip(b"\0").replace(b"\0", b" ")
+        started_at = None if self._boot_at is None else round(self._boot_at + stat.start_ticks / _TICKS, 2)
+        place = place_of(read_text(f"{folder}/cgroup") or "")
+        if place.job is None:
+            place = place._replace(job=_slurm_job(folder))
+        return Facts(stat.name, started_at, self._owner(folder), command.decode("utf-8", "replace")[:COMMAND_LENGTH] or None, place)
+
+    def _owner(self, folder: str) -> Optional[str]:
+        """The real user, else (status hidden) the owner of the folder, which is root for programs that refuse to be dumped."""
+        found = re.search(rb"^Uid:\s+(\d+)", read_bytes(f"{folder}/status", 4096) or b"", re.MULTILINE)
+        if found:
+            return self._users.name(int(found.group(1)), self._now)
+        try:
+            return self._users.name(os.stat(folder).st_uid, self._now)
+        except OSError:
+            return None
+
+
+def parse_stat(data: Optional[bytes]) -> Optional[Stat]:
+    """Fields 2, 14 + 15, 22 and 24 of a /proc/PID/stat (proc(5)); a name may hold spaces and brackets. None for anything else."""
+    if not data:
+        return None
+    opened, closed = data.find(b"("), data.rfind(b")")
+    fields = data[closed + 2 :].split()
+    if opened < 0 or closed < 0 or len(fields) < 22:
+        return None
+    try:
+        name = data[opened + 1 : closed].decode("utf-8", "replace")
+        return Stat(name, int(fields[11]) + int(fields[12]), int(fields[19]), int(fields[21]))
+    except ValueError:
+        return None
+
+
+def boot_time(root: str) -> Optional[float]:
+    """When the machine started (``btime`` of /proc/stat), UTC epoch seconds."""
+    found = re.search(r"^btime (\d+)", read_text(under(root, "proc/stat"), 1 << 20) or "", re.MULTILINE)
+    return float(found.group(1)) if found else None
+
+
+def _pid_max(root: str) -> int:
+    text = (read_text(under(root, "proc/sys/kernel/pid_max")) or "").strip()
+    return int(text) if text.isdigit() else 4_194_304
+
+
+def _slurm_job(folder: str) -> Optional[str]:
+    """SLURM_JOB_ID of the environment, which only root and the owner may read; nothing else of it is kept."""
+    found = re.search(rb"(?:^|\0)SLURM_JOB_ID=(\d{1,12})(?:\0|$)", read_bytes(f"{folder}/environ", 1 << 20) or b"")
+    return found.group(1).decode() if found else None
+
+
+def visible_pids(root: str, host_only: Tuple[str, ...] = ("hidepid=1", "hidepid=2", "hidepid=invisible", "hidepid=noaccess")) -> bool:
+    """Whether all processes of the host can be seen: not with hidepid, and not from a container that has its own process ids."""
+    mounts = read_text(under(root, "proc/self/mounts"), 1 << 20) or ""
+    options = [line.split()[3] for line in mounts.splitlines() if line.count(" ") >= 5 and line.split()[2] == "proc"]
+    if any(word in option.split(",") for option in options[:1] for word in host_only):
+        return False
+    if root.rstrip("/"):
+        return True
+    try:
+        return os.readlink("/proc/self/ns/pid") == "pid:[4026531836]"  # PROC_PID_INIT_INO: the first name space, always
+    except OSError:
+        return True
