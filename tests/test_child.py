@@ -9,7 +9,7 @@ import time
 import pytest
 
 from gpuwatch import child as child_module
-from gpuwatch.child import Child, ChildError, Keeper, exit_words, run
+from gpuwatch.child import Child, ChildError, Exit, Keeper, run
 
 
 def python(code):
@@ -89,12 +89,12 @@ def test_how_it_ended(started):
     child = started("import sys; print('no driver', file=sys.stderr); sys.exit(3)")
     assert child.wait(10.0)
     end = child.exit()
-    assert (end.returncode, end.words, end.last_words, end.asked) == (3, "exit code 3", "no driver", False)
+    assert (end.returncode, end.last_words, end.asked) == (3, "no driver", False)
 
 
 @pytest.mark.parametrize(("code", "words"), [(0, "exit code 0"), (-11, "signal 11 (SIGSEGV)"), (-9, "signal 9 (SIGKILL)"), (-99, "signal 99")])
 def test_words_for_return_codes(code, words):
-    assert exit_words(code) == words
+    assert Exit(code, False, 1.0, "").words == words
 
 
 def test_ending_is_term_first_and_kill_after_the_grace(started):

@@ -23,6 +23,8 @@ CHUNK_BYTES = 65536
 INPUT_BYTES = 65536
 KILL_WAIT_SECONDS = 3.0
 """A killed process that is not gone after this hangs in the kernel."""
+SILENT_SECONDS = 1.0
+"""A child that closed its output has mostly ended; if not by then, it is told to."""
 LONGEST_BACK_OFF_SECONDS = 60.0
 
 
@@ -57,18 +59,13 @@ class Exit:
 
     @property
     def words(self) -> str:
-        """``exit code 1`` or ``signal 11 (SIGSEGV)``."""
-        return exit_words(self.returncode)
-
-
-def exit_words(returncode: int) -> str:
-    """A return code for people: ``exit code 1``, ``signal 11 (SIGSEGV)``."""
-    if returncode >= 0:
-        return f"exit code {returncode}"
-    try:
-        return f"signal {-returncode} ({signal.Signals(-returncode).name})"
-    except ValueError:
-        return f"signal {-returncode}"
+        """``exit code 1``, ``signal 11 (SIGSEGV)``."""
+        if self.returncode >= 0:
+            return f"exit code {self.returncode}"
+        try:
+            return f"signal {-self.returncode} ({signal.Signals(-self.returncode).name})"
+        except ValueError:
+            return f"signal {-self.returncode}"
 
 
 class Child:
@@ -273,6 +270,7 @@ class Keeper:
         self._back_off_seconds = 0.0
         self._kill_at: Optional[float] = None
         self._give_up_at: Optional[float] = None
+        self._silent_at: Optional[float] = None
 
     def start(self, now: float) -> Optional[Child]:
         """The child, started if none runs and nothing is in the way; None while waiting. Raises ChildError."""
@@ -308,7 +306,9 @@ class Keeper:
             self._forget()
             child.close()
             return exit
-        if child.output_ended and not child.asked_to_end:
+        if child.output_ended and self._silent_at is None:
+            self._silent_at = now
+        if self._silent_at is not None and now - self._silent_at > SILENT_SECONDS:
             self.give_up(now)
         if self._give_up_at is not None and now >= self._give_up_at:
             self._forget()
@@ -328,7 +328,7 @@ class Keeper:
             self._forget()
 
     def _forget(self) -> None:
-        self.child = self._kill_at = self._give_up_at = None
+        self.child = self._kill_at = self._give_up_at = self._silent_at = None
 
     def _back_off(self, now: float) -> None:
         self.next_start_at = now + self._back_off_seconds
@@ -375,9 +375,7 @@ def _refuse_beside_stuck(program: str) -> None:
 def _spawn(argv: Sequence[str]) -> subprocess.Popen[bytes]:
     pipe = subprocess.PIPE
     try:
-        process = subprocess.Popen(
-            list(argv), stdin=pipe, stdout=pipe, stderr=pipe, bufsize=0, close_fds=True, start_new_session=True
-        )
+        process = subprocess.Popen(list(argv), stdin=pipe, stdout=pipe, stderr=pipe, bufsize=0, close_fds=True, start_new_session=True)
     except (OSError, ValueError, IndexError, subprocess.SubprocessError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ChildError(f"{str(argv[0])[:200] if argv else 'An empty command'} cannot be started: {reason}.") from None

@@ -25,7 +25,8 @@ class NodeApp(bottle.Bottle):  # type: ignore[misc]
     """The WSGI app of a node. Errors reach the server's wrappers; bottle's own pages are replaced by one line of text."""
 
     def __init__(self, newest: Newest, password: str) -> None:
-        super().__init__(catchall=False)
+        super().__init__()
+        self.config["catchall"] = False
         self._newest = newest
         self._password = password.encode("utf-8", "surrogatepass")
         self._throttle = Throttle()

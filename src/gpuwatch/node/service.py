@@ -73,9 +73,7 @@ def run(
     """
     password = check_password(settings)
     newest = Newest(_zone(settings))
-    server = Server(
-        NodeApp(newest, password), settings.host, settings.port, settings.threads, not settings.no_access_log, MAX_BODY_BYTES
-    )
+    server = Server(NodeApp(newest, password), settings.host, settings.port, settings.threads, not settings.no_access_log, MAX_BODY_BYTES)
     end = stop or threading.Event()
     options = sampler_options(settings)
     inventory = Inventory(_inventory_path(settings), boot_id(settings.root))
@@ -128,5 +126,3 @@ def _zone(settings: NodeSettings) -> Any:
         return ZoneInfo(settings.timezone)
     except (KeyError, ValueError, OSError):
         raise UsageError(f"timezone: {settings.timezone!r} is not a time zone.", "Write a name such as Europe/Berlin or UTC.") from None
-
-

@@ -32,6 +32,7 @@ TOLD_SECONDS = 60.0
 STEADY_SECONDS = 60.0
 """A sampler that lived this long is started at once when it ends."""
 LONGEST_RETRY_SECONDS = 60.0
+LONGEST_WAIT_SECONDS = 0.5
 LINES_A_MINUTE = 30
 
 
@@ -70,14 +71,17 @@ class Supervisor:
             self._wake.wait(0.25)
             return
         try:
-            line = child.read_line(min(0.5, max(0.0, self._due - time.monotonic())) if self._ready else 0.5)
+            left = self._due - time.monotonic()
+            line = child.read_line(left if 0 < left < LONGEST_WAIT_SECONDS else LONGEST_WAIT_SECONDS)
             if line is not None:
                 self._take(line)
         except (ChildError, WireError) as error:
             self._fail(f"the sampler talks nonsense ({error}); restarting", now)
             self._header = None
             self._keeper.give_up(time.monotonic())
-        if time.monotonic() > self._due and not child.output_ended:
+        if child.output_ended:
+            self._wake.wait(0.02)
+        elif time.monotonic() > self._due:
             self._overdue(child, now)
         self._host_alone(now)
 
@@ -199,7 +203,11 @@ class Supervisor:
         stuck = self._keeper.stuck
         before = self._newest.trouble
         if stuck is not None and before is not None and "cannot be killed" not in before.message:
-            self._fail(f"{before.message}: process {stuck.pid} cannot be killed; no other is started until it is gone, a reboot may be needed", now, before.since_at)
+            self._fail(
+                f"{before.message}: process {stuck.pid} cannot be killed; no other is started until it is gone, a reboot may be needed",
+                now,
+                before.since_at,
+            )
         trouble = self._newest.trouble
         answer = self._newest.answer(now)
         if trouble is None or not trouble.stale or (answer is not None and self._host_at is None):

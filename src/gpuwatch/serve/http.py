@@ -161,10 +161,13 @@ def _explain(host: str, port: int, error: OSError) -> GpuwatchError:
     where = f"{host or '0.0.0.0'}, port {port}"
     if error.errno == errno.EADDRINUSE:
         return GpuwatchError(
-            f"Cannot listen on {where}: another program does already.", f"`ss -ltnp 'sport = :{port}'` shows it; or choose another with --port."
+            f"Cannot listen on {where}: another program does already.",
+            f"`ss -ltnp 'sport = :{port}'` shows it; or choose another with --port.",
         )
     if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
-        return GpuwatchError(f"Cannot listen on {where}: this machine has no such address.", "Listen on 0.0.0.0 (all) or 127.0.0.1 with --host.")
+        return GpuwatchError(
+            f"Cannot listen on {where}: this machine has no such address.", "Listen on 0.0.0.0 (all) or 127.0.0.1 with --host."
+        )
     if error.errno == errno.EACCES:
         return GpuwatchError(f"Cannot listen on {where}: ports below 1024 are for root.", "Choose a higher one with --port.")
     return GpuwatchError(f"Cannot listen on {where}: {error.strerror or error}.", "Choose another address with --host or --port.")

@@ -1,0 +1,87 @@
+"""A supervised sampler whose source obeys a script."""
+
+import dataclasses
+import threading
+import time
+
+import pytest
+
+from gpuwatch.config.settings import NodeSettings
+from gpuwatch.loops import Loop
+from gpuwatch.node.inventory import Inventory
+from gpuwatch.node.newest import Newest
+from gpuwatch.node.service import sampler_options
+from gpuwatch.node.supervisor import Supervisor
+from tests.node.sources import ARGV
+
+
+class Rig:
+    """A Supervisor in its loop, with what a test wants to see of it."""
+
+    def __init__(self, script, inventory_path, argv=ARGV, grace_seconds=20.0, **changes):
+        self.script = script
+        settings = NodeSettings(
+            name="node1", interval=0.1, sample_deadline=1.0, sampler_retry=0.2, source="tests.node.sources:make", source_argument=str(script)
+        )
+        self.settings = dataclasses.replace(settings, **changes)
+        self.newest = Newest()
+        self.inventory = Inventory(inventory_path, "boot")
+        self.supervisor = Supervisor(
+            self.settings, self.newest, self.inventory, sampler_options(self.settings), argv, grace_seconds=grace_seconds
+        )
+        self.stop = threading.Event()
+        self.loop = Loop("sampler", self.supervisor.run_once, 0.0, self.stop).start()
+
+    def close(self):
+        self.stop.set()
+        self.supervisor.interrupt()
+        assert self.loop.join(10.0)
+        self.supervisor.close(5.0)
+
+    @property
+    def pid(self):
+        return self.supervisor._keeper.child.pid
+
+    @property
+    def snapshot(self):
+        answer = self.newest.answer()
+        return None if answer is None else answer.sample.shape.build(answer.sample.values)
+
+    @property
+    def status(self):
+        return self.newest.answer().status
+
+    @property
+    def message(self):
+        trouble = self.newest.trouble
+        return "" if trouble is None else trouble.message
+
+    def wait(self, condition, seconds=30.0):
+        until = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < until, f"waited too long; {self.newest.trouble}; {self.loop.last_error!r}"
+            time.sleep(0.01)
+
+    def wait_for_gpus(self, count=2):
+        self.wait(lambda: self.snapshot is not None and len(self.snapshot.gpus) == count)
+
+    def wait_for_newer(self):
+        taken_at = self.snapshot.taken_at
+        self.wait(lambda: self.snapshot.taken_at > taken_at)
+
+
+@pytest.fixture
+def rig(tmp_path):
+    rigs = []
+
+    def make(word="ok", **options):
+        script = tmp_path / "script"
+        script.write_text(word)
+        rigs.append(Rig(script, tmp_path / "inventory.json", **options))
+        return rigs[-1]
+
+    yield make
+    for one in rigs:
+        one.script.write_text("ok")
+        one.close()
+        assert one.loop.last_error is None
