@@ -76,7 +76,9 @@ def _print(targets: Sequence[Target], problems: Sequence[Problem], answers: Sequ
 def _ask_all(targets: Sequence[Target], settings: HubSettings, quiet: bool) -> list[Answer]:
     with ThreadPoolExecutor(max_workers=64) as pool:
         futures = [pool.submit(ask, target, settings) for target in targets]
-        with click.progressbar(futures, label="asking", file=sys.stderr, hidden=quiet or not sys.stderr.isatty()) as shown:
+        if quiet or not sys.stderr.isatty():
+            return [future.result() for future in futures]
+        with click.progressbar(futures, label="asking", file=sys.stderr) as shown:
             return [future.result() for future in shown]
 
 

@@ -19,7 +19,8 @@ class Candidate(NamedTuple):
     """A GPU or MIG slice that nobody uses."""
 
     uuid: str
-    index: str
+    gpu: str
+    """Its number; ``0.1`` is slice 1 of GPU 0."""
     name: str
     free_bytes: int
 
