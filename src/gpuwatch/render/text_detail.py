@@ -32,6 +32,8 @@ INDENT = 2
 NAME_AND_MEMORY = 35
 """Columns of a process's name and memory together, at a width of 80."""
 WIDEST_NAME = 100
+COLUMNS = ("memory used", "memory available", "gpu volatile", "temperature"), (17, 18, 14, 13)
+NARROW_COLUMNS = ("memory used", "available", "volatile", "temp."), (17, 13, 10, 8)
 
 
 def detail(cluster: ClusterNow, options: ViewOptions, cache: Cache | None = None, date_style: str = "YMD") -> str:
@@ -109,9 +111,11 @@ class _Host:
         load, heat = _unit(number(reading.utilization_percent), "%"), _unit(number(reading.temperature_celsius), "°C")
         percent = memory_percent(gpu)
         bar = text_cells.bar(percent, self.inner - 13, "/", " ") if percent is None else self._bar(percent)
+        heads, widths = COLUMNS if self.inner >= sum(COLUMNS[1]) else NARROW_COLUMNS
+        values = (used, _unit(mib(free), "MiB"), load, heat)
         lines = [
-            self._line("      memory used  memory available  gpu volatile  temperature"),
-            self._line(f"{used:>17}{_unit(mib(free), 'MiB'):>18}{load:>14}{heat:>13}", text_cells.ALARM if state.marks else ""),
+            self._line("".join(f"{head:>{width}}" for head, width in zip(heads, widths))),
+            self._line("".join(f"{value:>{width}}" for value, width in zip(values, widths)), text_cells.ALARM if state.marks else ""),
             *(self._line(f"  ! {words.clean(mark)}", text_cells.ALARM) for mark in state.marks),
             self._line(""),
             self._line(f" mem [{bar}]{_unit(UNKNOWN if percent is None else str(int(percent)), '%'):>5}"),
@@ -127,7 +131,7 @@ class _Host:
 
     def _process(self, process: ProcessReading, last: bool) -> str:
         held = _unit(mib(process.gpu_memory_bytes), "MiB")
-        room = min(NAME_AND_MEMORY + self.look.width - 80, WIDEST_NAME)
+        room = min(max(NAME_AND_MEMORY, NAME_AND_MEMORY + self.look.width - 80), WIDEST_NAME)
         name = self.look.left(program(process), room - len(held) - 1)
         tree = "└──" if last else "├──"
         return self._line(f"  {tree} {name} {held} {words.clean(process.user) or UNKNOWN}")

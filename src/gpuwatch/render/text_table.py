@@ -31,6 +31,8 @@ from gpuwatch.render.text_words import (
 HOST, MEMORY, LOAD, HEAT = 18, 17, 8, 7
 """Columns of seed 004's table inside its frame; the GPU's take what is left: 24 of 80."""
 
+NARROW = 24
+"""A GPU column below this gets the short names of cards and spans."""
 ROOMY = 64
 """A GPU column this wide also tells state, since and user."""
 
@@ -57,13 +59,13 @@ def gpu_table(cluster: ClusterNow, options: ViewOptions, cache: Cache | None = N
 
 def _widths(width: int, fixed: tuple[int, ...]) -> tuple[int, ...]:
     rest = width - sum(fixed) - len(fixed) - 3
-    host = min(HOST, rest * 3 // 7)
+    host = min(HOST, rest * 3 // 7 if rest >= HOST + NARROW else rest * 3 // 8)
     return (host, rest - host, *fixed)
 
 
 def _gpu_table_widths(width: int) -> tuple[int, ...]:
     rest = width - 19 - 4
-    host = min(30, rest // 2)
+    host = min(30, rest * 30 // 57)
     return (host, rest - host, 19)
 
 
@@ -109,7 +111,8 @@ class _Frame:
 
     def _status(self, node: NodeState, word: str, now: float) -> str:
         """Columns after the host's: what is wrong with it."""
-        told = f"{word} {node_span(node, now)}".strip()
+        span = node_span(node, now)
+        told = f"{word} {span.replace(' ', '') if self.widths[1] < NARROW else span}".strip()
         reason = node_reason(node)
         roomy = reason and self.widths[1] >= ROOMY
         text = self.look.left(f" {told}: {reason}" if roomy else f" {told}", self.widths[1])
@@ -146,7 +149,9 @@ def _named(look: Look, gpu: GpuView, columns: int, now: float) -> str:
     """`` 0:GeForce GTX 1080 Ti ``; the maker's name goes where the column is too narrow for it."""
     reading = gpu.reading
     name = words.clean(reading.name) or "GPU"
-    if columns < ROOMY and name.startswith("NVIDIA "):
+    if columns < NARROW:
+        name = words.model_name(reading.name)
+    elif columns < ROOMY and name.startswith("NVIDIA "):
         name = name[7:]
     if gpu.state.state == "lost":
         reason = lost_reason(gpu)
