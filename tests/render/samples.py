@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import replace
 from typing import Any
@@ -60,7 +61,9 @@ def curve(level: float, columns: int = 36, quiet_from: int = 36, gap: range = ra
 
 
 def gpu(host: str, index: int, model: str, state: str, since: float | None = None, **more: Any) -> GpuView:
-    """A GPU in a state since so many seconds. ``used`` GiB, ``util`` percent, ``celsius``, ``watts``, ``processes``; the rest goes to the reading."""
+    """A GPU in a state since so many seconds.
+
+    ``used`` GiB, ``util`` percent, ``celsius``, ``watts``, ``processes``; the rest goes to the reading."""
     name, total, limit, slow = MODELS[model]
     state_more = {key: more.pop(key) for key in ("why", "marks", "no_work_since_at", "at_least") if key in more}
     recent = more.pop("recent", ())
@@ -110,10 +113,7 @@ def gpu(host: str, index: int, model: str, state: str, since: float | None = Non
 
 def hash_of(text: str) -> int:
     """A number from a text that is the same in each run."""
-    number = 7
-    for letter in text:
-        number = (number * 1000003 + ord(letter)) % 2**120
-    return number
+    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=15).digest(), "big")
 
 
 def busy(

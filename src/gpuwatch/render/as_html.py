@@ -23,6 +23,7 @@ from gpuwatch.render.html_gpu_row import Moment
 from gpuwatch.render.html_grid import grid_cells, grid_main
 from gpuwatch.render.html_host import flat_body, flat_key, host_body
 from gpuwatch.render.html_host_page import host_main
+from gpuwatch.render.html_large import large_answers_html
 from gpuwatch.render.html_parts import e, gpu_url, host_url, link, query_pairs
 from gpuwatch.render.html_summary import answers_html, counts_html, notices_html, page_title, tally
 from gpuwatch.render.select import Selected, matching, page_count, select
@@ -41,10 +42,8 @@ def cluster_page(cluster: ClusterNow, options: ViewOptions, fragments: Fragments
     """Every GPU of every host that the options leave, under the answers of the whole cluster."""
     options = _laid_out(cluster, options)
     rows = matching(cluster, options)
-    pages = page_count(len(rows), options)
+    options, pages = _paged(options, len(rows))
     paged = pages > 1 and options.layout != "grid"
-    if pages > 1:
-        options = replace(options, page=min(max(1, options.page), pages))
     summary = _summary(cluster, options, fragments, anchored=not (options.filtered or pages > 1 or options.layout == "flat"))
     counts = _counts(cluster, fragments)
     heading = (
@@ -54,7 +53,7 @@ def cluster_page(cluster: ClusterNow, options: ViewOptions, fragments: Fragments
     if not cluster.nodes:
         body = _no_nodes()
     elif options.layout == "grid":
-        body = grid_main(cluster, options, rows, pages, _moment(cluster), fragments)
+        body = grid_main(cluster, options, rows, pages, fragments)
     else:
         body = _table(cluster, options, rows, pages, fragments)
     live = options if paged else replace(options, query="", state="", free_only=False, page=0)
@@ -103,8 +102,9 @@ def live_update(cluster: ClusterNow, options: ViewOptions, since: int, fragments
         footer=_footer(cluster, options),
     )
     if options.layout == "grid":
-        answer["cells"] = grid_cells(cluster, since, fragments)
+        answer["cells"] = grid_cells(cluster, options, since, fragments)
         return answer
+    options, _ = _paged(options, len(matching(cluster, options)))
     rows = select(cluster, options)
     answer["hosts"] = {
         key: html for key, _, html in _blocks(cluster, options, [row for row in rows if _news(cluster, row[0], since)], fragments)
@@ -149,6 +149,12 @@ def _laid_out(cluster: ClusterNow, options: ViewOptions) -> ViewOptions:
     return replace(options, layout="grid" if len(cluster.nodes) > GRID_FROM_HOSTS else "rows")
 
 
+def _paged(options: ViewOptions, rows: int) -> Tuple[ViewOptions, int]:
+    """The options with a page that exists, and how many there are; all on one page where that holds them."""
+    pages = page_count(rows, options)
+    return (replace(options, page=min(max(1, options.page), pages)) if pages > 1 else replace(options, page=0)), pages
+
+
 def _counts(cluster: ClusterNow, fragments: Fragments) -> Counter[str]:
     return fragments.get("counts", (cluster.version, cluster.audience), lambda: tally(cluster))
 
@@ -156,7 +162,12 @@ def _counts(cluster: ClusterNow, fragments: Fragments) -> Counter[str]:
 def _summary(cluster: ClusterNow, options: ViewOptions, fragments: Fragments, anchored: bool) -> str:
     large = options.layout == "grid"
     version = (cluster.version, int(cluster.taken_at // 10))
-    return fragments.get(("answers", options.audience, anchored, large), version, lambda: answers_html(cluster, _moment(cluster), anchored))
+    moment = _moment(cluster)
+
+    def make() -> str:
+        return large_answers_html(cluster, moment) if large else answers_html(cluster, moment, anchored)
+
+    return fragments.get(("answers", options.audience, anchored, large), version, make)
 
 
 def _table(cluster: ClusterNow, options: ViewOptions, rows: List[Selected], pages: int, fragments: Fragments) -> str:

@@ -92,7 +92,7 @@ def _figure(
 
 
 def _hours(view: GpuView) -> str:
-    line = sparkline(view.recent_utilization)
+    line = sparkline(view.recent_utilization, width=30, height=96)
     if not line:
         return ""
     known = [value for value in view.recent_utilization if value is not None]

@@ -129,27 +129,32 @@ def meter(value: float, most: float, kind: str = "") -> str:
     return f'<meter{css} min="0" max="{most:.6g}" value="{min(max(value, 0.0), most):.6g}" aria-hidden="true"></meter>'
 
 
-def sparkline(columns: Sequence[Optional[float]]) -> str:
-    """Percentages over time, oldest first; None is a hatched gap without a value. Empty where there is nothing to show."""
+def sparkline(columns: Sequence[Optional[float]], width: int = 1, height: int = 18) -> str:
+    """Percentages over time, oldest first; None is a hatched gap without a value. Empty where there is nothing to show.
+
+    ``width`` of a column and ``height`` are in the drawing's own units; the style sheet stretches it.
+    """
     if not columns or all(value is None for value in columns):
         return ""
-    count = len(columns)
-    gaps = "".join(f'<rect x="{start}" width="{length}" height="18" fill="url(#gap)"/>' for start, length in _gaps(columns))
+    whole = len(columns) * width
+    gaps = "".join(
+        f'<rect x="{start * width}" width="{length * width}" height="{height}" fill="url(#gap)"/>' for start, length in _gaps(columns)
+    )
     return (
-        f'<svg class="spark" viewBox="0 0 {count} 18" preserveAspectRatio="none" aria-hidden="true">'
-        f'<path d="{_skyline(columns)}"/>{gaps}<path class="base" d="M0 17.5h{count}"/></svg>'
+        f'<svg class="spark" viewBox="0 0 {whole} {height}" preserveAspectRatio="none" aria-hidden="true">'
+        f'<path d="{_skyline(columns, width, height)}"/>{gaps}<path class="base" d="M0 {height - 0.5}h{whole}"/></svg>'
     )
 
 
-def _skyline(columns: Sequence[Optional[float]]) -> str:
-    path, height, run = ["M0 18"], 18.0, 0
+def _skyline(columns: Sequence[Optional[float]], width: int, height: int) -> str:
+    path, before, run = [f"M0 {height}"], float(height), 0
     for value in columns:
-        level = 18.0 if value is None else round(18 - min(max(value, 0.0), 100.0) * 0.18, 1)
-        if level != height:
+        level = float(height) if value is None else round(height * (1 - min(max(value, 0.0), 100.0) / 100), 1)
+        if level != before:
             path.append(f"h{run}V{level:g}" if run else f"V{level:g}")
-            height, run = level, 0
-        run += 1
-    path.append(f"h{run}V18")
+            before, run = level, 0
+        run += width
+    path.append(f"h{run}V{height}")
     return "".join(path)
 
 

@@ -31,14 +31,14 @@ def _row(view: GpuView, process: ProcessReading, moment: Moment, with_gpu: bool)
     since = f'<span title="since {e(moment.clock(process.started_at))}">{moment.since(process.started_at)}</span>' if process.started_at else ""
     slice_ = _slice(view, process)
     cells = (
-        f'<td><a href="{gpu_url(view.reading.uuid)}">{view.reading.index}{slice_}</a></td>' if with_gpu else "",
+        f'<td data-of="GPU"><a href="{gpu_url(view.reading.uuid)}">{view.reading.index}{slice_}</a></td>' if with_gpu else "",
         f"<td>{user}</td>",
-        f'<td class="num">{process.pid}</td>',
-        f"<td>{since or not_reported()}</td>",
-        _number(words.gb(process.gpu_memory_bytes) or None),
-        _number(None if process.sm_percent is None else f"{process.sm_percent:.0f} %"),
-        _number(None if process.cpu_percent is None else f"{process.cpu_percent:.0f} %"),
-        _number(words.gb(process.host_memory_bytes) or None),
+        f'<td class="num" data-of="PID">{process.pid}</td>',
+        f'<td data-of="since">{since or not_reported()}</td>',
+        _number("GPU GB", words.gb(process.gpu_memory_bytes) or None),
+        _number("SM", None if process.sm_percent is None else f"{process.sm_percent:.0f} %"),
+        _number("CPU", None if process.cpu_percent is None else f"{process.cpu_percent:.0f} %"),
+        _number("RAM, GB", words.gb(process.host_memory_bytes) or None),
         f"<td>{_where(process)}</td>",
         f'<td class="wide cmd">{e(process.command or process.name) or not_reported()}</td>',
     )
@@ -50,8 +50,8 @@ def _slice(view: GpuView, process: ProcessReading) -> str:
     return f".{found[0].index}" if found else ""
 
 
-def _number(text: Optional[str]) -> str:
-    return f'<td class="num">{not_reported(short=True) if text is None else text}</td>'
+def _number(head: str, text: Optional[str]) -> str:
+    return f'<td class="num" data-of="{head}">{not_reported(short=True) if text is None else text}</td>'
 
 
 def _where(process: ProcessReading) -> str:

@@ -68,18 +68,20 @@ def answers_html(cluster: ClusterNow, moment: Moment, anchored: bool) -> str:
     if not cluster.nodes:
         return ""
     return (
-        _section("a-free", "go", "free", "Free now", "host and GPU number", _free_table(cluster))
-        + _section("a-idle", "hold", "idle", "Idle, memory held", "no work for", _idle_table(cluster, moment))
-        + _section("a-bad", "bad", "warn", "Needs attention", "since", _trouble_table(cluster, moment, anchored))
+        section("a-free", "go", "free", "Free now", "host and GPU number", _free_table(cluster))
+        + section("a-idle", "hold", "idle", "Idle, memory held", "no work for", _idle_table(cluster, moment))
+        + section("a-bad", "bad", "warn", "Needs attention", "since", _trouble_table(cluster, moment, anchored))
     )
 
 
-def _section(name: str, colour: str, shape: str, title: str, note: str, body: str) -> str:
+def section(name: str, colour: str, shape: str, title: str, note: str, body: str) -> str:
+    """One of the answers: a head with its shape and a body (HTML)."""
     head = f'<h2 id="{name}" class="{colour}">{icon(shape)}{title} <small>{note}</small></h2>'
     return f'<section aria-labelledby="{name}">{head}{body}</section>'
 
 
-def _table(rows: Iterable[str], after: str = "") -> str:
+def table(rows: Iterable[str], after: str = "") -> str:
+    """A plain table of these rows, and what stands under it (HTML)."""
     return f'<table class="list"><tbody>{"".join(rows)}</tbody></table>{after}'
 
 
@@ -135,7 +137,7 @@ def _free_table(cluster: ClusterNow) -> str:
     if not rows:
         told = f"No GPU is free. {', '.join(none)}." if none else "No GPU has been seen yet."
         return f'<p class="note">{e(told)}</p>'
-    return _table(rows, f'<p class="note small">None free: {e(", ".join(none))}</p>' if none else "")
+    return table(rows, f'<p class="note small">None free: {e(", ".join(none))}</p>' if none else "")
 
 
 def _free_row(name: str, pool: _Pool) -> str:
@@ -168,7 +170,7 @@ def _idle_table(cluster: ClusterNow, moment: Moment) -> str:
     rows = [_idle_row(user, gpus, moment) for user, gpus in most_first[:SHOWN_USERS]]
     left = len(most_first) - SHOWN_USERS
     after = f'<p class="note small">and {words.plural(left, "more user")}</p>' if left > 0 else ""
-    return _table(rows, after + '<p class="note small">Idle: memory held, and no work for half an hour or as the hub is set.</p>')
+    return table(rows, after + '<p class="note small">Idle: memory held, and no work for half an hour or as the hub is set.</p>')
 
 
 def _idle_row(user: str, gpus: list[tuple[str, str, Optional[float], Optional[float]]], moment: Moment) -> str:
@@ -250,7 +252,7 @@ def _trouble_table(cluster: ClusterNow, moment: Moment, anchored: bool) -> str:
         return '<p class="note">Nothing.</p>'
     left = len(found) - SHOWN_TROUBLES
     after = f'<p class="note small">and {left:,} more: <a href="/?state=down">down</a>, <a href="/?state=stale">stale</a></p>' if left > 0 else ""
-    return _table((_trouble_row(trouble, moment, anchored) for trouble in found[:SHOWN_TROUBLES]), after)
+    return table((_trouble_row(trouble, moment, anchored) for trouble in found[:SHOWN_TROUBLES]), after)
 
 
 def _trouble_row(trouble: Trouble, moment: Moment, anchored: bool) -> str:
