@@ -6,6 +6,7 @@ import difflib
 import os
 from pathlib import Path
 
+MOST_LINES = 60
 FOLDER = Path(__file__).resolve().parents[1] / "golden"
 
 
@@ -17,7 +18,8 @@ def check(name: str, text: str) -> None:
         return
     wanted = path.read_bytes().decode("utf-8") if path.exists() else ""
     if text != wanted:
-        diff = "\n".join(difflib.unified_diff(wanted.split("\n"), text.split("\n"), f"golden/{name}", "now", lineterm="", n=2))
+        lines = list(difflib.unified_diff(wanted.split("\n"), text.split("\n"), f"golden/{name}", "now", lineterm="", n=2))
+        diff = "\n".join(lines[:MOST_LINES] + [f"... and {len(lines) - MOST_LINES} lines more"] * (len(lines) > MOST_LINES))
         raise AssertionError(f"differs (GOLDEN_UPDATE=1 accepts it; then look at the file):\n{visible(diff)}")
 
 
