@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -138,6 +140,7 @@ def test_empty_filtered_past_demo_and_trouble():
         "demo, trouble": as_ascii.table(
             samples.lab(simulated=True, notices=("Line 3 of hosts.txt is not an address.",)), ViewOptions(host="spark")
         ),
+        "large, rows": as_ascii.rows(samples.large(200), ViewOptions(host="a100-001")),
         "demo, rows": as_ascii.rows(samples.lab(simulated=True), ViewOptions(host="spark")),
     }
     golden.check("cases.txt", "".join(f"=== {name}\n{text}\n" for name, text in parts.items()))
@@ -266,6 +269,12 @@ def test_fragments_give_the_same_bytes_and_are_used():
     assert as_ascii.table(changed, ViewOptions(), cache) == as_ascii.table(changed, ViewOptions())
     filtered = ViewOptions(query="lisa")
     assert as_ascii.table(LAB, filtered, cache) == as_ascii.table(LAB, filtered)
+
+
+def test_ascii_names_need_no_width_table():
+    names = "sys.path[:0] = ['src', '.']; from tests.render import samples; from gpuwatch.render import as_ascii"
+    code = f"import sys; {names}; from gpuwatch.model.view import ViewOptions as V; as_ascii.rows(samples.large(3), V()); print('wcwidth' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
 
 
 def test_what_is_said_about_a_silent_host_grows_older_without_a_new_version():

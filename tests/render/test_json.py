@@ -107,6 +107,10 @@ def test_filters_leave_whole_nodes_out_and_cut_gpus():
     assert [(node["name"], len(node["snapshot"]["gpus"])) for node in answer["nodes"]] == [("dgx-a", 2), ("dgx-b", 1), ("vision-2", 1)]
 
 
+def test_a_node_stands_once_whatever_the_view():
+    assert cluster(layout="flat")["nodes"] == cluster()["nodes"]
+
+
 def test_not_a_number_becomes_null_and_hostile_text_stays_text():
     bad = float("nan")
     view = LAB.nodes[0].gpus[0]

@@ -24,7 +24,8 @@ _COMPACT = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan
 def cluster_json(cluster: ClusterNow, options: ViewOptions, cache: Cache | None = None) -> bytes:
     """``/api/v1/cluster``: every node that the options leave, each with its snapshot; UTF-8."""
     nodes = []
-    for node, gpus in select(cluster, options):
+    by_host = dataclasses.replace(options, layout="")  # view=flat sorts GPUs; here a node stands once
+    for node, gpus in select(cluster, by_host):
         if cache is None or gpus is not node.gpus:
             nodes.append(_bytes(_node_text(node, gpus)))
         else:

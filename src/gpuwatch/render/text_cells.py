@@ -9,8 +9,6 @@ import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
 
-from wcwidth import wcswidth, wcwidth
-
 from gpuwatch.model.view import ViewOptions
 from gpuwatch.render import words
 
@@ -95,14 +93,14 @@ def _countable(text: str) -> str:
         if category in ("Cf", "Mc") or letter in _DISPUTED:
             continue
         letter = {"Cn": "?", "Co": "?", "Zs": " "}.get(category, letter)
-        if wcwidth(letter) > 0:
+        if _columns(letter) > 0:
             kept.append(letter)
             marks = 0
         elif category in ("Mn", "Me") and kept and marks < MARKS_A_LETTER:
             kept.append(letter)
             marks += 1
     shown = "".join(kept)
-    return shown if wcswidth(shown) == width(shown) else _as_ascii(shown)
+    return shown if _whole_width(shown) == width(shown) else _as_ascii(shown)
 
 
 _DISPUTED = frozenset(
@@ -114,9 +112,22 @@ _DISPUTED = frozenset(
 """Key caps, selectors, flags, skin tones: their width depends on what stands beside them."""
 
 
+@lru_cache(maxsize=4096)
+def _columns(letter: str) -> int:
+    from wcwidth import wcwidth  # here: importing it takes longer than most commands, and most names are ASCII
+
+    return int(wcwidth(letter))
+
+
+def _whole_width(text: str) -> int:
+    from wcwidth import wcswidth
+
+    return int(wcswidth(text))
+
+
 def width(text: str) -> int:
     """Columns that a text from ``plain`` takes on a terminal."""
-    return len(text) if text.isascii() else sum(max(0, wcwidth(letter)) for letter in text)
+    return len(text) if text.isascii() else sum(max(0, _columns(letter)) for letter in text)
 
 
 def _cut(text: str, columns: int, ellipsis: str) -> str:
@@ -126,7 +137,7 @@ def _cut(text: str, columns: int, ellipsis: str) -> str:
         return ellipsis[: max(0, columns)]
     kept, used, room = [], 0, columns - len(ellipsis)
     for letter in text:
-        used += max(0, wcwidth(letter))
+        used += max(0, _columns(letter))
         if used > room:
             break
         kept.append(letter)

@@ -7,11 +7,13 @@ from datetime import datetime
 from gpuwatch.model.cluster import ClusterNow, GpuView
 from gpuwatch.model.view import ViewOptions
 from gpuwatch.render import text_cells, words
+from gpuwatch.render.select import HOSTS_PER_PAGE
 from gpuwatch.render.text_cells import Look
 from gpuwatch.render.text_rows import model_labels
 
 COUNTED = ("free", "idle", "busy", "reserved", "mig", "stale", "unknown", "lost", "down")
 ALWAYS = ("free", "idle", "busy")
+AT_LEAST = (8, 4, 2, 1)
 FREE_MODELS = 12
 """More lines of free models than this tell nothing at a glance."""
 
@@ -20,7 +22,7 @@ def top(cluster: ClusterNow, options: ViewOptions, look: Look) -> list[str]:
     """Title and time, counts of all GPUs, then the free ones by model, and an empty line after each part."""
     gpus = [gpu for node in cluster.nodes for gpu in node.gpus]
     lines = [_title(cluster, options, look), *_counts(cluster, gpus, look), ""]
-    free = _free(gpus, look)
+    free = _free(gpus, look, len(cluster.nodes) > HOSTS_PER_PAGE)
     return [*lines, *free, ""] if free else lines
 
 
@@ -57,7 +59,7 @@ def _counts(cluster: ClusterNow, gpus: list[GpuView], look: Look) -> list[str]:
     return lines
 
 
-def _free(gpus: list[GpuView], look: Look) -> list[str]:
+def _free(gpus: list[GpuView], look: Look, many_hosts: bool) -> list[str]:
     """``FREE  A100 80GB 2 of 8  dgx-a 3 6``, two models a line where there is room."""
     models: dict[str, list[GpuView]] = {}
     for gpu, label in zip(gpus, model_labels([gpu.reading for gpu in gpus])):
@@ -66,7 +68,7 @@ def _free(gpus: list[GpuView], look: Look) -> list[str]:
     for model, all_of_it in models.items():
         free = [gpu for gpu in all_of_it if gpu.state.state == "free"]
         if free:
-            cells.append(f"{look.cut(model, 24, '..')} {len(free)} of {len(all_of_it)}  {_where(free, look)}")
+            cells.append(f"{look.cut(model, 24, '..')} {len(free)} of {len(all_of_it)}  {_where(free, look, many_hosts)}")
     if not cells:
         return ["No GPU is free."] if gpus else []
     more = len(cells) - FREE_MODELS
@@ -79,8 +81,16 @@ def _free(gpus: list[GpuView], look: Look) -> list[str]:
     return [look.paint("FREE", text_cells.BOLD) + lines[0][4:], *lines[1:]]
 
 
-def _where(free: list[GpuView], look: Look) -> str:
+def _where(free: list[GpuView], look: Look, many_hosts: bool) -> str:
+    """``dgx-a 3 6  dgx-c 1``; in a large cluster how many hosts have at least so many free, and one that has the most."""
     hosts: dict[str, list[int]] = {}
     for gpu in free:
         hosts.setdefault(gpu.host, []).append(gpu.reading.index)
-    return "  ".join(f"{look.cut(host, 24, '..')} {' '.join(map(str, numbers))}" for host, numbers in hosts.items())
+    if not many_hosts:
+        return "  ".join(f"{look.cut(host, 24, '..')} {' '.join(map(str, numbers))}" for host, numbers in hosts.items())
+    sizes = [len(numbers) for numbers in hosts.values()]
+    counts = [(least, sum(size >= least for size in sizes)) for least in AT_LEAST]
+    (most, first), *rest = [(least, count) for least, count in counts if count]
+    told = ", ".join([f"{most} on {words.plural(first, 'host')}", *(f"{least} on {count}" for least, count in rest)])
+    best = max(hosts, key=lambda host: len(hosts[host]))
+    return f"{told}; most {look.cut(best, 24, '..')}"
