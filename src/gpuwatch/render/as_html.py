@@ -21,7 +21,7 @@ from gpuwatch.render.html_frame import Frame, message_page, page
 from gpuwatch.render.html_gpu_page import gpu_main
 from gpuwatch.render.html_gpu_row import Moment
 from gpuwatch.render.html_grid import grid_cells, grid_main
-from gpuwatch.render.html_host import flat_body, flat_key, host_body
+from gpuwatch.render.html_host import AWAY, flat_body, flat_key, host_body
 from gpuwatch.render.html_host_page import host_main
 from gpuwatch.render.html_large import large_answers_html
 from gpuwatch.render.html_parts import e, gpu_url, host_url, link, query_pairs
@@ -40,22 +40,23 @@ Block = Tuple[str, NodeState, str]
 
 def cluster_page(cluster: ClusterNow, options: ViewOptions, fragments: Fragments) -> str:
     """Every GPU of every host that the options leave, under the answers of the whole cluster."""
-    options = _laid_out(cluster, options)
+    options, asked = _laid_out(cluster, options), options
     rows = matching(cluster, options)
     options, pages = _paged(options, len(rows))
+    asked = replace(asked, page=options.page)
     paged = pages > 1 and options.layout != "grid"
     summary = _summary(cluster, options, fragments, anchored=not (options.filtered or pages > 1 or options.layout == "flat"))
     counts = _counts(cluster, fragments)
     heading = (
-        f'<div class="bar counts" id="counts" role="group" aria-label="GPUs by state; press to filter">'
-        f'{counts_html(cluster, options, counts)}<span class="gap"></span>{find_form(options)}</div>'
+        '<div class="bar counts"><div id="figs" role="group" aria-label="GPUs by state; press to filter">'
+        f'{counts_html(cluster, asked, counts)}</div><span class="gap"></span>{find_form(asked)}</div>'
     )
     if not cluster.nodes:
         body = _no_nodes()
     elif options.layout == "grid":
-        body = grid_main(cluster, options, rows, pages, fragments)
+        body = toolbar(cluster, asked, options.layout, rows, pages) + grid_main(cluster, options, rows, fragments)
     else:
-        body = _table(cluster, options, rows, pages, fragments)
+        body = toolbar(cluster, asked, options.layout, rows, pages) + _table(cluster, options, asked, rows, pages, fragments)
     live = options if paged else replace(options, query="", state="", free_only=False, page=0)
     return page(
         Frame(
@@ -69,8 +70,8 @@ def cluster_page(cluster: ClusterNow, options: ViewOptions, fragments: Fragments
             poll_seconds=GRID_POLL_SECONDS if len(cluster.nodes) > GRID_FROM_HOSTS else POLL_SECONDS,
             version=0 if options.filtered and not paged else cluster.version,
             order=_order_id(cluster, live),
-            footer_html=_footer(cluster, options),
-            terminal=_address(options, term="true", detail="true", view="", page=""),
+            footer_html=_footer(cluster, asked),
+            terminal=_address(asked, term="true", detail="true", view="", page=""),
             css=f"view-{options.layout}" + (" is-paged" if paged else ""),
         )
     )
@@ -80,10 +81,10 @@ def live_update(cluster: ClusterNow, options: ViewOptions, since: int, fragments
     """What changed on an open cluster page since a version; 0 = everything, with the order of the hosts.
 
     Keys: ``version``, ``changed``, ``read_at``, ``order_id`` (differs when a host came or went: ask again with 0) and, where something
-    changed, ``title``, ``counts``, ``answers``, ``notices``, ``footer`` (HTML), ``hosts`` (name -> ``<tbody>``, or "" for one that shows
-    nothing now), ``order`` (with 0 alone), and for the grid ``cells`` instead of ``hosts``.
+    changed, ``title``, ``counts``, ``answers``, ``notices``, ``footer`` (HTML), ``hosts`` (name -> ``<tbody>`` of what changed), ``order``
+    (with 0 alone), and for the grid ``cells`` instead of ``hosts``.
     """
-    options = _laid_out(cluster, options)
+    options, asked = _laid_out(cluster, options), options
     answer: dict[str, Any] = {
         "version": cluster.version,
         "read_at": words.clock_seconds(cluster.taken_at, cluster.timezone),
@@ -96,16 +97,16 @@ def live_update(cluster: ClusterNow, options: ViewOptions, since: int, fragments
     counts = _counts(cluster, fragments)
     answer.update(
         title=f"{page_title(counts)} - {cluster.title or 'gpuwatch'}",
-        counts=counts_html(cluster, options, counts),
+        counts=counts_html(cluster, asked, counts),
         answers=_summary(cluster, options, fragments, anchored=whole_page),
         notices=notices_html(cluster),
-        footer=_footer(cluster, options),
+        footer=_footer(cluster, asked),
     )
     if options.layout == "grid":
         answer["cells"] = grid_cells(cluster, options, since, fragments)
         return answer
     options, _ = _paged(options, len(matching(cluster, options)))
-    rows = select(cluster, options)
+    rows = _merged(options, select(cluster, options))
     answer["hosts"] = {
         key: html for key, _, html in _blocks(cluster, options, [row for row in rows if _news(cluster, row[0], since)], fragments)
     }
@@ -170,16 +171,31 @@ def _summary(cluster: ClusterNow, options: ViewOptions, fragments: Fragments, an
     return fragments.get(("answers", options.audience, anchored, large), version, make)
 
 
-def _table(cluster: ClusterNow, options: ViewOptions, rows: List[Selected], pages: int, fragments: Fragments) -> str:
-    shown = rows if pages < 2 else select(cluster, options)
+def _table(
+    cluster: ClusterNow, options: ViewOptions, asked: ViewOptions, rows: List[Selected], pages: int, fragments: Fragments
+) -> str:
+    shown = _merged(options, rows if pages < 2 else select(cluster, options))
     bodies = "".join(html for _, _, html in _blocks(cluster, options, shown, fragments))
-    asked = " ".join(filter(None, (options.query, options.host, options.user, options.tag, options.model, options.state)))
+    sought = " ".join(filter(None, (options.query, options.host, options.user, options.tag, options.model, options.state)))
     none = "" if not rows else " hidden"
-    empty = f'<p id="none" class="empty"{none}>No GPU matches <q>{e(asked)}</q>. <a href="{link(ViewOptions(layout=options.layout))}">Clear the filter</a></p>'
+    empty = f'<p id="none" class="empty"{none}>No GPU matches <q>{e(sought)}</q>. <a href="{link(ViewOptions(layout=asked.layout))}">Clear the filter</a></p>'
     return (
-        f"{toolbar(cluster, options, rows, pages)}"
-        f'<table class="gpus" role="table" id="gpus" aria-label="GPUs">{table_head(options)}{bodies}</table>{empty}'
+        f'<table class="gpus" role="table" id="gpus" aria-label="GPUs">{table_head(asked)}{bodies}</table>{empty}'
     )
+
+
+def _merged(options: ViewOptions, rows: List[Selected]) -> List[Selected]:
+    """In the list of all GPUs a host that is away is one message, where its first GPU would stand."""
+    if options.layout != "flat":
+        return rows
+    merged, seen = [], set()
+    for node, gpus in rows:
+        if node.status not in AWAY:
+            merged.append((node, gpus))
+        elif node.name not in seen:
+            seen.add(node.name)
+            merged.append((node, ()))
+    return merged
 
 
 def _blocks(cluster: ClusterNow, options: ViewOptions, rows: List[Selected], fragments: Fragments) -> List[Block]:
@@ -225,7 +241,7 @@ def _minute_turned(cluster: ClusterNow) -> bool:
 
 def _order_id(cluster: ClusterNow, options: ViewOptions) -> str:
     """Differs when a host (or, in the list of GPUs, a GPU) comes or goes; not when the order of a sorted table changes."""
-    rows = matching(cluster, replace(options, sort="hosts", descending=False, page=0))
+    rows = _merged(options, matching(cluster, replace(options, sort="hosts", descending=False, page=0)))
     return f"{zlib.crc32(chr(0).join(_key(options, row) for row in rows).encode('utf-8', 'replace')):08x}"
 
 

@@ -56,8 +56,8 @@ def _head(options: ViewOptions, word: str, sort: str, css: str) -> str:
     return f'<th role="columnheader" scope="col"{css}{order}><a href="{link(options, sort=following)}"{spoken}>{word}{arrow}</a></th>'
 
 
-def toolbar(cluster: ClusterNow, options: ViewOptions, rows: Sequence[Selected], pages: int) -> str:
-    """What of the cluster is shown, and the other ways to look at it."""
+def toolbar(cluster: ClusterNow, options: ViewOptions, layout: str, rows: Sequence[Selected], pages: int) -> str:
+    """What of the cluster is shown, and the other ways to look at it. ``layout``: the one in force, chosen by the reader or by size."""
     gpus = sum(len(row[1]) for row in rows)
     total = sum(len(node.gpus) for node in cluster.nodes)
     shown = f'<span id="shown" data-total="{total}">{gpus:,} of {words.plural(total, "GPU")}</span>' if options.filtered else (
@@ -65,7 +65,7 @@ def toolbar(cluster: ClusterNow, options: ViewOptions, rows: Sequence[Selected],
     )  # fmt: skip
     return (
         f'<div class="tools">{shown}{_chosen(options)}{_order(options)}<span class="gap"></span>'
-        f"{pager(options, pages)}{layouts(cluster, options)}</div>"
+        f"{pager(options, pages)}{layouts(cluster, options, layout)}</div>"
     )
 
 
@@ -85,13 +85,13 @@ def _order(options: ViewOptions) -> str:
     return f'<a class="chosen" href="{link(options, sort="")}">by <b>{options.sort}</b><span aria-hidden="true">×</span></a>'
 
 
-def layouts(cluster: ClusterNow, options: ViewOptions) -> str:
+def layouts(cluster: ClusterNow, options: ViewOptions, layout: str) -> str:
     """By host, one list of GPUs, grid."""
     choices = [("rows", "By host"), ("flat", "One list")]
-    if len(cluster.nodes) > 12 or options.layout == "grid":
+    if len(cluster.nodes) > 12 or layout == "grid":
         choices.append(("grid", "Grid"))
     links = "".join(
-        f'<a href="{link(options, view=name)}"{" aria-current=" + chr(34) + "true" + chr(34) if options.layout == name else ""}>{word}</a>'
+        f'<a href="{link(options, view=name)}"{" aria-current=" + chr(34) + "true" + chr(34) if layout == name else ""}>{word}</a>'
         for name, word in choices
     )
     return f'<span class="seg" role="group" aria-label="Layout">{links}</span>'

@@ -12,7 +12,6 @@ from gpuwatch.model.cluster import ClusterNow, GpuView, NodeState
 from gpuwatch.model.view import ViewOptions
 from gpuwatch.render import words
 from gpuwatch.render.fragments import Fragments
-from gpuwatch.render.html_controls import toolbar
 from gpuwatch.render.html_gpu_row import people
 from gpuwatch.render.html_parts import e, host_url, icon, json_block, meter
 from gpuwatch.render.select import Selected, matching
@@ -95,13 +94,13 @@ def _note(node: NodeState) -> str:
     return "" if node.status == "up" else node.status
 
 
-def grid_main(cluster: ClusterNow, options: ViewOptions, rows: Sequence[Selected], pages: int, fragments: Fragments) -> str:
+def grid_main(cluster: ClusterNow, options: ViewOptions, rows: Sequence[Selected], fragments: Fragments) -> str:
     """The part below the answers. ``rows``: what the whole filter leaves, for the list without script."""
     plain = ViewOptions(audience=options.audience, host=options.host, user=options.user, tag=options.tag, model=options.model, layout="grid")
     nodes = _nodes(cluster, plain)
     block = json_block({"from": MINUTES_FROM, "now": int(cluster.taken_at), "rows": [_cells(node, options.audience, fragments) for node in nodes]})
     return (
-        f'{toolbar(cluster, options, rows, pages)}<section id="grid-part" class="js-block" aria-labelledby="g-all"><div class="ranges">'
+        '<section id="grid-part" class="js-block" aria-labelledby="g-all"><div class="ranges">'
         '<h2 id="g-all">All GPUs <small>one column is one host, one cell one GPU</small></h2><span class="gap"></span>'
         '<label class="soft" for="group">group by <select id="group"><option value="tag">tag</option><option value="model">model</option></select></label>'
         '<span class="seg shade" role="group" aria-label="Shade busy GPUs by"><button type="button" data-shade="util" aria-pressed="true">Utilization</button>'

@@ -30,8 +30,6 @@ def flat_body(node: NodeState, view: Optional[GpuView], moment: Moment) -> str:
     """One GPU with its host, for the list of all GPUs; a host without GPUs to show as its message."""
     if view is None:
         return _message_body(node, moment)
-    if node.status in AWAY:
-        return ""
     rows = gpu_rows(view, moment, _short_host_cell(node, 1 + len(view.reading.mig)), True)
     key = flat_key(node, view)
     return _open_body(node, f"u-{anchor(key)}", key) + rows + "</tbody>"

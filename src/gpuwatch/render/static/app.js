@@ -222,6 +222,11 @@
     $("#find").addEventListener("submit", (event) => { event.preventDefault(); filter(); remember(); });
   }
 
+  addEventListener("hashchange", () => {   // a link to a row that the filter hides
+    const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    if (target && local && (target.hidden || target.closest("tbody[hidden]"))) { clear(); target.scrollIntoView(); }
+  });
+
   /* ---- keys */
 
   document.addEventListener("keydown", (event) => {
