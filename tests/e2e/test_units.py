@@ -1,0 +1,104 @@
+"""The systemd units: systemd finds no fault in them, they are hardened, and what they start runs as an unprivileged user without privileges."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from tests.e2e.processes import Running, ask_node, eventually, free_port, get
+
+ROOT = Path(__file__).resolve().parents[2]
+UNITS = ("gpuwatch-node", "gpuwatch-hub")
+NOBODY = 65534
+PROGRAM = "/usr/local/bin/gpuwatch"
+MOST_EXPOSURE = {"gpuwatch-node": 3.0, "gpuwatch-hub": 2.0}
+"""Of 10; systemd calls everything below 4 OK."""
+
+
+@pytest.fixture
+def unit(pyz, tmp_path):
+    """A copy of a unit whose program is the one built here (systemd looks whether it exists)."""
+
+    def copy(name):
+        text = (ROOT / "systemd" / f"{name}.service").read_text(encoding="utf-8").replace(PROGRAM, str(pyz))
+        path = tmp_path / f"{name}.service"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return copy
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_systemd_finds_no_fault(unit, name):
+    done = subprocess.run(["systemd-analyze", "verify", str(unit(name))], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert name not in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_the_exposure_is_low(unit, name):
+    command = ["systemd-analyze", "security", "--offline=true", "--no-pager", str(unit(name))]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    level = re.search(r"exposure level for \S+: ([0-9.]+)", done.stdout)
+    assert level, done.stdout + done.stderr
+    assert float(level.group(1)) <= MOST_EXPOSURE[name], done.stdout[-300:]
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_what_the_issue_of_a_service_needs(name):
+    text = (ROOT / "systemd" / f"{name}.service").read_text(encoding="utf-8")
+    for line in ("DynamicUser=yes", "StateDirectory=gpuwatch", "CacheDirectory=gpuwatch", "SHIV_ROOT=/var/cache/gpuwatch", "LoadCredential=password:"):
+        assert line in text
+    assert "Restart=always" in text
+    assert re.search(r"LimitNOFILE=\d{4,}", text)
+
+
+def command_of(name, folder, pyz):
+    """The unit's ExecStart as systemd would expand it, with its files below ``folder``, as nobody without any privilege."""
+    text = (ROOT / "systemd" / f"{name}.service").read_text(encoding="utf-8")
+    line = re.search(r"^ExecStart=(.*)$", text, re.M).group(1)
+    line = line.replace(PROGRAM, str(pyz)).replace("${CREDENTIALS_DIRECTORY}", f"{folder}/credentials").replace("/etc/gpuwatch", str(folder))
+    drop = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--no-new-privs", "--bounding-set=-all"]
+    return [*(drop if os.geteuid() == 0 else []), *shlex.split(line)]
+
+
+def prepare(folder, port):
+    """What a machine has before the unit starts: settings, credential, folders of systemd."""
+    for name, mode in (("credentials", 0o700), ("state", 0o700), ("cache", 0o700)):
+        (folder / name).mkdir()
+        (folder / name).chmod(mode)
+    (folder / "credentials" / "password").write_text("for-tests\n")
+    (folder / "credentials" / "password").chmod(0o400)
+    (folder / "hosts.txt").write_text("# none yet\n")
+    (folder / "gpuwatch.toml").write_text(f'[node]\nhost = "127.0.0.1"\nport = {port}\n[hub]\nport = {port}\n')
+    if os.geteuid() == 0:
+        for path in (folder, *folder.rglob("*")):
+            shutil.chown(path, NOBODY, NOBODY)
+    return {
+        "STATE_DIRECTORY": f"{folder}/state", "CACHE_DIRECTORY": f"{folder}/cache", "SHIV_ROOT": f"{folder}/cache",
+        "CREDENTIALS_DIRECTORY": f"{folder}/credentials", "HOME": "/",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_it_runs_as_nobody_without_privileges(name, pyz, open_folder):
+    folder = open_folder / "etc"
+    folder.mkdir(mode=0o755)
+    program = open_folder / "gpuwatch"
+    shutil.copy(pyz, program)
+    program.chmod(0o755)
+    port = free_port()
+    running = Running(command_of(name, folder, program), prepare(folder, port), cwd=Path("/"))
+    try:
+        url = running.url()
+        if name == "gpuwatch-node":
+            assert eventually(lambda: ask_node(url, "for-tests")[0] == 200)
+        else:
+            assert get(f"{url}/")[0] == 200
+            assert (folder / "state" / "gpuwatch.db").exists()
+    finally:
+        code = running.stop()
+    assert code == 0, running.output
