@@ -1,10 +1,10 @@
 import pytest
+from tests.store.samples import docs_for, journal_entry, numbers_of
 
 from gpuwatch.model.errors import UsageError
 from gpuwatch.model.event import Event
 from gpuwatch.store import events, machines, packing, snapshots, states, upkeep
 from gpuwatch.store.database import open_store
-from tests.store.samples import docs_for, journal_entry, numbers_of
 
 
 def fill(store, machine_id, numbers):
@@ -58,14 +58,14 @@ def test_rename(store, machine):
 
 def test_merge_moves_everything(store, machine):
     into = machines.ensure(store, "gpu02", "b")
-    fill(store, machine, range(0, 40))
+    fill(store, machine, range(40))
     packing.pack_machine(store, machine, 20)
     fill(store, into, range(30, 70))
     packing.pack_machine(store, into, 20)
     events.add(store, [Event(1.0, "xid", machine, "gpu01", "79")])
     states.save(store, [states.GpuStateRow(machine, "GPU-1", "busy", 1.0), states.GpuStateRow(into, "GPU-1", "free", 2.0)])
     machines.merge(store, machine, into)
-    assert numbers_of(snapshots.read(store, into)) == sorted([*range(0, 40), *range(30, 70)])
+    assert numbers_of(snapshots.read(store, into)) == sorted([*range(40), *range(30, 70)])
     assert [event.machine_id for event in events.newest(store, 9)] == [into]
     assert {key: row.state for key, row in states.load(store).items()} == {(into, "GPU-1"): "free"}
     assert [row.id for row in machines.list_all(store)] == [into]

@@ -1,10 +1,10 @@
 import json
 
 import pytest
+from tests.store.samples import journal_entry
 
 from gpuwatch.model.errors import StoreError
 from gpuwatch.store import packing, shapes, snapshots
-from tests.store.samples import journal_entry
 
 
 def doc_with(number):

@@ -4,7 +4,7 @@ Everything is done to whole columns by functions that loop in C: a column of 120
 
 A plan is a short text per column: ``=`` constant (value in the header) | ``j`` as JSON in the header (mixed types, huge numbers) |
 ``f`` floats as they are | mode, scale, width: mode ``d`` differences, ``v`` distances from a middle value, ``t`` distances from the
-column of times; scale ``i`` for int, or the decimal places of floats; width 1, 2, 4 or 8 bytes. Before a plan ``n``: some values are
+column of times plus a lag; scale ``i`` for int, or the decimal places of floats; width 1, 2, 4 or 8 bytes. Before a plan ``n``: some values are
 None, the plan is that of the others; ``m``: some floats are written as int. The header says where those stand.
 """
 
@@ -171,7 +171,7 @@ class ColumnReader:
             distances[0] += first
             numbers = list(accumulate(distances))
         elif mode == "t":
-            numbers = [time + distance for time, distance in zip(self._times, distances)]
+            numbers = [time + first + distance for time, distance in zip(self._times, distances)]
         else:
             numbers = [first + distance for distance in distances]
         return numbers if scale == "i" else list(map(truediv, numbers, repeat(10 ** int(scale))))
@@ -226,9 +226,10 @@ def _distances(numbers: Column, times: Column) -> Tuple[str, int, List[int]]:
     differences = [0, *map(sub, numbers[1:], numbers)]
     cost = sum(map(abs, differences))
     if times and abs(first - times[0]) < DAY_MS:
-        distances = list(map(sub, numbers, times))
+        lag = first - times[0]
+        distances = list(map(sub, map(sub, numbers, times), repeat(lag)))
         if sum(map(abs, distances)) < cost:
-            return "t", 0, distances
+            return "t", lag, distances
     low, high = min(numbers), max(numbers)
     if cost > 2 * (high - low):  # it goes up and down: noise has smaller distances from its middle than differences
         middle = (low + high) // 2

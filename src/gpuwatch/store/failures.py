@@ -23,6 +23,7 @@ _MEANINGS: Tuple[Tuple[str, str, str], ...] = (
     ),
     ("malformed", "is damaged", "Move it away and restart, or restore the backup; see what is wrong with: gpuwatch db check"),
     ("corrupt", "is damaged", "Move it away and restart, or restore the backup; see what is wrong with: gpuwatch db check"),
+    ("decode", "is damaged ({error})", "Move it away and restart, or restore the backup; see what is wrong with: gpuwatch db check"),
     ("not a database", "is not a database, or its beginning is damaged", "Move it away and restart, or name another file with --database"),
     ("no such table", "lacks a table ({error})", "It is damaged, or of another program: name another file with --database"),
     ("no such column", "lacks a column ({error})", "It is damaged, or of another program: name another file with --database"),

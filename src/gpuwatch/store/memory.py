@@ -16,6 +16,8 @@ class Waiting:
     size: int = 0
     newest_ms: int = 0
     packed: bool = False
+    rest_until_ms: float = 0.0
+    """Not packed before, as it failed: the others come first."""
 
 
 class Recent:

@@ -20,6 +20,8 @@ from gpuwatch.store.memory import Waiting
 
 SILENT_SECONDS = 3600.0
 """A machine that sent nothing for so long is packed as it is."""
+REST_SECONDS = 60.0
+"""A machine that could not be packed is tried again after so long."""
 MAX_BLOCK_BYTES = 2 * 1024**2
 """Compressed journal rows of one block. Usual machines have a tenth of it."""
 
@@ -44,22 +46,29 @@ def target_count(machine_id: str, per_block: int, *, first: bool = False) -> int
 def pack_due(store: Store, now: float, at_most: int, per_block: int = 120) -> int:
     """Pack up to ``at_most`` blocks of machines that have enough snapshots waiting; how many were packed. Call it again and again.
 
-    Raises StoreError when the database refuses; what waits then waits on.
+    Raises StoreError when the database refuses for some machine, after trying the others; what waits then waits on.
     """
     if store.memory.epoch is None:
         with store.writing():
             refresh_memory(store)
     packed = 0
+    failures: List[StoreError] = []
     for machine_id, waiting in list(store.memory.waiting.items()):
-        if packed >= at_most:
+        if packed + len(failures) >= at_most:
             break
         if _is_due(machine_id, waiting, now, per_block):
-            packed += pack_machine(store, machine_id, target_count(machine_id, per_block, first=not waiting.packed))
+            try:
+                packed += pack_machine(store, machine_id, target_count(machine_id, per_block, first=not waiting.packed))
+            except StoreError as error:
+                waiting.rest_until_ms = (now + REST_SECONDS) * 1000
+                failures.append(error)
+    if failures:
+        raise failures[0]
     return packed
 
 
 def _is_due(machine_id: str, waiting: Waiting, now: float, per_block: int) -> bool:
-    if waiting.count < 2:
+    if waiting.count < 2 or now * 1000 < waiting.rest_until_ms:
         return False
     full = waiting.count > target_count(machine_id, per_block, first=not waiting.packed) or waiting.size > MAX_BLOCK_BYTES
     return full or now * 1000 - waiting.newest_ms > SILENT_SECONDS * 1000

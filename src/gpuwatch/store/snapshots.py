@@ -100,9 +100,30 @@ def newest(store: Store, machine_id: str, count: Optional[int], *, on_damage: On
         return read(store, machine_id, on_damage=on_damage)
     with store.reading():
         rows = _journal_rows(store, machine_id, -MAX_MS, MAX_MS)
-        keys = _newest_block_keys(store, machine_id, max(0, count - len(rows)))
-    surplus = len(rows) + sum(key[3] for key in keys) - count
-    return islice(_merged(store, machine_id, keys, rows, on_damage), max(0, surplus), None)
+        start_ms = _start_of_newest(store, machine_id, count, [row[0] for row in rows])
+        keys = _block_keys(store, machine_id, start_ms, MAX_MS)
+    rows = [row for row in rows if row[0] >= start_ms]
+    known = len(rows) + sum(key[3] for key in keys if key[0] >= start_ms)
+    for key in keys:
+        if key[0] < start_ms:  # it overlaps later ones: a clock jumped, or machines were merged
+            known += sum(entry.taken_at_ms >= start_ms for entry in _block(store, machine_id, key, on_damage))
+    merged = (entry for entry in _merged(store, machine_id, keys, rows, on_damage) if entry.taken_at_ms >= start_ms)
+    return islice(merged, max(0, known - count), None)
+
+
+def _start_of_newest(store: Store, machine_id: str, count: int, waiting_ms: Sequence[int]) -> int:
+    """A time from which on there are at least ``count`` snapshots, at best few more; ``waiting_ms``: times of those in the journal."""
+    start_ms, packed = waiting_ms[-count] if 0 < count <= len(waiting_ms) else MAX_MS, 0
+    while packed + sum(at_ms >= start_ms for at_ms in waiting_ms) < count:
+        found = store.rows(
+            "SELECT start_ms, sum(count) FROM block WHERE machine_id = ? AND start_ms < ? GROUP BY start_ms ORDER BY start_ms DESC LIMIT 1",
+            (machine_id, start_ms),
+        )
+        if not found:
+            return -MAX_MS
+        start_ms = found[0][0]
+        packed += found[0][1]
+    return start_ms
 
 
 def latest_of_all(store: Store) -> Dict[str, Entry]:
@@ -113,9 +134,7 @@ def latest_of_all(store: Store) -> Dict[str, Entry]:
             for row in store.rows(f"{packing.JOURNAL_ROWS} WHERE j.machine_id = ? ORDER BY j.taken_at_ms DESC LIMIT 1", (machine_id,)):
                 latest.update((machine_id, entry) for entry in _entries(machine_id, [row], lambda error: None))
             if machine_id not in latest:
-                keys = _newest_block_keys(store, machine_id, 1)
-                for entry in _merged(store, machine_id, keys, [], lambda error: None):
-                    latest[machine_id] = entry
+                latest.update((machine_id, entry) for entry in newest(store, machine_id, 1, on_damage=lambda error: None))
     return latest
 
 
@@ -130,23 +149,6 @@ def _block_keys(store: Store, machine_id: str, start_ms: int, end_ms: int) -> Ro
            ORDER BY start_ms, sequence""",
         (machine_id, end_ms, start_ms),
     )
-
-
-def _newest_block_keys(store: Store, machine_id: str, count: int) -> Rows:
-    """Keys of the newest blocks that hold at least ``count`` snapshots, oldest first, with all that overlap them in time."""
-    start_ms = MAX_MS
-    keys: Rows = []
-    while count > 0:
-        found = store.rows(
-            "SELECT start_ms, sequence, end_ms, count FROM block WHERE machine_id = ? AND start_ms < ? ORDER BY start_ms DESC LIMIT 1",
-            (machine_id, start_ms),
-        )
-        if not found:
-            break
-        start_ms = found[0][0]
-        keys = _block_keys(store, machine_id, start_ms, MAX_MS)
-        count -= found[0][3]
-    return keys
 
 
 def _merged(store: Store, machine_id: str, keys: Rows, rows: Rows, on_damage: OnDamage) -> Iterator[Entry]:
