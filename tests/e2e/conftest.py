@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.e2e.processes import Lab
 from tests.e2e.pythons import find_pythons
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -38,6 +39,16 @@ def pyz(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def pythons() -> dict[str, str]:
     """See find_pythons."""
     return find_pythons()
+
+
+@pytest.fixture
+def lab(pyz: Path, tmp_path: Path) -> Iterator[Lab]:
+    """Nodes, hubs and commands of one test; all end with it."""
+    made = Lab(pyz, tmp_path)
+    try:
+        yield made
+    finally:
+        made.close()
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import subprocess
 import threading
 import time
 from pathlib import Path
-from typing import Any, Callable, Mapping, Optional
+from typing import Any, Callable, Mapping, Optional, Union
 from urllib.parse import urlsplit
 
 DEADLINE = 60.0
@@ -57,12 +57,12 @@ class Running:
         """PIDs of all processes below this one."""
         found, queue = [], [self.process.pid]
         while queue:
-            parent = queue.pop()
-            try:
-                text = Path(f"/proc/{parent}/task/{parent}/children").read_text()
-            except OSError:
-                continue
-            below = [int(pid) for pid in text.split()]
+            below = []
+            for task in Path(f"/proc/{queue.pop()}/task").glob("*/children"):  # a child belongs to the thread that started it
+                try:
+                    below += [int(pid) for pid in task.read_text().split()]
+                except OSError:
+                    continue
             found += below
             queue += below
         return found
@@ -90,6 +90,111 @@ class Running:
         self._reader.join(5)
 
 
+Settings = Mapping[str, Union[str, int, float, bool]]
+
+
+class Lab:
+    """The gpuwatch processes of one test, each with its own state folder under ``folder``; ``close`` ends them all."""
+
+    def __init__(self, pyz: Path, folder: Path) -> None:
+        self.pyz = pyz
+        self.folder = folder
+        self._running: list[Running] = []
+
+    def env(self, name: str = "person") -> dict[str, str]:
+        """What every process gets: nothing is written outside the test's folders."""
+        state = self.folder / name
+        state.mkdir(exist_ok=True)
+        return {"SHIV_ROOT": str(self.pyz.parent / "unpacked"), "STATE_DIRECTORY": str(state), "HOME": str(state), "LC_ALL": "C.UTF-8"}
+
+    def start(self, name: str, *argv: object, env: Optional[Mapping[str, str]] = None) -> Running:
+        """``gpuwatch ARGV`` in the background."""
+        running = Running([str(self.pyz), *map(str, argv)], {**self.env(name), **(env or {})}, self.folder)
+        self._running.append(running)
+        return running
+
+    def run(self, *argv: object, env: Optional[Mapping[str, str]] = None, timeout: float = DEADLINE) -> subprocess.CompletedProcess[str]:
+        """``gpuwatch ARGV`` to its end; output as text, what is no UTF-8 replaced."""
+        base = {name: value for name, value in os.environ.items() if not name.startswith("GPUWATCH_")}
+        return subprocess.run(
+            [str(self.pyz), *map(str, argv)], env={**base, **self.env(), **(env or {})}, cwd=self.folder, stdin=subprocess.DEVNULL,
+            capture_output=True, text=True, errors="replace", timeout=timeout,
+        )  # fmt: skip
+
+    def node(
+        self, name: str, settings: Optional[Settings] = None, env: Optional[Mapping[str, str]] = None, password: str = "x", port: int = 0
+    ) -> Running:
+        """A node on loopback that answers already. ``env``: that of a fake driver."""
+        config = self.toml(f"{name}-node", "node", {"host": "127.0.0.1", "port": port, "interval": 0.3, "name": name, **(settings or {})})
+        running = self.start(name, "node", "--config", config, env={"GPUWATCH_PASSWORD": password, **(env or {})})
+        running.url()
+        return running
+
+    def simulated(self, name: str, argument: str = "2xh100:mixed:1", **settings: Any) -> Running:
+        """A node whose GPUs are simulated."""
+        return self.node(name, {"source": "gpuwatch.sim.source:make", "source_argument": argument, **settings})
+
+    def hub(
+        self, hosts: str, settings: Optional[Settings] = None, name: str = "hub", password: str = "x", common: Optional[Settings] = None
+    ) -> Running:
+        """A hub on loopback with these lines as its hosts file (``hosts_file``) and ``NAME.db`` as its database, that answers already."""
+        self.hosts_file(name).write_text(hosts)
+        own: dict[str, Any] = {
+            "port": 0,
+            "interval": 0.5,
+            "hosts": str(self.hosts_file(name)),
+            "database": self.database(name),
+            **(settings or {}),
+        }
+        config = self.toml(f"{name}-hub", "hub", own, common)
+        running = self.start(name, "hub", "--config", config, env={"GPUWATCH_PASSWORD": password})
+        running.url()
+        return running
+
+    def hosts_file(self, name: str = "hub") -> Path:
+        """Where the hub of this name has its hosts file."""
+        return self.folder / f"{name}-hosts.txt"
+
+    def database(self, name: str = "hub") -> str:
+        """The address of its database."""
+        return f"sqlite:///{self.folder / name}.db"
+
+    def toml(self, name: str, section: str, settings: Settings, common: Optional[Settings] = None) -> Path:
+        """A settings file; JSON's values are TOML's."""
+        lines = [f"{key} = {json.dumps(value)}" for key, value in (common or {}).items()]
+        lines += [f"[{section}]"] + [f"{key} = {json.dumps(value)}" for key, value in settings.items()]
+        path = self.folder / f"{name}.toml"
+        path.write_text("\n".join(lines) + "\n")
+        return path
+
+    def close(self) -> None:
+        """End everything that still runs."""
+        for running in self._running:
+            running.kill()
+
+
+def address(running: Running) -> str:
+    """``127.0.0.1:port`` of a process that listens."""
+    return urlsplit(running.url()).netloc
+
+
+def nodes_of(hub: Running) -> dict[str, Any]:
+    """The nodes of a hub's ``/api/v1/cluster``, by name."""
+    return {node["name"]: node for node in get_json(f"{hub.url()}/api/v1/cluster")["nodes"]}
+
+
+def until_status(hub: Running, name: str, *statuses: str, seconds: float = DEADLINE) -> Any:
+    """Wait until the hub gives the node one of these statuses; the node."""
+    last: dict[str, Any] = {}
+
+    def there() -> bool:
+        last.update(nodes_of(hub).get(name) or {"status": "not there"})
+        return last["status"] in statuses
+
+    assert eventually(there, seconds), f"{name} is {last['status']} ({last.get('error')}), not {statuses}:\n{hub.output[-3000:]}"
+    return last
+
+
 def eventually(check: Callable[[], Any], seconds: float = DEADLINE) -> Any:
     """The first true answer of ``check``; its last answer when the time is over."""
     until = time.monotonic() + seconds
@@ -100,7 +205,9 @@ def eventually(check: Callable[[], Any], seconds: float = DEADLINE) -> Any:
         time.sleep(0.05)
 
 
-def get(url: str, headers: Optional[Mapping[str, str]] = None, method: str = "GET", body: Optional[bytes] = None) -> tuple[int, str, dict[str, str]]:
+def get(
+    url: str, headers: Optional[Mapping[str, str]] = None, method: str = "GET", body: Optional[bytes] = None
+) -> tuple[int, str, dict[str, str]]:
     """(status, text, headers) of one request; gzip is not asked for."""
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=30)

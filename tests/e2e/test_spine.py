@@ -1,0 +1,582 @@
+"""The spine, run from the file: a node under the fake driver, a hub, every view; beside the good node a dead address and a garbage server."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+import pytest
+from tests.e2e.processes import (
+    Lab,
+    Running,
+    address,
+    ask_node,
+    eventually,
+    free_port,
+    get,
+    get_json,
+    nodes_of,
+    until_status,
+)
+from tests.fake_nvml import FakeDriver
+
+from gpuwatch.web.routes import ROUTES
+
+SECRET = "hunter2-SECRET"
+"""Stands in arguments of processes: nobody who looks may ever read it."""
+VISIBLE = "train-visible.py"
+GIB = 1024**3
+
+
+class Cluster(NamedTuple):
+    """What the tests of one hub share."""
+
+    lab: Lab
+    fake: FakeDriver
+    node: Running
+    hub: Running
+    pids: list[int]
+    uuids: list[str]
+
+    def get(self, path: str, **options: Any) -> tuple[int, str, dict[str, str]]:
+        """A GET from the hub."""
+        return get(self.hub.url() + path, **options)
+
+    def body(self, path: str) -> str:
+        """The body of a GET that must answer 200."""
+        status, text, _ = self.get(path)
+        assert status == 200, f"{path} answered {status}: {text[:500]}\n{self.hub.output[-2000:]}"
+        return text
+
+
+def people(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Processes as people start them, each with the secret in its arguments, and one in the path of its script."""
+    sleep = "import time; time.sleep(900)"
+    private = folder / f"{SECRET}-folder"
+    private.mkdir()
+    (private / VISIBLE).write_text(sleep)
+    (private / "worker").mkdir()
+    (private / "worker" / "__main__.py").write_text(sleep)
+    (private / "torchrun").write_text(sleep)
+    for argv in (
+        [sys.executable, f"{private}/{VISIBLE}", "--api-key", SECRET],
+        [sys.executable, "-c", sleep, SECRET],
+        [sys.executable, "-c", f"{sleep}; '{SECRET}'"],
+        [sys.executable, "-u", "-m", "worker", f"--token={SECRET}"],
+        [sys.executable, f"{private}/torchrun", "--rdzv-id", SECRET, VISIBLE],
+        ["sh", "-c", f"sleep 900; : {SECRET}"],
+        ["bash", "-c", f"exec -a 'sleep {SECRET}' sleep 900"],
+    ):
+        yield subprocess.Popen(argv, cwd=private)
+
+
+@pytest.fixture(scope="module")
+def garbage() -> Iterator[str]:
+    """The address of a server that answers what is no HTTP."""
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        while True:
+            try:
+                connection, _ = server.accept()
+                with connection:
+                    connection.settimeout(5)
+                    connection.recv(4096)
+                    connection.sendall(b"\x00\xff\x1b[31m<script>alert(1)</script>\r\n" * 9)
+            except OSError:
+                if server.fileno() < 0:
+                    return
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    yield f"127.0.0.1:{server.getsockname()[1]}"
+    server.shutdown(socket.SHUT_RDWR)
+    server.close()
+    thread.join(10)
+
+
+@pytest.fixture(scope="module")
+def cluster(pyz: Path, garbage: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """One good node with real processes on its first GPUs, a dead address, a garbage server, and a hub that asks them once a second."""
+    folder = tmp_path_factory.mktemp("spine")
+    lab = Lab(pyz, folder)
+    fake = FakeDriver(folder, profile="h100x8")
+    processes = list(people(folder))
+    try:
+        for gpu, process in enumerate(processes):
+            fake.set_processes(gpu, [{"pid": process.pid, "used_memory_bytes": (gpu + 1) * GIB, "sm_percent": 40}])
+            fake.set(gpu, memory_used_bytes=(gpu + 1) * GIB, utilization_gpu_percent=50 + gpu)
+        node = lab.node("good-node", env=fake.env)
+        hosts = f"good={address(node)} tags=lab-a,train\ndead=127.0.0.1:{free_port()}\ngarbage={garbage}\n"
+        hub = lab.hub(hosts, {"interval": 1})
+        uuids = [fake.get(gpu, "uuid") or "" for gpu in range(fake.gpu_count)]
+        yield Cluster(lab, fake, node, hub, [process.pid for process in processes], uuids)
+    finally:
+        lab.close()
+        for process in processes:
+            process.kill()
+            process.wait(10)
+
+
+def test_the_good_node_is_on_every_view_and_stays(cluster: Cluster) -> None:
+    until_status(cluster.hub, "good", "up", seconds=20)
+    until = time.monotonic() + 3.0
+    taken: set[float] = set()
+    while time.monotonic() < until:
+        for path, expected in VIEWS:
+            text = cluster.body(path.replace("{uuid}", cluster.uuids[1]))
+            assert expected.replace("{uuid}", cluster.uuids[1]) in text, f"{path}: no {expected!r} in {text[:3000]}"
+        good = nodes_of(cluster.hub)["good"]
+        assert (good["status"], good["error"], good["tags"]) == ("up", None, ["lab-a", "train"])
+        taken.add(good["snapshot"]["taken_at"])
+        time.sleep(0.3)
+    assert len(taken) >= 2
+
+
+VIEWS = (
+    ("/", 'href="/hosts/good"'),
+    ("/", 'href="/gpus/{uuid}"'),
+    ("/?view=flat", 'href="/gpus/{uuid}"'),
+    ("/?view=grid", "good"),
+    ("/?term=true", "|good"),
+    ("/?term=true&detail=true", "### good :: 127.0.0.1 #"),
+    ("/?term=true&view=rows", "good  8 x H100 80GB"),
+    ("/?format=json", '"name":"good","status":"up"'),
+    ("/?format=csv", "\ngood,up,"),
+    ("/states/", '"gpu:7": {'),
+    ("/states/good/", '"gpu:7": {'),
+    ("/states/good/?term=true", "H100"),
+    ("/get-status", '{"hostname":"good"'),
+    ("/gpu_table?term=true", "|good "),
+    ("/gpu_table", 'href="/hosts/good"'),
+    ("/api/v1/cluster", '"name":"good","status":"up"'),
+    ("/api/v1/hosts/good", '"name":"good","status":"up"'),
+    ("/api/v1/gpus/{uuid}", '"host":"good","status":"up"'),
+    ("/hosts/good", "<title>good"),
+    ("/hosts/good?term=true", "lab-a"),
+    ("/hosts/good?format=json", '"status":"up"'),
+    ("/hosts/good?format=csv", "good,"),
+    ("/gpus/{uuid}", "H100 80GB"),
+    ("/gpus/{uuid}?term=true", "H100 80GB"),
+    ("/gpus/{uuid}?format=json", '"state":"busy"'),
+    ("/gpus/{uuid}?format=csv", "good,"),
+    ("/live", '"hosts":{"good":'),
+)
+
+
+def test_its_numbers_are_the_drivers(cluster: Cluster) -> None:
+    good = until_status(cluster.hub, "good", "up", seconds=20)
+    gpus = good["snapshot"]["gpus"]
+    assert [gpu["uuid"] for gpu in gpus] == cluster.uuids
+    for place, pid in enumerate(cluster.pids):
+        gpu = gpus[place]
+        assert (gpu["state"], gpu["utilization_percent"]) == ("busy", 50 + place)
+        assert [(one["pid"], one["gpu_memory_bytes"]) for one in gpu["processes"]] == [(pid, (place + 1) * GIB)]
+        assert gpu["processes"][0]["started_at"] == pytest.approx(time.time(), abs=600)
+    assert gpus[7]["state"] == "free"
+    assert gpus[7]["processes"] == []
+    assert gpus[0]["processes"][0]["command"] == VISIBLE
+
+
+def test_the_others_say_why_in_words(cluster: Cluster) -> None:
+    dead = until_status(cluster.hub, "dead", "unseen", "down", seconds=20)
+    garbage = until_status(cluster.hub, "garbage", "error", seconds=20)
+    assert "connection refused" in dead["error"].lower()
+    assert "Next:" in dead["error"]
+    assert "not HTTP" in garbage["error"]
+    assert "Next:" in garbage["error"]
+    for path in ("/", "/?term=true&view=rows", "/?format=json", "/?format=csv", "/live"):
+        text = " ".join(cluster.body(path).split())
+        assert "refused" in text, path
+        assert "not HTTP" in text, path
+    for path in ("/hosts/dead", "/hosts/dead?term=true", "/hosts/dead?format=json", "/hosts/dead?format=csv"):
+        assert "refused" in cluster.body(path), path
+    for path in ("/", "/hosts/garbage", "/?term=true&view=rows", "/live", "/hosts/garbage?term=true"):
+        text = cluster.body(path)
+        assert "\x1b" not in text, path
+        assert "term=true" in path or "<script>alert" not in text, path
+    assert [(node["hostname"], node["status"]) for node in get_json(cluster.hub.url() + "/get-status")["Nodes"]] == [
+        ("good", True), ("dead", False), ("garbage", False),
+    ]  # fmt: skip
+
+
+# ---- clients that read as the old programs do
+
+
+class OldApi002:
+    """Seed 002's api.py: takes any answer whose body is JSON, whatever its status, and reads its keys without asking."""
+
+    def __init__(self) -> None:
+        self.nodes: dict[str, dict[str, Any]] = {}
+
+    def poll(self, url: str, password: str) -> None:
+        """One round of its thread."""
+        _, text, _ = get(f"{url}/get-status", {"Content-Type": "application/json"}, "POST", json.dumps({"passwd": password}).encode())
+        try:
+            received = json.loads(text)
+        except ValueError:
+            return
+        received["status"] = (datetime.now() - datetime.fromisoformat(received["last_update"])).total_seconds() < 60
+        received["version"] = received["gpus"][0]["name"]
+        self.nodes[received["hostname"]] = received
+
+    def rows(self) -> list[tuple[Any, ...]]:
+        """What its page prints."""
+        return [
+            (name, gpu["index"], gpu["name"], f"{gpu['use_mem']}/{gpu['tot_mem']}", gpu["utilize"], gpu["temp"],
+             [(user["username"], user["pid"], user["mem(MiB)"], user["command"]) for user in gpu["users"]])
+            for name, node in self.nodes.items() if node["status"]
+            for gpu in node["gpus"]
+        ]  # fmt: skip
+
+
+def test_seed_002_reads_the_node(cluster: Cluster) -> None:
+    api = OldApi002()
+    api.poll(cluster.node.url(), "wrong")
+    api.poll(cluster.node.url(), "")
+    assert api.nodes == {}
+    api.poll(cluster.node.url(), "x")
+    rows = api.rows()
+    assert [row[:2] for row in rows] == [("good-node", index) for index in range(8)]
+    assert rows[0][3:6] == ("1024/81559", 50, pytest.approx(59, abs=60))
+    assert [user[1:3] for user in rows[0][6]] == [(cluster.pids[0], 1024)]
+    assert datetime.fromisoformat(api.nodes["good-node"]["last_update"]).tzinfo is None
+
+
+def test_readers_of_seed_004(cluster: Cluster) -> None:
+    until_status(cluster.hub, "good", "up", seconds=20)
+    for path in ("/states/", "/states/good/", "/states/?fetch_num=3", "/states/good/?fetch_num=3"):
+        states = json.loads(cluster.body(path))
+        entries = states["good"]["data"]
+        assert (states["good"]["ip_address"], states["good"]["status"]) == ("127.0.0.1", "running")
+        for entry in entries:
+            moment = datetime.strptime(str(entry["timestamp"]), "%Y%m%d%H%M%S")
+            assert isinstance(entry["timestamp"], int)
+            assert abs((datetime.now() - moment).total_seconds()) < 86400
+            cards = sorted(entry["gpu_data"].values(), key=lambda card: int(card["device_num"]))
+            assert [f"gpu:{card['device_num']}" for card in cards] == list(entry["gpu_data"])
+            assert sum(int(card["used_memory"]) for card in cards) == sum(1024 * (place + 1) for place in range(len(cluster.pids)))
+            assert all(int(card["available_memory"]) <= int(card["total_memory"]) for card in cards)
+            assert [int(process["pid"]) for card in cards for process in card["processes"]] == cluster.pids
+        assert [entry["timestamp"] for entry in entries] == sorted(entry["timestamp"] for entry in entries)
+    states = json.loads(cluster.body("/states/"))
+    assert states["dead"] == {"data": [{"gpu_data": {}, "timestamp": None}], "ip_address": "127.0.0.1", "status": "down"}
+    status, text, _ = cluster.get("/states/nobody/")
+    assert (status, json.loads(text)) == (200, {"status": "ERROR", "status_code": 404, "message": "not found"})
+    status, _, headers = cluster.get("/states/good?fetch_num=2")
+    assert (status, headers["location"]) == (308, "/states/good/?fetch_num=2")
+
+
+def test_csv_reads_back(cluster: Cluster) -> None:
+    until_status(cluster.hub, "good", "up", seconds=20)
+    rows = list(csv.DictReader(io.StringIO(cluster.body("/?format=csv"), newline="")))
+    assert [row["uuid"] for row in rows if row["host"] == "good"] == cluster.uuids
+    assert [row["utilization_percent"] for row in rows[:2]] == ["50", "51"]
+    others = {row["host"]: row for row in rows if row["host"] != "good"}
+    assert "refused" in others["dead"]["node_error"]
+    assert "not HTTP" in others["garbage"]["node_error"]
+    assert others["dead"]["utilization_percent"] == ""
+
+
+# ---- who may see what
+
+
+def every_view(cluster: Cluster) -> Iterator[tuple[str, str]]:
+    """(path, body) of all that the hub says about the good node, in all its forms."""
+    paths = [path.replace("{uuid}", uuid) for path, _ in VIEWS for uuid in cluster.uuids]
+    paths += [f"{path}{'&' if '?' in path else '?'}detail=true&width=400" for path in paths]
+    paths += [
+        "/?term=true&color=true&detail=true&ascii=true",
+        "/states/?fetch_num=-1",
+        "/states/good/?fetch_num=-1",
+        "/live?since=0&view=flat",
+    ]
+    for uuid in cluster.uuids:
+        paths += [f"/gpus/{uuid}{twin}" for twin in ("", "?term=true&width=400", "?format=json", "?format=csv")] + [f"/api/v1/gpus/{uuid}"]
+    for path in dict.fromkeys(paths):
+        yield path, cluster.body(path)
+
+
+def test_strangers_see_no_arguments_in_any_view(cluster: Cluster) -> None:
+    until_status(cluster.hub, "good", "up", seconds=20)
+    seen = ""
+    for path, text in every_view(cluster):
+        assert SECRET not in text, f"{path} shows arguments"
+        seen += text
+    assert VISIBLE in seen
+    assert "worker" in seen
+    assert f'title="{VISIBLE}' in cluster.body(f"/gpus/{cluster.uuids[0]}") or VISIBLE in cluster.body("/hosts/good")
+    for word in ("SECRET", "hunter2", "api-key"):
+        found = get_json(f"{cluster.hub.url()}/?format=json&q={word}")["nodes"]
+        assert [node for node in found if node["name"] == "good"] == [], "a filter that looks at arguments tells them"
+
+
+def test_show_arguments_shows_them(cluster: Cluster) -> None:
+    hub = cluster.lab.hub(f"good={address(cluster.node)}\n", {"show_arguments": True}, name="open")
+    until_status(hub, "good", "up", seconds=20)
+    for path in ("/?format=json", "/hosts/good", "/hosts/good?term=true&width=400", "/get-status", f"/gpus/{cluster.uuids[0]}"):
+        assert SECRET in get(hub.url() + path)[1], path
+    # seed 004's own server never had more than a program's name here
+    assert SECRET not in get(f"{hub.url()}/states/")[1]
+    assert hub.stop() == 0
+
+
+def test_no_password_in_any_log(cluster: Cluster) -> None:
+    secrets = ("Pa55-in-body", "Pa55-in-url", "Pa55-in-header")
+    node, hub = cluster.node.url(), cluster.hub.url()
+    ask_node(node, secrets[0])
+    for url in (node, hub):
+        get(
+            f"{url}/get-status?passwd={secrets[1]}&token={secrets[1]}",
+            {"Authorization": f"Bearer {secrets[2]}", "Cookie": f"a={secrets[2]}"},
+        )
+        get(
+            f"{url}/get-status?passwd={secrets[1]}",
+            {"Content-Type": "application/json"},
+            "POST",
+            json.dumps({"passwd": secrets[0]}).encode(),
+        )
+        eventually(lambda: "get-status" in cluster.node.output, 10)
+    time.sleep(0.3)
+    for running in (cluster.node, cluster.hub):
+        assert not [secret for secret in secrets if secret in running.output]
+        for process in [running.process.pid, *running.children()]:
+            assert b"GPUWATCH_PASSWORD" not in Path(f"/proc/{process}/cmdline").read_bytes()
+
+
+# ---- the table of routes
+
+
+def filled(path: str, cluster: Cluster) -> str:
+    """A route's path with what is there in the place of its variables."""
+    name = "app.css" if path.startswith("/static") else "good"
+    return path.replace("<name>", name).replace("<uuid>", cluster.uuids[0])
+
+
+def security_headers(headers: dict[str, str]) -> bool:
+    """The headers that every answer carries."""
+    return "default-src 'self'" in headers.get("content-security-policy", "") and headers.get("x-content-type-options") == "nosniff"
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method}{route.path}")
+def test_each_route(cluster: Cluster, route: Any) -> None:
+    until_status(cluster.hub, "good", "up", seconds=20)
+    path = filled(route.path, cluster)
+    status, text, headers = cluster.get(path)
+    assert status in ((200, 308) if path != "/favicon.ico" else (404,)), text[:300]
+    assert security_headers(headers)
+    status_of_head, nothing, headers_of_head = cluster.get(path, method="HEAD")
+    assert (status_of_head, nothing, headers_of_head.get("content-type")) == (status, "", headers.get("content-type"))
+    for method in ("POST", "PUT", "DELETE", "PATCH"):
+        refused, words, its_headers = cluster.get(path, method=method, body=b"{}")
+        assert (refused, "GET" in its_headers["allow"], security_headers(its_headers)) == (405, True, True), (method, words)
+        assert "Traceback" not in words
+    if route.html:
+        assert headers["content-type"] == "text/html; charset=utf-8"
+        assert "<!doctype html>" in text.lower()
+        twins(cluster, path)
+    hostile(cluster, path, status)
+
+
+def twins(cluster: Cluster, path: str) -> None:
+    """Text, JSON and CSV at the same address."""
+    status, text, headers = cluster.get(f"{path}?term=true")
+    assert (status, headers["content-type"]) == (200, "text/plain; charset=utf-8")
+    assert text.strip()
+    assert "\x1b" not in text
+    assert "<" not in text
+    status, text, headers = cluster.get(f"{path}?format=json")
+    assert (status, headers["content-type"]) == (200, "application/json")
+    assert cluster.uuids[0] in json.dumps(json.loads(text))
+    status, text, headers = cluster.get(f"{path}?format=csv")
+    assert (status, headers["content-type"]) == (200, "text/csv; charset=utf-8")
+    rows = list(csv.reader(io.StringIO(text, newline="")))
+    assert len(rows) > 1
+    assert len({len(row) for row in rows if row}) == 1, "CSV is a table"
+
+
+def hostile(cluster: Cluster, path: str, usual: int) -> None:
+    """Requests that no browser sends: an answer in words, never a 500."""
+    queries = (
+        "q=" + "a" * 60000, "q=%ff%fe%00", "q=%zz%", "%00=%0d%0a", "&".join(f"p{number}=1" for number in range(60)), "width=abc", "width=-1",
+        "page=1e9", "page=999999999999999999999", "sort=<script>", "format=exe", "view=../..", "since=abc", "since=-1", "fetch_num=abc",
+        "fetch_num=99999999999999999999999", "term=true&width=99999", "term=true&color=true&ascii=true", "q=%1b%5b31m", "state=gone", "=", "&&&",
+        "format=json&q=%F0%9F%92%A9", "term=true&q=%E4%BD%A0", "term&detail", "host=good%0Aevil",
+    )  # fmt: skip
+    for query in queries:
+        status, text, headers = cluster.get(f"{path}?{query}")
+        assert status in (usual, 200, 400, 414, 431), f"{path}?{query[:80]} answered {status}: {text[:300]}"
+        if status == usual or status == 400:
+            assert security_headers(headers), query[:80]
+        if status == 400:
+            assert len(text) < 3000 or "<!doctype" in text.lower()
+        assert "Traceback" not in text, query[:80]
+        if headers["content-type"].startswith("text/html"):
+            assert "<script>" not in text, query[:80]
+            assert "\x1b" not in text, query[:80]
+
+
+def test_hostile_request_lines(cluster: Cluster) -> None:
+    until_status(cluster.hub, "good", "up", seconds=20)
+    url = urlsplit(cluster.hub.url())
+    for target in (
+        b"/hosts/%", b"/hosts/%ff%fe", b"/hosts/%2e%2e%2f%2e%2e%2fetc%2fpasswd", b"/static/../../etc/passwd", b"/static/..%2fviews.py", b"//", b"/\xff\xfe",
+        b"/states//", b"/states/%00/", b"/gpus/<script>alert(1)</script>", b"/hosts/" + b"a" * 20000, b"/api/v1/hosts/%0d%0aSet-Cookie:%20a=b",
+        b"/api/v1/gpus/%22%5c", b"http://elsewhere/", b"/states/%0d%0aX-Evil:%20yes", b"*",
+    ):  # fmt: skip
+        for method in (b"GET", b"POST", b"BREW"):
+            with socket.create_connection((url.hostname or "", url.port or 0), 20) as connection:
+                connection.sendall(method + b" " + target + b" HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+                answer = b"".join(iter(lambda: connection.recv(65536), b""))
+            head, _, body = answer.partition(b"\r\n\r\n")
+            assert re.match(rb"HTTP/1\.1 (200|308|400|404|405|414|431|501) ", head), (method, target[:80], answer[:300])
+            assert b"root:x:0" not in body, (method, target[:80])
+            assert b"Traceback" not in body, (method, target[:80])
+            assert b"<script>alert" not in body or b"Content-Type: text/html" not in head, (method, target[:80])
+            assert not re.search(rb"(?mi)^(x-evil|set-cookie):", head), (method, target[:80])
+
+
+def test_nothing_of_all_this_was_an_error(cluster: Cluster) -> None:
+    """Stands last: whatever the tests above asked, the hub's own code never failed."""
+    cluster.body("/")
+    assert "Traceback" not in cluster.hub.output
+    assert " ERROR " not in cluster.hub.output
+    assert "Traceback" not in cluster.node.output
+    assert len(cluster.node.children()) == 1
+
+
+# ---- a life with restarts and changes
+
+
+def test_a_restarted_hub_shows_what_was_known(lab: Lab, tmp_path: Path) -> None:
+    fake = FakeDriver(tmp_path, profile="h100x8")
+    fake.set_processes(0, [{"pid": 1, "used_memory_bytes": GIB, "sm_percent": 90}])
+    port = free_port()
+    node = lab.node("good", env=fake.env, port=port)
+    hub = lab.hub(f"good=127.0.0.1:{port}\n")
+    before = until_status(hub, "good", "up")
+    assert before["snapshot"]["gpus"][0]["state"] == "busy"
+    time.sleep(1.5)  # the writer's beat
+    assert node.stop() == 0
+    assert hub.stop() == 0
+
+    ended_at = time.time()
+    hub = lab.hub(f"good=127.0.0.1:{port}\n")
+    old = nodes_of(hub)["good"]
+    assert old["status"] == "stale"
+    assert "refused" in old["error"] or "no answer since the hub started" in old["error"]
+    assert [gpu["uuid"] for gpu in old["snapshot"]["gpus"]] == [gpu["uuid"] for gpu in before["snapshot"]["gpus"]]
+    busy = old["snapshot"]["gpus"][0]
+    assert (busy["state"], busy["was"]) == ("stale", "busy")
+    assert before["received_at"] <= old["received_at"] < ended_at
+    assert "stale" in get(f"{hub.url()}/?term=true&view=rows")[1]
+    assert "stale" in get(f"{hub.url()}/")[1]
+
+    lab.node("good", env=fake.env, port=port)
+    after = until_status(hub, "good", "up")
+    for gpu, was in zip(after["snapshot"]["gpus"], before["snapshot"]["gpus"]):
+        assert gpu["state"] == was["state"]
+        assert (gpu["since_at"], gpu["at_least"]) == (was["since_at"], was["at_least"])
+
+
+def test_the_hosts_file_changes_while_the_hub_runs(lab: Lab) -> None:
+    one, two = lab.simulated("one"), lab.simulated("two", "2xh100:free:2")
+    hub = lab.hub(f"first={address(one)} tags=a\n")
+    until_status(hub, "first", "up")
+
+    lab.hosts_file().write_text(f"second={address(two)}\nfirst={address(one)} tags=b\n")
+    until_status(hub, "second", "up")
+    assert [(name, node["tags"]) for name, node in nodes_of(hub).items()] == [("second", []), ("first", ["b"])]
+
+    lab.hosts_file().write_text(f"first={address(one)}\nthis is <no> host\nsecond={address(two)}\n")
+    assert eventually(lambda: get_json(f"{hub.url()}/api/v1/cluster")["notices"])
+    notice = get_json(f"{hub.url()}/api/v1/cluster")["notices"][0]
+    assert "line 2" in notice
+    assert "this is <no> host" in notice
+    assert list(nodes_of(hub)) == ["first", "second"]
+    assert "line 2" in get(f"{hub.url()}/")[1]
+    assert "<no>" not in get(f"{hub.url()}/")[1]
+    assert "line 2" in get(f"{hub.url()}/?term=true&view=rows&width=200")[1]
+
+    lab.hosts_file().write_text(f"second={address(two)}\n")
+    assert eventually(lambda: list(nodes_of(hub)) == ["second"])
+    assert not get_json(f"{hub.url()}/api/v1/cluster")["notices"]
+    assert get(f"{hub.url()}/hosts/first")[0] == 404
+    assert nodes_of(hub)["second"]["status"] == "up"
+
+    lab.hosts_file().write_text(f"second={address(two)}\nfirst={address(one)}\n")
+    until_status(hub, "first", "up")
+    assert len(json.loads(get(f"{hub.url()}/states/first/?fetch_num=-1")[1])["first"]["data"]) > 1, "its history came back with it"
+
+    lab.hosts_file().unlink()
+    assert eventually(lambda: get_json(f"{hub.url()}/api/v1/cluster")["notices"])
+    assert [node["status"] for node in nodes_of(hub).values()] == ["up", "up"]
+
+
+def test_two_names_of_one_address_are_two_rows(lab: Lab) -> None:
+    node = lab.simulated("own-name")
+    hub = lab.hub(f"a={address(node)}\nb={address(node)}\n")
+    for name in ("a", "b"):
+        assert until_status(hub, name, "up")["snapshot"]["hostname"] == "own-name"
+    assert [node["hostname"] for node in get_json(f"{hub.url()}/get-status")["Nodes"]] == ["a", "b"]
+
+
+def test_fetch_num_over_blocks_and_journal(lab: Lab, tmp_path: Path) -> None:
+    fake = FakeDriver(tmp_path, profile="rtx4080s")
+    fake.set(0, temperature_celsius=20)
+    node = lab.node("one", {"interval": 0.1}, env=fake.env)
+    hub = lab.hub(f"one={address(node)}\n", {"interval": 0.1, "pack_snapshots": 4})
+    until_status(hub, "one", "up")
+    url = f"{hub.url()}/states/one/?fetch_num="
+
+    def entries(number: object) -> list[Any]:
+        data: list[Any] = json.loads(get(f"{url}{number}")[1])["one"]["data"]
+        return data
+
+    def heats(found: list[Any]) -> list[int]:
+        return [int(entry["gpu_data"]["gpu:0"]["temperature"]) for entry in found]
+
+    def stored() -> tuple[int, int]:
+        with sqlite3.connect(f"file:{tmp_path}/hub.db?mode=ro", uri=True) as database:
+            (blocks,) = database.execute("SELECT count(*) FROM block").fetchone()
+            (waiting,) = database.execute("SELECT count(*) FROM snapshot_journal").fetchone()
+            return blocks, waiting
+
+    until = time.monotonic() + 60
+    for heat in range(20, 95):  # each step is seen by a sample or two
+        fake.set(0, temperature_celsius=heat)
+        time.sleep(0.1)
+        if (heat > 50 and stored()[0] >= 4) or time.monotonic() > until:
+            break
+    blocks, waiting = stored()
+    assert blocks >= 4
+    assert waiting >= 1
+    everything = entries(-1)
+    assert len(everything) > 12
+    assert heats(everything) == sorted(heats(everything)), "oldest first, nothing out of order"
+    assert len(set(heats(everything))) > 10
+    assert [entry["timestamp"] for entry in everything] == sorted(entry["timestamp"] for entry in everything)
+    assert node.stop() == 0
+    assert eventually(lambda: nodes_of(hub)["one"]["status"] == "stale")
+    time.sleep(1.5)  # the writer's beat
+    final = entries(-1)
+    assert final[: len(everything)] == everything
+    for count in (1, 2, 3, 7, 12, len(final) - 1, len(final), len(final) + 5, 10**30):
+        assert entries(count) == final[-count:], count
+    assert entries("abc") == entries("") == final[-1:]
+    assert [entry["gpu_data"] for entry in json.loads(get(f"{hub.url()}/states/?fetch_num=5")[1])["one"]["data"]] == [
+        entry["gpu_data"] for entry in final[-5:]
+    ]
