@@ -142,7 +142,8 @@ class FakeNode:
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def shut(self) -> None:
-        self._server.close()
+        if self._server is not None:
+            self._server.close()
         await asyncio.sleep(0)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -155,7 +156,7 @@ class FakeNode:
                 self.requests.append(json.loads(body))
                 await self.behaviour(self, body, writer)
                 await writer.drain()
-        except (OSError, asyncio.IncompleteReadError):
+        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         finally:
             writer.close()
@@ -166,6 +167,7 @@ class Street:
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
+        self._nodes: List[FakeNode] = []
         self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self._thread.start()
 
@@ -175,14 +177,20 @@ class Street:
     def node(self, behaviour: Behaviour = good, gpus: int = 1) -> FakeNode:
         made = FakeNode(behaviour, gpus)
         self.call(made.open())
+        self._nodes.append(made)
         return made
 
     def close(self) -> None:
-        self.loop.call_soon_threadsafe(self._cancel_all)
+        self.call(self._shut())
+        self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(10)
         self.loop.close()
 
-    def _cancel_all(self) -> None:
-        for task in asyncio.all_tasks(self.loop):
+    async def _shut(self) -> None:
+        for node in self._nodes:
+            await node.shut()
+        await asyncio.sleep(0.02)
+        others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        for task in others:
             task.cancel()
-        self.loop.call_later(0.05, self.loop.stop)
+        await asyncio.gather(*others, return_exceptions=True)

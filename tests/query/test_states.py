@@ -6,12 +6,12 @@ import time
 from typing import Any, List, Optional
 
 import pytest
+from tests.hub.readings import GB, busy, flat, gpu, process, snapshot
 
 from gpuwatch.model.snapshot import GpuReading, MigReading
 from gpuwatch.query.plan import Plan
 from gpuwatch.query.states import COLUMNS, SavedState, StateTracker
 from gpuwatch.rules.limits import Limits
-from tests.hub.readings import GB, busy, flat, gpu, process, snapshot
 
 LIMITS = Limits()
 M = "0" * 32

@@ -52,6 +52,6 @@ def test_status(changes: Any, status: str, since: float, changes_at: float) -> N
 
 
 def test_sentences_have_a_next_step() -> None:
-    assert node_verdict(GOOD._replace(now=120.0), LIMITS).error == "10.0.0.1:7080 repeats an old reading. Next: look at the node's log."
+    assert node_verdict(GOOD._replace(now=120.0), LIMITS).error == "10.0.0.1:7080 gives no new reading. Next: look at the node's log."
     assert with_next("driver hung since 3 min") == "driver hung since 3 min. Next: look at the node's log and at dmesg there."
     assert with_next("hung. Next: reboot.") == "hung. Next: reboot."

@@ -75,8 +75,8 @@ def test_members_see_all(audience: str) -> None:
     assert visible_command(process, "stranger", show_arguments=True) == "python train.py --lr 1"
 
 
-PROGRAMS = st.sampled_from("python python3.11 bash sh perl Rscript julia java node torchrun accelerate deepspeed ./sim ruby zsh".split())
-FLAGS = st.sampled_from("-u -x -O --quiet --level=3 -W -c -e -m -jar launch -- - -lc".split())
+PROGRAMS = st.sampled_from(["python", "python3.11", "bash", "sh", "perl", "Rscript", "julia", "java", "node", "torchrun", "accelerate", "deepspeed", "./sim", "ruby", "zsh"])
+FLAGS = st.sampled_from(["-u", "-x", "-O", "--quiet", "--level=3", "-W", "-c", "-e", "-m", "-jar", "launch", "--", "-", "-lc"])
 
 
 @given(PROGRAMS, st.lists(FLAGS, max_size=4), st.booleans())

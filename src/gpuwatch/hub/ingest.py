@@ -76,7 +76,9 @@ class Ingest:
     def tick(self, now: float) -> None:
         """Once a second: what changes by time alone, and the events of it."""
         self.latest.tick(now)
-        self._add_events(self.changes.of_nodes(self.latest.all()[1], now))
+        with self._lock:
+            events = self.changes.of_nodes(self.latest.all()[1], now)
+        self._add_events(events)
 
     def take_events(self) -> List[Event]:
         """Events that are not stored yet, oldest first."""

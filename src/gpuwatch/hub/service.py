@@ -143,6 +143,7 @@ class Hub:
             except StoreError as error:
                 self.latest.notice(NOTICE, f"{error} The last known states are not shown.")
                 log.error("%s", error)
+        self.ingest.tick(now)  # notes who was never seen before the first answers come
         self.poller.set_targets(pairs)
 
     def _machine_ids(self, now: float) -> Dict[str, str]:

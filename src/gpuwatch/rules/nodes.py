@@ -89,7 +89,7 @@ def _old(facts: NodeFacts, received_at: float, limits: Limits) -> NodeVerdict:
 def _silence(facts: NodeFacts) -> str:
     if facts.restored:
         return "This is the last reading that was kept; no answer since the hub started."
-    return f"{facts.address} repeats an old reading. Next: look at the node's log."
+    return f"{facts.address} gives no new reading. Next: look at the node's log."
 
 
 def with_next(sentence: str) -> str:

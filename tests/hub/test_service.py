@@ -1,0 +1,304 @@
+"""A whole hub over fake nodes: what is stored, what a restart shows, what a bad disk or hosts file does."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any, Callable, Iterator, List, Optional
+
+import pytest
+from tests.hub import nodes
+from tests.hub.nodes import Street
+
+from gpuwatch.config.settings import HubSettings
+from gpuwatch.hub.restore import from_row, latest_from_store, to_row
+from gpuwatch.hub.service import Hub
+from gpuwatch.model.cluster import NodeState
+from gpuwatch.model.errors import StoreError, UsageError
+from gpuwatch.query.cluster import cluster
+from gpuwatch.query.states import SavedState
+from gpuwatch.store import events, machines, snapshots
+from gpuwatch.store.database import Store, open_store
+from gpuwatch.store.states import GpuStateRow
+
+
+def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
+    ends_at = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < ends_at, "did not happen in time"
+        time.sleep(0.02)
+
+
+class Lab:
+    """A folder with a hosts file and a database, and the hubs started on it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.hosts = folder / "hosts.txt"
+        self.database = folder / "hub.db"
+        self.hubs: List[Hub] = []
+
+    def write(self, *lines: str) -> None:
+        new = self.hosts.with_suffix(".new")
+        new.write_text("\n".join(lines) + "\n")
+        os.replace(new, self.hosts)
+
+    def hub(self, **settings: Any) -> Hub:
+        made = Hub(
+            HubSettings(
+                **{
+                    "hosts": str(self.hosts),
+                    "database": f"sqlite:///{self.database}",
+                    "interval": 0.2,
+                    "timezone": "UTC",
+                    "password": "x",
+                    "pack_snapshots": 4,
+                    **settings,
+                }
+            )
+        )
+        self.hubs.append(made)
+        return made
+
+    def start(self, **settings: Any) -> Hub:
+        made = self.hub(**settings)
+        made.start()
+        return made
+
+    def stop(self) -> None:
+        for hub in self.hubs:
+            hub.stop()
+        self.hubs.clear()
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Lab]:
+    made = Lab(tmp_path)
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def street() -> Iterator[Street]:
+    made = Street()
+    yield made
+    made.close()
+
+
+def node(hub: Hub, name: str, audience: str = "stranger") -> Optional[NodeState]:
+    return next((one for one in hub.cluster(audience).nodes if one.name == name), None)
+
+
+def status(hub: Hub, name: str) -> str:
+    found = node(hub, name)
+    return found.status if found else "absent"
+
+
+def stored(hub: Hub, name: str) -> int:
+    assert hub.store is not None
+    return len(list(snapshots.read(hub.store, machines.find(hub.store, name).id)))
+
+
+def test_good_and_bad_nodes_side_by_side(lab: Lab, street: Street) -> None:
+    fine, bad = street.node(gpus=2), street.node(nodes.garbage)
+    lab.write(f"fine=127.0.0.1:{fine.port} tags=lab", f"bad=127.0.0.1:{bad.port}", "dead=127.0.0.1:1", "this is no line")
+    hub = lab.start()
+    until(lambda: status(hub, "fine") == "up" and status(hub, "bad") == "error" and "refused" in (hub.cluster().nodes[2].error or ""))
+    now = hub.cluster()
+    assert [one.name for one in now.nodes] == ["fine", "bad", "dead"]
+    assert now.nodes[0].target.tags == ("lab",)
+    assert [view.state.state for view in now.nodes[0].gpus] == ["busy", "free"]
+    assert abs(now.nodes[0].clock_skew_seconds or 0) < 5
+    assert "not HTTP" in (now.nodes[1].error or "")
+    assert now.nodes[2].status == "unseen"
+    assert any("line 4" in notice for notice in now.notices)
+    until(lambda: stored(hub, "fine") >= 8)
+    version = hub.version()
+    until(lambda: hub.version() > version)
+
+
+def test_everything_that_came_is_stored_when_it_stops(lab: Lab, street: Street) -> None:
+    fine = street.node()
+    lab.write(f"fine=127.0.0.1:{fine.port}")
+    hub = lab.start()
+    until(lambda: hub.poller.stats.good >= 9)
+    lab.stop()
+    store = open_store(str(lab.database), read_only=True)
+    kept = list(snapshots.read(store, machines.find(store, "fine").id))
+    store.close()
+    assert len(kept) == hub.poller.stats.good
+    assert machines.find is not None
+
+
+def test_a_restart_shows_the_last_state_at_once_and_keeps_since(lab: Lab, street: Street) -> None:
+    fine = street.node(gpus=2)
+    lab.write(f"fine=127.0.0.1:{fine.port}", "dead=127.0.0.1:1")
+    hub = lab.start()
+    until(lambda: hub.poller.stats.good >= 5)
+    before = node(hub, "fine")
+    assert before is not None
+    lab.stop()
+    fine.behaviour = nodes.silent
+    again = lab.start(poll_deadline=0.3)
+    shown = node(again, "fine")
+    assert shown is not None
+    assert shown.status == "stale"
+    assert "last reading" in (shown.error or "") or "no whole answer" in (shown.error or "")
+    assert [view.state.was for view in shown.gpus] == ["busy", "free"]
+    assert shown.gpus[0].reading.processes[0].command == "train.py"
+    assert shown.machine_id == before.machine_id
+    fine.behaviour = nodes.good
+    until(lambda: status(again, "fine") == "up")
+    after = node(again, "fine")
+    assert after is not None
+    for old, new in zip(before.gpus, after.gpus):
+        assert (new.state.state, new.state.since_at, new.state.at_least) == (old.state.state, round(old.state.since_at or 0, 3), old.state.at_least)
+    assert fine.requests[-1]["flat"]
+
+
+def test_the_database_alone_tells_the_last_state(lab: Lab, street: Street) -> None:
+    fine = street.node()
+    lab.write(f"fine=127.0.0.1:{fine.port}")
+    hub = lab.start()
+    until(lambda: hub.poller.stats.good >= 3)
+    lab.stop()
+    store = open_store(str(lab.database), create=False, read_only=True)
+    now = time.time()
+    (shown,) = cluster(latest_from_store(store, hub.settings, "UTC", now), now, "admin").nodes
+    store.close()
+    assert (shown.name, shown.status, shown.gpus[0].state.was) == ("fine", "stale", "busy")
+    assert shown.gpus[0].reading.processes[0].command == "python train.py --lr 1"
+
+
+def test_the_hosts_file_is_followed(lab: Lab, street: Street, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gpuwatch.hub.hosts.LOOK_SECONDS", 0.1)
+    one, two = street.node(), street.node()
+    lab.write(f"one=127.0.0.1:{one.port}")
+    hub = lab.start()
+    until(lambda: status(hub, "one") == "up")
+    first = node(hub, "one")
+    lab.write(f"two=127.0.0.1:{two.port}", f"one=127.0.0.1:{one.port} tags=new", "broken line here")
+    until(lambda: status(hub, "two") == "up")
+    assert [found.name for found in hub.cluster().nodes] == ["two", "one"]
+    assert hub.cluster().nodes[1].target.tags == ("new",)
+    assert any("line 3" in notice for notice in hub.cluster().notices)
+    lab.write(f"two=127.0.0.1:{two.port}")
+    until(lambda: status(hub, "one") == "absent")
+    assert hub.cluster().notices == ()
+    assert hub.store is not None
+    assert machines.find(hub.store, "one").removed_at is not None
+    lab.write(f"two=127.0.0.1:{two.port}", f"one=127.0.0.1:{one.port}")
+    until(lambda: status(hub, "one") == "up")
+    back = node(hub, "one")
+    assert first is not None
+    assert back is not None
+    assert back.machine_id == first.machine_id
+
+
+def test_a_database_that_cannot_be_opened_leaves_the_live_view(lab: Lab, street: Street) -> None:
+    fine = street.node()
+    lab.write(f"fine=127.0.0.1:{fine.port}")
+    lab.database.write_bytes(b"this is not a database" * 100)
+    before = lab.database.read_bytes()
+    hub = lab.start()
+    until(lambda: status(hub, "fine") == "up")
+    assert hub.store is None
+    (notice,) = hub.cluster().notices
+    assert "not a database" in notice
+    assert "The live view goes on" in notice
+    assert lab.database.read_bytes() == before
+    assert len(hub.ingest.arrivals) > 0
+
+
+def test_a_store_that_refuses_for_a_while_loses_nothing(lab: Lab, street: Street, monkeypatch: pytest.MonkeyPatch) -> None:
+    fine = street.node()
+    lab.write(f"fine=127.0.0.1:{fine.port}")
+    hub = lab.start()
+    until(lambda: stored(hub, "fine") >= 1)
+    assert hub.store is not None
+    real, full = hub.store.change_many, [True]
+
+    def change_many(*args: Any) -> Any:
+        if full[0]:
+            raise StoreError("The database hub.db cannot grow: the disk is full (0 MB free).", "Free some space.")
+        return real(*args)
+
+    monkeypatch.setattr(hub.store, "change_many", change_many)
+    until(lambda: any("disk is full" in notice for notice in hub.cluster().notices))
+    until(lambda: len(hub.ingest.arrivals) >= 5)
+    assert status(hub, "fine") == "up"
+    full[0] = False
+    until(lambda: hub.cluster().notices == ())
+    good = hub.poller.stats.good
+    until(lambda: stored(hub, "fine") >= good)
+
+
+def test_a_snapshot_that_cannot_be_kept_does_not_block_the_others(lab: Lab, street: Street, monkeypatch: pytest.MonkeyPatch) -> None:
+    fine, odd = street.node(), street.node()
+    lab.write(f"fine=127.0.0.1:{fine.port}", f"odd=127.0.0.1:{odd.port}")
+    real: Any = snapshots.append
+
+    def append(store: Store, entries: Any, docs: Any) -> Any:
+        if any(machines.find(store, "odd").id == entry.machine_id for entry in entries):
+            raise ValueError("a snapshot's time is out of range")
+        return real(store, entries, docs)
+
+    monkeypatch.setattr(snapshots, "append", append)
+    hub = lab.start()
+    until(lambda: stored(hub, "fine") >= 3)
+    assert stored(hub, "odd") == 0
+
+
+def test_a_machine_that_was_forgotten_beside_the_hub_gets_a_new_id(lab: Lab, street: Street) -> None:
+    fine = street.node()
+    lab.write(f"fine=127.0.0.1:{fine.port}")
+    hub = lab.start()
+    until(lambda: stored(hub, "fine") >= 1)
+    other = open_store(str(lab.database))
+    old = machines.find(other, "fine").id
+    machines.forget(other, old)
+    other.close()
+    until(lambda: (lambda found: found is not None and found.machine_id != old and found.status == "up")(node(hub, "fine")))
+    until(lambda: stored(hub, "fine") >= 1)
+
+
+def test_events_and_hostnames_are_kept(lab: Lab, street: Street) -> None:
+    fine = street.node()
+    lab.write(f"fine=127.0.0.1:{fine.port}")
+    hub = lab.start(down_after=1.0, poll_deadline=0.3)
+    until(lambda: hub.store is not None and machines.find(hub.store, "fine").hostname == "dgx-a")
+    fine.behaviour = nodes.silent
+    until(lambda: status(hub, "fine") == "down")
+    assert hub.store is not None
+    until(lambda: hub.store is not None and [event.kind for event in events.newest(hub.store, 5)] == ["node_down", "node_up"])
+    assert "no whole answer" in events.newest(hub.store, 1)[0].message
+
+
+def test_retention_runs(lab: Lab) -> None:
+    lab.write()
+    hub = lab.hub()
+    hub.prune(time.time())
+    hub.write(time.time())
+    hub.prune(time.time())
+    assert hub.cluster().nodes == ()
+
+
+def test_settings_that_cannot_be(lab: Lab) -> None:
+    with pytest.raises(UsageError, match="not a time zone"):
+        lab.hub(timezone="Mars/Olympus")
+    lab.hubs.clear()
+    hub = lab.hub(database="postgresql://x:SECRET@db/x")
+    with pytest.raises(UsageError) as error:
+        hub.start()
+    assert "SECRET" not in str(error.value)
+    lab.hubs.clear()
+
+
+def test_states_go_to_the_store_and_back_unchanged() -> None:
+    saved = SavedState("m", "GPU-1", "idle", 5.0, True, 3.25, True, 77, (1.5, None, 0.0))
+    assert from_row(to_row(saved)) == saved
+
+
+@pytest.mark.parametrize("recent", [b"", b"{}", b"[1]", b"[1,0,[{}]]", b"\xff", b"[[],0,[]]", b"[" * 10_000])
+def test_a_damaged_state_is_left_out(recent: bytes) -> None:
+    assert from_row(GpuStateRow("m", "GPU-1", "busy", 5.0, recent=recent)) is None
