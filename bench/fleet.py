@@ -16,9 +16,9 @@ from typing import Any, Dict, List, Tuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 
-from gpuwatch.model.snapshot import DiskReading, GpuReading, HostReading, NetworkReading, ProcessReading, Snapshot  # noqa: E402
-from gpuwatch.wire import frame  # noqa: E402
-from gpuwatch.wire.flat import Flattener, Shape  # noqa: E402
+from gpuwatch.model.snapshot import DiskReading, GpuReading, HostReading, NetworkReading, ProcessReading, Snapshot
+from gpuwatch.wire import frame
+from gpuwatch.wire.flat import Flattener, Shape
 
 GPUS, PROCESSES, CORES = 8, 20, 64
 GIB = 1024**3

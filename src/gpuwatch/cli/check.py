@@ -61,15 +61,14 @@ def command(hosts: Optional[str], config: Optional[str], password_file: Optional
 
 
 def _print(targets: Sequence[Target], problems: Sequence[Problem], answers: Sequence[Answer]) -> None:
-    from gpuwatch.render.words import clean
+    from gpuwatch.render.listing import listing
 
     click.echo(f"{len(targets)} targets, {len(problems)} problems")
-    for problem in problems:
-        click.echo(clean(f"{problem.id}: {problem.message} {problem.hint}"))
-    width = max((len(answer.name) for answer in answers), default=0)
-    for answer in answers:
-        click.echo(clean(f"{'ok  ' if answer.ok else 'FAIL'} {answer.name:{width}} {answer.address}  {answer.message}"))
+    if problems:
+        click.echo(listing(("problem", "what", "next"), [(one.id, one.message, one.hint) for one in problems]), nl=False)
     if answers:
+        rows = [("ok" if one.ok else "FAIL", one.name, one.address, one.message) for one in answers]
+        click.echo(listing(("", "node", "address", "answer"), rows), nl=False)
         click.echo(f"{sum(answer.ok for answer in answers)} of {len(answers)} nodes answer well")
 
 

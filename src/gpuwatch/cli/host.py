@@ -38,6 +38,7 @@ def command(ctx: click.Context, database: Optional[str], config: Optional[str]) 
 @click.pass_context
 def list_hosts(ctx: click.Context, as_json: bool) -> None:
     """List the hosts that the database knows."""
+    from gpuwatch.render.listing import listing
     from gpuwatch.store import machines
 
     store = open_database(*ctx.obj, read_only=True)
@@ -45,7 +46,7 @@ def list_hosts(ctx: click.Context, as_json: bool) -> None:
         rows = [{"id": one.id, "name": one.name, "ip_address": one.ip_address} for one in machines.list_all(store)]
     finally:
         store.close()
-    click.echo(json.dumps(rows) if as_json else "\n".join(f"{row['id']}  {row['name']}  {row['ip_address']}" for row in rows))
+    click.echo(json.dumps(rows) if as_json else listing(("id", "name", "address"), [tuple(row.values()) for row in rows]), nl=as_json)
 
 
 @command.command("rename")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import secrets
 from importlib import import_module
-from typing import Any, Callable, Dict, List, Tuple
+from typing import Any, Callable, Dict
 
 import bottle
 
@@ -17,7 +17,7 @@ from gpuwatch.render.as_json import error_json
 from gpuwatch.render.fragments import Fragments
 from gpuwatch.render.html_frame import message_page
 from gpuwatch.serve.wsgi import accepts_gzip
-from gpuwatch.web.context import Context, Readings, epoch_now
+from gpuwatch.web.context import Context, Readings
 from gpuwatch.web.guard import HEADERS, audience, check_routes
 from gpuwatch.web.params import Params
 from gpuwatch.web.replies import HTML, JSON, LEAST_GZIP_BYTES, TEXT, Body, Pages, Reply
@@ -56,7 +56,7 @@ def _handler(route: Route, hub: Readings, pages: Pages, fragments: Fragments) ->
     def handle(**path: str) -> Any:
         try:
             params = Params.parse(bottle.request.query_string)
-            context = Context(hub, pages, fragments, params, audience(), _decoded(path), bottle.request.path, epoch_now())
+            context = Context(hub, pages, fragments, params, audience(), _decoded(path), bottle.request.path)
             return _answer(view(context))
         except Exception as error:  # one way out: nothing of the inside may reach the client
             return _answer(_error_reply(error))
@@ -105,28 +105,17 @@ def _bottle_error(error: Any) -> Any:
 
 
 def _answer(reply: Reply) -> Any:
-    response = bottle.HTTPResponse(status=reply.status)
-    headers: List[Tuple[str, str]] = [*HEADERS.items(), ("Cache-Control", "no-cache"), *reply.headers.items()]
-    if isinstance(reply.body, Body):
-        headers += _body_of(response, reply.body, reply.status)
-    else:
-        response.body = reply.body
-        headers.append(("Content-Type", reply.content_type))
-    for name, value in headers:
-        response.set_header(name, value)
-    return response
-
-
-def _body_of(response: Any, body: Body, status: int) -> List[Tuple[str, str]]:
-    """Put the body, or its gzip, or nothing (304) into the response; give its headers."""
-    headers = [("Content-Type", body.content_type)]
-    if status == 200:
-        headers += [("ETag", body.etag), ("Vary", "Accept-Encoding")]
-        if body.etag in (bottle.request.headers.get("If-None-Match") or ""):
-            response.status = 304
-            return headers
+    headers = {**HEADERS, "Cache-Control": "no-cache", **reply.headers}
+    if not isinstance(reply.body, Body):
+        headers["Content-Type"] = reply.content_type
+        return bottle.HTTPResponse(reply.body, reply.status, headers)
+    body = reply.body
+    headers["Content-Type"] = body.content_type
+    if reply.status == 200:
+        headers.update({"ETag": body.etag, "Vary": "Accept-Encoding"})
+        if body.etag in (bottle.request.get_header("If-None-Match") or ""):
+            return bottle.HTTPResponse(b"", 304, headers)
     if len(body.data) >= LEAST_GZIP_BYTES and accepts_gzip(bottle.request.environ):
-        response.body = body.packed
-        return [*headers, ("Content-Encoding", "gzip")]
-    response.body = body.data
-    return headers
+        headers["Content-Encoding"] = "gzip"
+        return bottle.HTTPResponse(body.packed, reply.status, headers)
+    return bottle.HTTPResponse(body.data, reply.status, headers)

@@ -1,8 +1,7 @@
-"""What a view function gets: the hub, the request's parameters, the time, and the pages kept ready."""
+"""What a view function gets: the hub, the request's parameters, and the pages kept ready."""
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import Any, Callable, Hashable, Mapping, Protocol
 
@@ -41,7 +40,6 @@ class Context:
     path: Mapping[str, str]
     """The route's variables: name, uuid."""
     url: str
-    now: float
 
     def options(self) -> ViewOptions:
         """The view's options. Raises UsageError."""
@@ -59,7 +57,3 @@ class Context:
 
         return Reply(self.pages.get((key, self.audience), self.hub.version(), make))
 
-
-def epoch_now() -> float:
-    """UTC epoch seconds."""
-    return time.time()

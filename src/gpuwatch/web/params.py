@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Mapping
 from urllib.parse import parse_qsl
 
@@ -16,20 +18,21 @@ LEAST_WIDTH, MOST_WIDTH = 60, 400
 _FALSE = ("", "0", "false", "no", "off")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Params:
-    """The parameters of one request; a name given twice counts once, the last."""
+    """The parameters of one request; a name given twice counts once, the last. Requests with the same query string share one."""
 
     values: Mapping[str, str]
 
     @classmethod
+    @lru_cache(maxsize=1024)
     def parse(cls, query_string: str) -> Params:
         """From the raw query string; bytes that are not UTF-8 become U+FFFD. Raises UsageError for more than 50 parameters."""
         try:
             pairs = parse_qsl(query_string, keep_blank_values=True, errors="replace", max_num_fields=50)
         except ValueError:
             raise UsageError("The address has more than 50 parameters.") from None
-        return cls(dict(pairs))
+        return cls(MappingProxyType(dict(pairs)))
 
     def text(self, name: str) -> str:
         """A text of at most 200 characters."""
@@ -67,6 +70,7 @@ class Params:
             return self.choice("format", ("html", "text", "json", "csv"))
         return "text" if self.flag("term") else "html"
 
+    @lru_cache(maxsize=1024)
     def view(self, audience: str) -> ViewOptions:
         """The options of a view of the cluster. ``sort=-memory`` sorts downwards."""
         sort = self.text("sort")

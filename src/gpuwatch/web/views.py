@@ -59,10 +59,9 @@ def find_gpu(now: ClusterNow, uuid: str) -> tuple[NodeState, GpuView]:
 def host(ctx: Context) -> Reply:
     """One host, its GPUs and their processes."""
     options, format, name = ctx.options(), ctx.params.format, ctx.path["name"]
-    find_host(ctx.cluster(), name)
     style = ctx.hub.settings.date_style
     makers: Makers = {
-        "html": lambda now: _utf8(as_html.host_page(now, name, options)),
+        "html": lambda now: _utf8(as_html.host_page(now, find_host(now, name).name, options)),
         "text": lambda now: _utf8(as_ascii.host_detail(now, find_host(now, name), options, style)),
         "json": lambda now: as_json.host_json(now, find_host(now, name)),
         "csv": lambda now: _utf8(as_csv.host_csv(now, find_host(now, name))),
@@ -73,10 +72,8 @@ def host(ctx: Context) -> Reply:
 def gpu(ctx: Context) -> Reply:
     """One GPU and its processes."""
     options, format, uuid = ctx.options(), ctx.params.format, ctx.path["uuid"]
-    _, found = find_gpu(ctx.cluster(), uuid)
-    uuid = found.reading.uuid
     makers: Makers = {
-        "html": lambda now: _utf8(as_html.gpu_page(now, uuid, options)),
+        "html": lambda now: _utf8(as_html.gpu_page(now, find_gpu(now, uuid)[1].reading.uuid, options)),
         "text": lambda now: _utf8(as_ascii.gpu_detail(now, *find_gpu(now, uuid), options)),
         "json": lambda now: as_json.gpu_json(now, *find_gpu(now, uuid)),
         "csv": lambda now: _utf8(as_csv.gpu_csv(now, *find_gpu(now, uuid))),
@@ -87,22 +84,24 @@ def gpu(ctx: Context) -> Reply:
 def api_host(ctx: Context) -> Reply:
     """One host as JSON."""
     name = ctx.path["name"]
-    find_host(ctx.cluster(), name)
     return ctx.kept(("host", name, "json"), JSON, lambda now: as_json.host_json(now, find_host(now, name)))
 
 
 def api_gpu(ctx: Context) -> Reply:
     """One GPU as JSON."""
     uuid = ctx.path["uuid"]
-    find_gpu(ctx.cluster(), uuid)
     return ctx.kept(("gpu", uuid, "json"), JSON, lambda now: as_json.gpu_json(now, *find_gpu(now, uuid)))
 
 
 def live(ctx: Context) -> Reply:
     """What changed since a version: the page puts it in place. A tiny answer when nothing did (a 304 would cost the connection)."""
     since = ctx.params.whole("since", 0, 0, 2**53)
-    update = as_html.live_update(ctx.cluster(), ctx.options(), since, ctx.fragments)
-    return Reply(Body(json.dumps(update, separators=(",", ":")).encode(), JSON))
+    options = ctx.options()
+
+    def update(now: ClusterNow) -> bytes:
+        return json.dumps(as_html.live_update(now, options, since, ctx.fragments), separators=(",", ":")).encode()
+
+    return ctx.kept(("live", since, options), JSON, update)
 
 
 def openapi(ctx: Context) -> Reply:
