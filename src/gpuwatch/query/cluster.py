@@ -82,4 +82,4 @@ def _cut(node: NodeState, audience: str) -> NodeState:
 
 
 def _with_readings(views: Sequence[GpuView], readings: Sequence[GpuReading]) -> Tuple[GpuView, ...]:
-    return tuple([dataclasses.replace(view, reading=reading) for view, reading in zip(views, readings)])
+    return tuple([GpuView(one.host, reading, one.state, one.mig_states, one.recent_utilization) for one, reading in zip(views, readings)])

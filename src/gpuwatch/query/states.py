@@ -24,6 +24,7 @@ MOST_TRACKS = 4096
 """GPUs and slices remembered per machine, those that are gone included."""
 
 Recent = Tuple[Optional[float], ...]
+_NOTHING: Recent = (None,) * COLUMNS
 
 
 class SavedState(NamedTuple):
@@ -290,9 +291,11 @@ def _align(machine: _Machine, track: _Track, column: int) -> None:
 def _columns(machine: Optional[_Machine], track: Optional[_Track], now: float) -> Recent:
     if machine is None or track is None:
         return ()
-    later = max(int(now // COLUMN_SECONDS) - machine.column, 0)
-    known = track.recent + (track.mean(),) + (None,) * min(later, COLUMNS)
-    return ((None,) * COLUMNS + known)[-COLUMNS:]
+    later = int(now // COLUMN_SECONDS) - machine.column
+    known = (*track.recent, track.mean())
+    if later > 0:
+        known = (known + (None,) * min(later, COLUMNS))[-COLUMNS:]
+    return _NOTHING[len(known) :] + known
 
 
 def _saved(machine_id: str, uuid: str, machine: _Machine, track: _Track, now: float) -> SavedState:

@@ -6,12 +6,13 @@ found for sure, the kernel's short name of the process is shown.
 
 from __future__ import annotations
 
-import dataclasses
 import re
-from typing import Callable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from functools import lru_cache
+from typing import Callable, List, Mapping, NamedTuple, Optional, Sequence, Tuple, TypeVar
 
-from gpuwatch.model.snapshot import ProcessReading, Snapshot
+from gpuwatch.model.snapshot import GpuReading, ProcessReading, Snapshot
 
+Reading = TypeVar("Reading", Snapshot, GpuReading, ProcessReading)
 STRANGER = "stranger"
 _MODULE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
 _SCRIPT = re.compile(r"[^=:@?\s]+\.(py|sh)")
@@ -51,30 +52,38 @@ _VERSIONED = re.compile(r"(python|pypy|perl|ruby|julia|ipython)[0-9.]*(t|d)?")
 
 def visible_command(process: ProcessReading, audience: str, show_arguments: bool = False) -> str:
     """What ``audience`` may see of the command line: all of it, or for strangers the script's file name, else comm. "" = not known."""
-    own = process.name or ""
     if not process.command:
-        return own
+        return process.name or ""
     if show_arguments or audience != STRANGER:
         return process.command
-    words = process.command.split()
-    return (_script(words, 0) if words else None) or own or _base(words[0] if words else "")
+    return _seen_by_strangers(process.command, process.name or "")
+
+
+@lru_cache(maxsize=8192)
+def _seen_by_strangers(command: str, name: str) -> str:
+    words = command.split()
+    return (_script(words, 0) if words else None) or name or _base(words[0] if words else "")
 
 
 def redact(snapshot: Snapshot, audience: str, show_arguments: bool = False) -> Snapshot:
     """The snapshot as ``audience`` may see it: command lines cut by ``visible_command``, all else untouched."""
     if show_arguments or audience != STRANGER:
         return snapshot
-    gpus = tuple(
-        dataclasses.replace(gpu, processes=tuple(_redacted(process) for process in gpu.processes)) if gpu.processes else gpu
-        for gpu in snapshot.gpus
-    )
-    return dataclasses.replace(snapshot, gpus=gpus)
+    gpus = tuple([_with(gpu, processes=tuple([_redacted(one) for one in gpu.processes])) if gpu.processes else gpu for gpu in snapshot.gpus])
+    return _with(snapshot, gpus=gpus)
 
 
 def _redacted(process: ProcessReading) -> ProcessReading:
     if process.command is None:
         return process
-    return dataclasses.replace(process, command=visible_command(process, STRANGER) or None)
+    return _with(process, command=_seen_by_strangers(process.command, process.name or "") or None)
+
+
+def _with(reading: Reading, **changes: object) -> Reading:
+    """``dataclasses.replace`` without its cost: this runs for each process of each node at each look."""
+    new = object.__new__(type(reading))
+    new.__dict__.update(reading.__dict__, **changes)
+    return new
 
 
 def _base(path: str) -> str:
