@@ -6,7 +6,7 @@ import pynvml
 
 from gpuwatch.collect import nvml
 from gpuwatch.collect.calls import memory_values, pci_address, short_pci_address
-from gpuwatch.collect.gpm import _Metric, _MetricsGet
+from gpuwatch.collect.gpm import _HEAD, _METRIC, _ROWS
 from gpuwatch.collect.xid import _EventData
 
 
@@ -14,12 +14,12 @@ def test_struct_sizes():
     pairs = [
         (nvml._ROW_24.size, pynvml.c_nvmlProcessInfo_v3_t), (nvml._UTILIZATION.size, pynvml.c_nvmlProcessUtilizationSample_t),
         (nvml._FIELD.size, pynvml.c_nvmlFieldValue_t), (8 * 5, pynvml.c_nvmlMemory_v2_t), (8 * 3, pynvml.c_nvmlMemory_t),
-        (ctypes.sizeof(_EventData), pynvml.c_nvmlEventData_t), (ctypes.sizeof(_Metric), pynvml.c_nvmlGpmMetric_t),
+        (ctypes.sizeof(_EventData), pynvml.c_nvmlEventData_t), (_METRIC.size, pynvml.c_nvmlGpmMetric_t),
     ]  # fmt: skip
     for size, struct in pairs:
         assert size == ctypes.sizeof(struct), struct.__name__
-    assert ctypes.sizeof(_MetricsGet) >= ctypes.sizeof(pynvml.c_nvmlGpmMetricsGet_t)
-    assert _MetricsGet.metrics.offset == pynvml.c_nvmlGpmMetricsGet_t.metrics.offset
+    assert _HEAD.size + _ROWS * _METRIC.size >= ctypes.sizeof(pynvml.c_nvmlGpmMetricsGet_t)
+    assert _HEAD.size == pynvml.c_nvmlGpmMetricsGet_t.metrics.offset
     assert pynvml.nvmlMemory_v2 == 0x02000028
 
 

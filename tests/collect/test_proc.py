@@ -52,7 +52,7 @@ def test_facts_and_shares(tree):
     tree.process(7, cpu=1000, start=50 * TICKS)
     table = ProcessTable(str(tree.root))
     first = look(table, 7, 100.0)
-    assert (first.facts.user, first.facts.name, first.facts.command, first.facts.started_at) == ("ali", "python3", "python3 train.py", BOOT + 50)
+    assert (first.facts["user"], first.facts["name"], first.facts["command"], first.facts["started_at"]) == ("ali", "python3", "python3 train.py", BOOT + 50)
     assert first.cpu_percent is None
     assert first.host_memory_bytes == 100 * os.sysconf("SC_PAGE_SIZE")
     tree.process(7, cpu=1000 + 2 * TICKS, start=50 * TICKS)
@@ -64,7 +64,7 @@ def test_facts_are_read_once_per_process(tree):
     table = ProcessTable(str(tree.root))
     look(table, 7, 1.0)
     tree.process(7, command=b"changed\0", uid=0)
-    assert look(table, 7, 2.0).facts.command == "python3 train.py"
+    assert look(table, 7, 2.0).facts["command"] == "python3 train.py"
 
 
 def test_a_pid_that_is_used_again_is_another_process(tree):
@@ -73,7 +73,7 @@ def test_a_pid_that_is_used_again_is_another_process(tree):
     look(table, 7, 1.0)
     tree.process(7, cpu=10, start=900, uid=0, command=b"other\0")
     second = look(table, 7, 5.0)
-    assert (second.facts.user, second.facts.command, second.cpu_percent) == ("root", "other", None)
+    assert (second.facts["user"], second.facts["command"], second.cpu_percent) == ("root", "other", None)
 
 
 def test_a_process_that_becomes_another_program_is_read_anew(tree):
@@ -81,17 +81,17 @@ def test_a_process_that_becomes_another_program_is_read_anew(tree):
     table = ProcessTable(str(tree.root))
     look(table, 7, 1.0)
     tree.process(7, name="python3", command=b"python3\0-m\0train\0")
-    assert look(table, 7, 2.0).facts.command == "python3 -m train"
+    assert look(table, 7, 2.0).facts["command"] == "python3 -m train"
 
 
 def test_a_process_that_is_gone_is_forgotten(tree):
     tree.process(7)
     table = ProcessTable(str(tree.root))
     look(table, 7, 1.0)
-    (tree.root / "proc/7/stat").unlink()
+    (tree.root / "proc/7/stat").write_text("")  # as an open file of a process that ended reads
     assert look(table, 7, 2.0) is None
     tree.process(7, command=b"fresh\0")
-    assert look(table, 7, 3.0).facts.command == "fresh"
+    assert look(table, 7, 3.0).facts["command"] == "fresh"
 
 
 def test_a_clock_that_goes_back_gives_no_share(tree):
@@ -108,7 +108,7 @@ def test_names_with_brackets_and_blanks(name):
     assert stat == (name, 5, 77, 9)
 
 
-@pytest.mark.parametrize("data", [None, b"", b"7", b"7 (x", b"7 (x)", b"7 (x) S 1 2 3", b"7 (x) " + b"a " * 40, b"\xff" * 200])
+@pytest.mark.parametrize("data", [b"", b"7", b"7 (x", b"7 (x)", b"7 (x) S 1 2 3", b"7 (x) " + b"a " * 40, b"\xff" * 200])
 def test_broken_stat_is_no_process(data):
     assert parse_stat(data) is None
 
@@ -116,21 +116,21 @@ def test_broken_stat_is_no_process(data):
 def test_bytes_that_are_no_text(tree):
     tree.process(7, name="py\udcff", command=b"py\xff\xfe\0x\0" + b"y" * 5000)
     facts = look(ProcessTable(str(tree.root)), 7, 1.0).facts
-    assert facts.name == "py\ufffd"
-    assert facts.command.startswith("py\ufffd\ufffd x y")
-    assert len(facts.command) == 500
+    assert facts["name"] == "py\ufffd"
+    assert facts["command"].startswith("py\ufffd\ufffd x y")
+    assert len(facts["command"]) == 500
 
 
 def test_a_process_without_a_command_line(tree):
     tree.process(7, command=b"")
-    assert look(ProcessTable(str(tree.root)), 7, 1.0).facts.command is None
+    assert look(ProcessTable(str(tree.root)), 7, 1.0).facts["command"] is None
 
 
 def test_owner_of_the_folder_where_status_is_hidden(tree):
     tree.process(7)
     (tree.root / "proc/7/status").unlink()
     (tree.root / "etc/passwd").write_text(f"me:x:{os.getuid()}:0::/:/bin/sh\n")
-    assert look(ProcessTable(str(tree.root)), 7, 1.0).facts.user == "me"
+    assert look(ProcessTable(str(tree.root)), 7, 1.0).facts["user"] == "me"
 
 
 def test_an_unknown_uid_is_its_number_and_asked_again_after_a_minute(tree):
@@ -150,4 +150,4 @@ def test_slurm_job_from_the_cgroup_else_from_the_environment(tree):
     tree.process(8, environ=b"A=1\0SLURM_JOB_ID=99\0SECRET=x\0")
     tree.process(9, environ=b"X_SLURM_JOB_ID=99\0")
     table = ProcessTable(str(tree.root))
-    assert [look(table, pid, 1.0).facts.place.job for pid in (7, 8, 9)] == ["88", "99", None]
+    assert [look(table, pid, 1.0).facts["job"] for pid in (7, 8, 9)] == ["88", "99", None]

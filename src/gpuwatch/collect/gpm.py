@@ -7,6 +7,7 @@ disturb the user's own profiler, are never used instead.
 from __future__ import annotations
 
 import ctypes
+import struct
 from typing import Any, Dict, List, Optional, Tuple
 
 from gpuwatch.collect import nvml
@@ -20,24 +21,11 @@ class _Support(ctypes.Structure):
     _fields_ = [("version", ctypes.c_uint), ("supported", ctypes.c_uint)]
 
 
-class _Metric(ctypes.Structure):
-    _fields_ = [
-        ("id", ctypes.c_uint),
-        ("code", ctypes.c_uint),
-        ("value", ctypes.c_double),
-        ("words", ctypes.c_void_p * 3),
-    ]
-
-
-class _MetricsGet(ctypes.Structure):
-    # nvml.h's array has grown with each driver (98, 210, 333, 477 metrics); the driver reads the first ``count``.
-    _fields_ = [
-        ("version", ctypes.c_uint),
-        ("count", ctypes.c_uint),
-        ("sample1", ctypes.c_void_p),
-        ("sample2", ctypes.c_void_p),
-        ("metrics", _Metric * 512),
-    ]
+# nvmlGpmMetricsGet_t: version, count, two samples, then rows of id, code, value and three texts. Its array has grown with each driver
+# (98, 210, 333, 477 rows); the driver touches the first ``count`` only.
+_HEAD = struct.Struct("<IIQQ")
+_METRIC = struct.Struct("<IId24x")
+_ROWS = 512
 
 
 def is_supported(device: Device) -> int:
@@ -54,7 +42,7 @@ class Gpm:
         self._nvml, self._device, self._gpu_instance = device.nvml, device, gpu_instance
         self._samples: List[Any] = []
         self._taken = False
-        self._get = _MetricsGet(version=1)
+        self._get = ctypes.create_string_buffer(_HEAD.size + _ROWS * _METRIC.size)
 
     def read(self, *metrics: int) -> Tuple[int, Optional[Dict[int, Tuple[int, float]]]]:
         """(code, {metric: (its code, percent)}) since the last read; (SUCCESS, None) at the first, which has nothing to compare with."""
@@ -83,13 +71,14 @@ class Gpm:
 
     def _compare(self, metrics: Tuple[int, ...]) -> Tuple[int, Optional[Dict[int, Tuple[int, float]]]]:
         get = self._get
-        get.count, get.sample1, get.sample2 = len(metrics), self._samples[1], self._samples[0]
-        for slot, metric in zip(get.metrics, metrics):
-            slot.id = metric
-        code = self._nvml.function("nvmlGpmMetricsGet")(ctypes.byref(get))
+        _HEAD.pack_into(get, 0, 1, len(metrics), self._samples[1].value, self._samples[0].value)
+        for row, metric in enumerate(metrics):
+            _METRIC.pack_into(get, _HEAD.size + row * _METRIC.size, metric, 0, 0.0)
+        code = self._nvml.function("nvmlGpmMetricsGet")(get)
         if code:
             return code, None
-        return code, {metric: (slot.code, slot.value) for slot, metric in zip(get.metrics, metrics)}
+        rows = (_METRIC.unpack_from(get, _HEAD.size + row * _METRIC.size) for row in range(len(metrics)))
+        return code, {metric: (row_code, value) for metric, row_code, value in rows}
 
     def close(self) -> None:
         """Free the samples."""

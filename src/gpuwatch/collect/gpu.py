@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Dict, List, Optional, Set, Tuple
 
 from gpuwatch.collect import nvml
+from gpuwatch.collect.build import build, defaults
 from gpuwatch.collect.calls import CALLS, MEMORY, Call, Missing, pci_address
 from gpuwatch.collect.gpm import DRAM_BW_UTIL, SM_UTIL, Gpm, is_supported
 from gpuwatch.collect.mig import MigSlices, activity_percent
@@ -21,6 +22,7 @@ RETRY_SECONDS = 600.0
 """A call that was refused (not supported, no permission) is asked again after so long; the identity group is not read more often anyway."""
 
 IDENTITY = ("uuid", "index", "name", "minor_number", "pci_bus_id", "serial", "vbios_version", "cuda_capability")
+_BLANK = defaults(GpuReading)
 _SLOW = ("identity", "health", "status")
 
 
@@ -69,7 +71,7 @@ class Gpu:
     def __init__(self, identity: Dict[str, Any], ages: Ages, shared: Attribution, place: int) -> None:
         self.uuid: str = identity["uuid"]
         self._ages, self._shared, self._place = ages, shared, place
-        self._values: Dict[str, Any] = {name: identity.get(name) for name in IDENTITY}
+        self._values: Dict[str, Any] = {**_BLANK, **{name: identity.get(name) for name in IDENTITY}}
         self._missing: Dict[str, str] = {}
         self._missing_told: Dict[str, str] = {}
         self._missing_parts: Tuple[Dict[str, str], Dict[str, str]] = ({}, {})
@@ -145,7 +147,7 @@ class Gpu:
         if self._unified and not self._values.get("mig_enabled"):
             self._share_memory(memory)
         self._error_since_at = None
-        return GpuReading(missing=self._all_missing(), live_read_at=round(now, 3), **self._values)
+        return build(GpuReading, self._values, missing=self._all_missing(), live_read_at=round(now, 3))
 
     def lost(self, now: float, words: str) -> GpuReading:
         """The GPU as one that does not answer: who it is, why, since when; no numbers."""
@@ -161,30 +163,27 @@ class Gpu:
                 continue
             code, raw = prepared.read()
             codes.add(code)
+            if code:
+                self._set(prepared.call.fields, (Missing(nvml.reason(code)),) * len(prepared.call.fields))
+                prepared.skip_until = now + RETRY_SECONDS if code in nvml.REFUSALS and group != "identity" else 0.0
+            else:
+                self._set(prepared.call.fields, prepared.call.convert(raw))
             if prepared.call is MEMORY:
                 self._unified = code == nvml.NOT_SUPPORTED or (code == nvml.SUCCESS and raw[0] == 0)
-            prepared.skip_until = now + RETRY_SECONDS if code in nvml.REFUSALS and group != "identity" else 0.0
-            fields = prepared.call.fields
-            if code:
-                self._set(fields, (Missing(nvml.reason(code)),) * len(fields))
-            else:
-                self._set(fields, prepared.call.convert(raw))
         return codes
 
     def _set(self, fields: Tuple[str, ...], values: Tuple[Any, ...]) -> None:
         """Take over values; a reading that was given away keeps its own ``missing``, so a change makes a new one."""
+        current, missing = self._values, self._missing
         for field, value in zip(fields, values):
-            if type(value) is Missing:
-                self._values[field] = None
-                if self._missing.get(field) != value:
-                    self._missing = {**self._missing, field: str(value)}
+            if value.__class__ is Missing:
+                current[field] = None
+                if missing.get(field) != value:
+                    self._missing = missing = {**missing, field: str(value)}
             else:
-                self._values[field] = value
-                self._clear(field)
-
-    def _clear(self, field: str) -> None:
-        if field in self._missing:
-            self._missing = {name: reason for name, reason in self._missing.items() if name != field}
+                current[field] = value
+                if field in missing:
+                    self._missing = missing = {name: reason for name, reason in missing.items() if name != field}
 
     def _read_processes(self, now: float, status_due: bool, codes: Set[int]) -> Tuple[Any, ...]:
         found = self._processes.read(now, self._values.get("memory_total_bytes") or None, self._ages.interval, status_due, RETRY_SECONDS)

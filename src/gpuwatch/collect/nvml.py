@@ -64,6 +64,7 @@ _UTILIZATION = struct.Struct("<IxxxxQIIII")
 _FIELD = struct.Struct("<IIqqII8s")
 _VALUE_FORMATS = ("<d", "<I", "<Q", "<Q", "<q", "<i", "<H")
 
+_FIRST_ROWS = 64
 _MOST_ROWS = 32768  # a list that claims to be longer is not believed
 
 ProcessRow = Tuple[int, int, int, int]
@@ -119,7 +120,7 @@ class Nvml:
     def __init__(self) -> None:
         self._library: Any = None
         self._opened = False
-        self._rows = ctypes.create_string_buffer(64 * _ROW_32.size)
+        self.grow_lists(_FIRST_ROWS)
         self._samples = ctypes.create_string_buffer(128 * _UTILIZATION.size)
         self.library_path: Optional[str] = None
 
@@ -204,11 +205,11 @@ class Nvml:
         code = self.function(*names)(*before, ctypes.byref(handle))
         return code, None if code else Device(self, handle)
 
-    def list_buffer(self, rows: int) -> Any:
+    def grow_lists(self, rows: int) -> None:
         """Memory for ``rows`` rows of any layout, shared by all process lists."""
-        if len(self._rows) < rows * _ROW_32.size:
-            self._rows = ctypes.create_string_buffer(rows * _ROW_32.size)
-        return self._rows
+        self.list_rows = rows
+        self.list_buffer = ctypes.create_string_buffer(rows * _ROW_32.size)
+        self.list_view = memoryview(self.list_buffer).cast("B")
 
     def sample_buffer(self, rows: int) -> Any:
         """Memory for ``rows`` samples of process utilization, shared by all GPUs."""
@@ -275,28 +276,9 @@ class Device:
 
         return read
 
-    def processes(self, kind: str) -> Read:
-        """Raw rows of a process list (``Compute``, ``Graphics``, ``MPSCompute``): (bytes per row that fit, list of bytes rows)."""
-        name = f"nvmlDeviceGet{kind}RunningProcesses"
-        return ladder(
-            self._process_list(name + "_v3", _ROW_24), self._process_list(name + "_v2", _ROW_24), self._process_list(name, _ROW_16)
-        )
-
-    def _process_list(self, name: str, layout: struct.Struct) -> Read:
-        function, nvml, handle, count = self.nvml.function(name), self.nvml, self.handle, ctypes.c_uint()
-        count_at = ctypes.byref(count)
-
-        def read() -> Tuple[int, Any]:
-            buffer = nvml.list_buffer(64)
-            for _ in range(4):  # the list may grow between two calls
-                count.value = len(buffer) // _ROW_32.size
-                code = function(handle, count_at, buffer)
-                if code != INSUFFICIENT_SIZE:
-                    break
-                buffer = nvml.list_buffer(2 * min(max(count.value, 64), _MOST_ROWS))
-            return code, None if code else RawList(layout, buffer, min(count.value, len(buffer) // _ROW_32.size))
-
-        return read
+    def processes(self, kind: str) -> ProcessList:
+        """The process list ``Compute``, ``Graphics`` or ``MPSCompute``."""
+        return ProcessList(self.nvml, self.handle, f"nvmlDeviceGet{kind}RunningProcesses")
 
     def utilization(self) -> Callable[[int], Tuple[int, Any]]:
         """A call that takes lastSeenTimeStamp (microseconds of NVML's clock): list of (pid, timestamp, sm, memory, encoder, decoder)."""
@@ -323,23 +305,45 @@ class Device:
         return self.nvml._handle(("nvmlDeviceGetMigDeviceHandleByIndex",), self.handle, index)
 
 
-class RawList:
-    """Rows of a process list as the driver wrote them. Valid until the next list is read."""
+class ProcessList:
+    """One of the process lists of a GPU, by the newest function that the driver has. Rows are valid until any list is read."""
 
-    def __init__(self, layout: struct.Struct, buffer: Any, count: int) -> None:
-        self._layout, self._buffer, self.count = layout, buffer, count
+    def __init__(self, library: Nvml, handle: Any, name: str) -> None:
+        self._nvml, self._handle = library, handle
+        self._count = ctypes.c_uint()
+        self._count_at = ctypes.byref(self._count)
+        versions = ((name + "_v3", _ROW_24), (name + "_v2", _ROW_24), (name, _ROW_16))
+        self._rungs = [(library.function(symbol), layout) for symbol, layout in versions]
 
-    def rows(self) -> List[ProcessRow]:
-        """Rows in the layout that belongs to the function's version."""
-        rows: List[Any] = list(self._layout.iter_unpack(memoryview(self._buffer)[: self.count * self._layout.size]))
-        if self._layout is _ROW_16:
+    def read(self) -> Tuple[int, int]:
+        """(code, number of rows)."""
+        code = self._ask()
+        while code in _RUNG_MISSING and len(self._rungs) > 1:
+            del self._rungs[0]
+            code = self._ask()
+        return code, 0 if code else min(self._count.value, self._nvml.list_rows)
+
+    def _ask(self) -> int:
+        function, count = self._rungs[0][0], self._count
+        for _ in range(4):  # the list may grow between two calls
+            count.value = self._nvml.list_rows
+            code = function(self._handle, self._count_at, self._nvml.list_buffer)
+            if code != INSUFFICIENT_SIZE:
+                break
+            self._nvml.grow_lists(2 * min(max(count.value, _FIRST_ROWS), _MOST_ROWS))
+        return code
+
+    def rows(self, count: int) -> List[ProcessRow]:
+        """The rows just read, in the layout that belongs to the function's version."""
+        layout = self._rungs[0][1]
+        rows: List[Any] = list(layout.iter_unpack(self._nvml.list_view[: count * layout.size]))
+        if layout is _ROW_16:
             return [(pid, used, NO_INSTANCE, NO_INSTANCE) for pid, used in rows]
         return rows
 
-    def rows_of_535(self) -> List[ProcessRow]:
+    def rows_of_535(self, count: int) -> List[ProcessRow]:
         """The same bytes in the layout of the first 535 drivers."""
-        view = memoryview(self._buffer)[: self.count * _ROW_32.size]
-        return [row[:4] for row in _ROW_32.iter_unpack(view)]
+        return [row[:4] for row in _ROW_32.iter_unpack(self._nvml.list_view[: count * _ROW_32.size])]
 
 
 def ladder(*rungs: Read) -> Read:

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
-from typing import Dict, NamedTuple, Optional, Tuple
+from typing import Any, Dict, NamedTuple, Optional, Tuple
 
-from gpuwatch.collect.containers import Place, place_of
+from gpuwatch.collect.build import defaults
+from gpuwatch.collect.containers import place_of
 from gpuwatch.collect.files import read_bytes, read_text, under
 from gpuwatch.collect.users import Users
+from gpuwatch.model.snapshot import ProcessReading
 
 COMMAND_LENGTH = 500
+_MOST_OPEN = 256  # file descriptors; processes beyond are opened each time
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -28,35 +30,27 @@ class Stat(NamedTuple):
     resident_pages: int
 
 
-@dataclass(frozen=True)
-class Facts:
-    """What stays the same as long as a process lives (and keeps its name)."""
-
-    name: str
-    started_at: Optional[float]
-    user: Optional[str]
-    command: Optional[str]
-    place: Place
+NOBODY: Dict[str, Any] = defaults(ProcessReading)
+"""Fields of a process of which only its pid is known."""
 
 
-@dataclass(frozen=True)
-class Look:
-    """One process at one time."""
+class Look(NamedTuple):
+    """One process at one time. ``facts``: fields of a ProcessReading that stay the same as long as it lives (and keeps its name)."""
 
-    facts: Facts
+    facts: Dict[str, Any]
     cpu_percent: Optional[float]
     host_memory_bytes: int
 
 
 class _Known:
-    """A process between two samples."""
+    """A process between two samples. Its open /proc/PID/stat saves half of the cost, and can never show another process of the same pid."""
 
-    __slots__ = ("cpu_at", "cpu_ticks", "facts", "look", "start_ticks")
+    __slots__ = ("cpu_at", "data", "descriptor", "facts", "stat")
 
-    def __init__(self, start_ticks: int, facts: Facts) -> None:
-        self.start_ticks, self.facts = start_ticks, facts
-        self.cpu_ticks, self.cpu_at = -1, 0.0
-        self.look: Optional[Look] = None
+    def __init__(self, descriptor: int, data: bytes, stat: Stat) -> None:
+        self.descriptor, self.data, self.stat = descriptor, data, stat
+        self.facts: Dict[str, Any] = {}
+        self.cpu_at = 0.0
 
 
 class ProcessTable:
@@ -78,33 +72,82 @@ class ProcessTable:
     def end(self) -> None:
         """The sample is complete: forget processes that nobody asked for in it."""
         for pid in [pid for pid in self._known if self._seen.get(pid) is None]:
-            del self._known[pid]
+            self._forget(pid)
+
+    def close(self) -> None:
+        """Forget all."""
+        for pid in list(self._known):
+            self._forget(pid)
 
     def look(self, pid: int) -> Optional[Look]:
         """The process as it is now, read once per sample; None when it has ended or cannot be seen."""
         if pid not in self._seen:
-            stat = parse_stat(read_bytes(f"{self._proc}/{pid}/stat", 1024))
-            self._seen[pid] = None if stat is None else self._update(pid, stat)
+            self._seen[pid] = self._look(pid)
         return self._seen[pid]
 
-    def _update(self, pid: int, stat: Stat) -> Look:
+    def _look(self, pid: int) -> Optional[Look]:
         known = self._known.get(pid)
-        if known is None or known.start_ticks != stat.start_ticks or known.facts.name != stat.name:
-            known = self._known[pid] = _Known(stat.start_ticks, self._facts(pid, stat))
+        if known is not None:
+            data = self._read(pid, known.descriptor)
+            if data == known.data:
+                return self._share(known, known.stat)
+            stat = parse_stat(data)
+            if stat is not None and stat.name == known.stat.name and stat.start_ticks == known.stat.start_ticks:
+                known.data = data
+                return self._share(known, stat)
+            self._forget(pid)  # it ended, and the pid may be another's by now; or it became another program
+        return self._meet(pid)
+
+    def _meet(self, pid: int) -> Optional[Look]:
+        """A process that was not known."""
+        descriptor = self._open(pid) if len(self._known) < _MOST_OPEN else -1
+        data = self._read(pid, descriptor)
+        stat = parse_stat(data)
+        if stat is None:
+            _close(descriptor)
+            return None
+        known = self._known[pid] = _Known(descriptor, data, stat)
+        known.facts, known.cpu_at = self._facts(pid, stat), self._now
+        return Look(known.facts, None, stat.resident_pages * _PAGE)
+
+    def _open(self, pid: int) -> int:
+        try:
+            return os.open(f"{self._proc}/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return -1
+
+    def _read(self, pid: int, descriptor: int) -> bytes:
+        try:
+            return os.pread(descriptor, 1024, 0) if descriptor >= 0 else read_bytes(f"{self._proc}/{pid}/stat", 1024) or b""
+        except OSError:  # ESRCH: the process has ended
+            return b""
+
+    def _share(self, known: _Known, stat: Stat) -> Look:
         percent = None
-        if known.cpu_ticks >= 0 and self._now > known.cpu_at:
-            percent = max(0.0, round((stat.cpu_ticks - known.cpu_ticks) * 100.0 / _TICKS / (self._now - known.cpu_at), 1))
-        known.cpu_ticks, known.cpu_at = stat.cpu_ticks, self._now
+        if self._now > known.cpu_at:
+            percent = max(0.0, round((stat.cpu_ticks - known.stat.cpu_ticks) * 100.0 / _TICKS / (self._now - known.cpu_at), 1))
+        known.stat, known.cpu_at = stat, self._now
         return Look(known.facts, percent, stat.resident_pages * _PAGE)
 
-    def _facts(self, pid: int, stat: Stat) -> Facts:
+    def _forget(self, pid: int) -> None:
+        _close(self._known.pop(pid).descriptor)
+
+    def _facts(self, pid: int, stat: Stat) -> Dict[str, Any]:
         folder = f"{self._proc}/{pid}"
         command = (read_bytes(f"{folder}/cmdline", 4 * COMMAND_LENGTH) or b"").rstrip(b"\0").replace(b"\0", b" ")
         started_at = None if self._boot_at is None else round(self._boot_at + stat.start_ticks / _TICKS, 2)
         place = place_of(read_text(f"{folder}/cgroup") or "")
         if place.job is None:
             place = place._replace(job=_slurm_job(folder))
-        return Facts(stat.name, started_at, self._owner(folder), command.decode("utf-8", "replace")[:COMMAND_LENGTH] or None, place)
+        return {
+            **NOBODY,
+            "started_at": started_at,
+            "user": self._owner(folder),
+            "name": stat.name,
+            "command": command.decode("utf-8", "replace")[:COMMAND_LENGTH] or None,
+            "container": place.container,
+            "job": place.job,
+        }
 
     def _owner(self, folder: str) -> Optional[str]:
         """The real user, else (status hidden) the owner of the folder, which is root for programs that refuse to be dumped."""
@@ -117,12 +160,15 @@ class ProcessTable:
             return None
 
 
-def parse_stat(data: Optional[bytes]) -> Optional[Stat]:
+def _close(descriptor: int) -> None:
+    if descriptor >= 0:
+        os.close(descriptor)
+
+
+def parse_stat(data: bytes) -> Optional[Stat]:
     """Fields 2, 14 + 15, 22 and 24 of a /proc/PID/stat (proc(5)); a name may hold spaces and brackets. None for anything else."""
-    if not data:
-        return None
     opened, closed = data.find(b"("), data.rfind(b")")
-    fields = data[closed + 2 :].split()
+    fields = data[closed + 2 :].split(None, 22)
     if opened < 0 or closed < 0 or len(fields) < 22:
         return None
     try:

@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import Any, Dict, List, Optional, Tuple
 
 from gpuwatch.collect import nvml
-from gpuwatch.collect.nvml import Device, ProcessRow, RawList
-from gpuwatch.collect.proc import Look, ProcessTable, visible_pids
+from gpuwatch.collect.build import build
+from gpuwatch.collect.nvml import Device, ProcessList, ProcessRow
+from gpuwatch.collect.proc import NOBODY, Look, ProcessTable, visible_pids
 from gpuwatch.model.snapshot import ProcessReading
 
 _LISTS = (("C", "Compute"), ("G", "Graphics"), ("M", "MPSCompute"))
@@ -38,7 +39,7 @@ class GpuProcesses:
 
     def __init__(self, device: Device, shared: Attribution) -> None:
         self._shared = shared
-        self._reads = [(kind, device.processes(name)) for kind, name in _LISTS]
+        self._lists = [(kind, device.processes(name)) for kind, name in _LISTS]
         self._utilization = device.utilization()
         self._last_seen = 0
         self._refused: Dict[str, Tuple[str, float]] = {}
@@ -49,54 +50,51 @@ class GpuProcesses:
     def read(self, now: float, total_bytes: Optional[float], interval: float, status_due: bool, retry: float) -> Tuple[ProcessReading, ...]:
         """Rows, most memory first. ``total_bytes`` bounds what a process can hold; ``status_due``: look for MPS clients anew."""
         self.codes, self.missing = [], {}
-        if not status_due and not self._has_mps:
-            reads = self._reads[:2]
-        else:
-            reads = self._reads
         merged: Dict[_Key, Tuple[str, int]] = {}
-        for kind, read in reads:
-            raw = self._ask(kind, read, now, retry)
-            rows = self._checked(raw, total_bytes) if raw is not None and raw.count else []
+        for kind, rows in self._lists if status_due or self._has_mps else self._lists[:2]:
+            count = self._count(kind, rows, now, retry)
             if kind == "M":
-                self._has_mps = bool(rows)
-            for row in rows:
-                _merge(merged, kind, row)
-        shares = self._shares(now, interval, retry) if merged else {}
-        return self._readings(merged, shares)
+                self._has_mps = count > 0
+            if count:
+                for row in self._checked(rows, count, total_bytes):
+                    _merge(merged, kind, row)
+        if not merged:
+            return ()
+        return self._readings(merged, self._shares(now, interval, retry))
 
-    def _ask(self, kind: str, read: nvml.Read, now: float, retry: float) -> Optional[RawList]:
+    def _count(self, kind: str, rows: ProcessList, now: float, retry: float) -> int:
+        """Number of rows of a list; 0, and why, where it cannot be read."""
         reason, until = self._refused.get(kind, ("", 0.0))
         if now >= until:
-            code, raw = read()
+            code, count = rows.read()
             self.codes.append(code)
             if code == nvml.SUCCESS:
-                self._refused.pop(kind, None)
-                found: RawList = raw
-                return found
+                return count
             reason = nvml.reason(code)
             if code in nvml.REFUSALS:
                 self._refused[kind] = (reason, now + retry)
         if kind == "C":
             self.missing["processes"] = reason
-        return None
+        return 0
 
-    def _checked(self, raw: RawList, total_bytes: Optional[float]) -> List[ProcessRow]:
+    def _checked(self, rows: ProcessList, count: int, total_bytes: Optional[float]) -> List[ProcessRow]:
         """The rows that can be true, in the layout in which more of them are."""
-        rows = raw.rows_of_535() if self._shared.layout_of_535 else raw.rows()
-        good = [row for row in rows if self._plausible(row, total_bytes)]
-        if len(good) < len(rows):
-            other = raw.rows() if self._shared.layout_of_535 else raw.rows_of_535()
-            better = [row for row in other if self._plausible(row, total_bytes)]
+        shared = self._shared
+        listed = rows.rows_of_535(count) if shared.layout_of_535 else rows.rows(count)
+        good = self._plausible(listed, total_bytes)
+        if len(good) < len(listed):
+            other = rows.rows(count) if shared.layout_of_535 else rows.rows_of_535(count)
+            better = self._plausible(other, total_bytes)
             if len(better) > len(good):
-                self._shared.layout_of_535 = not self._shared.layout_of_535
-                rows, good = other, better
-        if len(good) < len(rows):
-            self.missing["processes"] = f"{len(rows) - len(good)} of {len(rows)} rows left out: the driver returned a scrambled process list"
+                shared.layout_of_535 = not shared.layout_of_535
+                good = better
+        if len(good) < len(listed):
+            self.missing["processes"] = f"{len(listed) - len(good)} of {len(listed)} rows left out: the driver returned a scrambled process list"
         return good
 
-    def _plausible(self, row: ProcessRow, total_bytes: Optional[float]) -> bool:
-        pid, used = row[0], row[1]
-        return 1 <= pid <= self._shared.table.pid_max and (used == nvml.NOT_AVAILABLE or total_bytes is None or used <= total_bytes)
+    def _plausible(self, rows: List[ProcessRow], total_bytes: Optional[float]) -> List[ProcessRow]:
+        pid_max, most = self._shared.table.pid_max, total_bytes or nvml.NOT_AVAILABLE
+        return [row for row in rows if 1 <= row[0] <= pid_max and (row[1] <= most or row[1] == nvml.NOT_AVAILABLE)]
 
     def _shares(self, now: float, interval: float, retry: float) -> Dict[int, float]:
         """SM percent by pid. NVML tells samples newer than ``lastSeenTimeStamp``; at first, those of the last interval are kept."""
@@ -127,10 +125,11 @@ class GpuProcesses:
                 if self._shared.all_visible:
                     continue  # it ended between NVML's answer and ours
                 self.missing["processes.user"] = self._shared.blind_reason or ""
+            if used == nvml.NOT_AVAILABLE:
+                self.missing["processes.gpu_memory_bytes"] = "not available"
             readings.append(_reading(key, kind, used, shares.get(key[0]), look))
-        readings.sort(key=lambda reading: (-(reading.gpu_memory_bytes or 0), reading.pid))
-        if any(reading.gpu_memory_bytes is None for reading in readings):
-            self.missing["processes.gpu_memory_bytes"] = "not available"
+        if len(readings) > 1:
+            readings.sort(key=lambda reading: (-(reading.gpu_memory_bytes or 0), reading.pid))
         return tuple(readings)
 
 
@@ -150,25 +149,15 @@ def _merge(merged: Dict[_Key, Tuple[str, int]], kind: str, row: ProcessRow) -> N
 
 def _reading(key: _Key, kind: str, used: int, share: Optional[float], look: Optional[Look]) -> ProcessReading:
     pid, gpu_instance, compute_instance = key
-    slices: Dict[str, Any] = {
-        "pid": pid,
-        "kind": kind,
-        "gpu_memory_bytes": None if used == nvml.NOT_AVAILABLE else used,
-        "sm_percent": share,
-        "gpu_instance": None if gpu_instance == nvml.NO_INSTANCE else gpu_instance,
-        "compute_instance": None if compute_instance == nvml.NO_INSTANCE else compute_instance,
-    }
-    if look is None:
-        return ProcessReading(**slices)
-    facts = look.facts
-    return ProcessReading(
-        **slices,
-        started_at=facts.started_at,
-        user=facts.user,
-        name=facts.name,
-        command=facts.command,
-        container=facts.place.container,
-        job=facts.place.job,
-        cpu_percent=look.cpu_percent,
-        host_memory_bytes=look.host_memory_bytes,
+    return build(
+        ProcessReading,
+        look.facts if look else NOBODY,
+        pid=pid,
+        kind=kind,
+        gpu_memory_bytes=None if used == nvml.NOT_AVAILABLE else used,
+        sm_percent=share,
+        gpu_instance=None if gpu_instance == nvml.NO_INSTANCE else gpu_instance,
+        compute_instance=None if compute_instance == nvml.NO_INSTANCE else compute_instance,
+        cpu_percent=look.cpu_percent if look else None,
+        host_memory_bytes=look.host_memory_bytes if look else None,
     )

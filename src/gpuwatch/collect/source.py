@@ -64,6 +64,7 @@ class HardwareSource:
     def close(self) -> None:
         """Release the driver and the files."""
         self._gpus.close()
+        self._shared.table.close()
         self._xids.close()
 
     def _read_host(self, now: float) -> Outcome:
