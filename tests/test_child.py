@@ -5,6 +5,7 @@ import signal
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -92,7 +93,9 @@ def test_how_it_ended(started):
     assert (end.returncode, end.last_words, end.asked) == (3, "no driver", False)
 
 
-@pytest.mark.parametrize(("code", "words"), [(0, "exit code 0"), (-11, "signal 11 (SIGSEGV)"), (-9, "signal 9 (SIGKILL)"), (-99, "signal 99")])
+@pytest.mark.parametrize(
+    ("code", "words"), [(0, "exit code 0"), (-11, "signal 11 (SIGSEGV)"), (-9, "signal 9 (SIGKILL)"), (-99, "signal 99")]
+)
 def test_words_for_return_codes(code, words):
     assert Exit(code, False, 1.0, "").words == words
 
@@ -121,7 +124,7 @@ def test_the_end_takes_grandchildren_with_it(started):
     grandchild = int(child.read_line(10.0))
     assert child.end(30.0)
     until = time.monotonic() + 10
-    while os.path.exists(f"/proc/{grandchild}") and open(f"/proc/{grandchild}/stat").read().split()[2] != "Z":
+    while os.path.exists(f"/proc/{grandchild}") and Path(f"/proc/{grandchild}/stat").read_text().split()[2] != "Z":
         assert time.monotonic() < until
         time.sleep(0.01)
 
@@ -186,7 +189,7 @@ def test_run_refuses_too_much_input():
 
 def test_a_command_that_hangs_in_the_kernel_is_not_started_twice(monkeypatch, tmp_path):
     program = tmp_path / "hang"
-    program.write_text(f"#!/bin/sh\necho $$\nexec sleep 600\n")
+    program.write_text("#!/bin/sh\necho $$\nexec sleep 600\n")
     program.chmod(0o755)
     monkeypatch.setattr(child_module, "KILL_WAIT_SECONDS", 0.1)
     real = os.killpg

@@ -35,7 +35,14 @@ def test_calls_at_once_and_then_every_interval(stop):
 
 @pytest.mark.parametrize(
     ("due", "now", "interval", "expected"),
-    [(10.0, 10.1, 4.0, 14.0), (10.0, 13.9, 4.0, 14.0), (10.0, 14.0, 4.0, 18.0), (10.0, 23.0, 4.0, 26.0), (10.0, 9.9, 4.0, 14.0), (10.0, 11.0, 0.0, 11.0)],
+    [
+        (10.0, 10.1, 4.0, 14.0),
+        (10.0, 13.9, 4.0, 14.0),
+        (10.0, 14.0, 4.0, 18.0),
+        (10.0, 23.0, 4.0, 26.0),
+        (10.0, 9.9, 4.0, 14.0),
+        (10.0, 11.0, 0.0, 11.0),
+    ],
 )
 def test_beats_stay_on_multiples_and_missed_ones_are_left_out(due, now, interval, expected):
     assert next_beat(due, now, interval) == expected

@@ -5,6 +5,7 @@ import threading
 import time
 
 import pytest
+from tests.node.sources import ARGV
 
 from gpuwatch.config.settings import NodeSettings
 from gpuwatch.loops import Loop
@@ -12,7 +13,6 @@ from gpuwatch.node.inventory import Inventory
 from gpuwatch.node.newest import Newest
 from gpuwatch.node.service import sampler_options
 from gpuwatch.node.supervisor import Supervisor
-from tests.node.sources import ARGV
 
 
 class Rig:
@@ -21,7 +21,12 @@ class Rig:
     def __init__(self, script, inventory_path, argv=ARGV, grace_seconds=20.0, **changes):
         self.script = script
         settings = NodeSettings(
-            name="node1", interval=0.1, sample_deadline=1.0, sampler_retry=0.2, source="tests.node.sources:make", source_argument=str(script)
+            name="node1",
+            interval=0.1,
+            sample_deadline=1.0,
+            sampler_retry=0.2,
+            source="tests.node.sources:make",
+            source_argument=str(script),
         )
         self.settings = dataclasses.replace(settings, **changes)
         self.newest = Newest()
@@ -45,7 +50,7 @@ class Rig:
     @property
     def snapshot(self):
         answer = self.newest.answer()
-        return None if answer is None else answer.sample.shape.build(answer.sample.values)
+        return None if answer is None else answer.sample.snapshot()
 
     @property
     def status(self):

@@ -11,7 +11,11 @@ from gpuwatch.model.snapshot import CollectorStatus, GpuReading, HostReading, Pr
 from gpuwatch.model.source import SourceLost
 
 ROOT = Path(__file__).resolve().parents[2]
-ARGV = [sys.executable, "-c", f"import sys; sys.path[:0] = [{str(ROOT / 'src')!r}, {str(ROOT)!r}]; from gpuwatch.node.sampler import main; main()"]
+ARGV = [
+    sys.executable,
+    "-c",
+    f"import sys; sys.path[:0] = [{str(ROOT / 'src')!r}, {str(ROOT)!r}]; from gpuwatch.node.sampler import main; main()",
+]
 
 BUSY = ProcessReading(pid=4242, started_at=1.0, user="ada", name="python", command="python train.py --lr 0.1", gpu_memory_bytes=2**30)
 

@@ -77,7 +77,9 @@ def assert_plain(answer, status):
 
 def test_seed_002_s_hub_polls_as_it_always_did(ask):
     for _ in range(2):
-        status, headers, body = ask(body={"passwd": PASSWORD}, headers={**JSON, "Accept-Encoding": "gzip, deflate", "Connection": "keep-alive"})
+        status, headers, body = ask(
+            body={"passwd": PASSWORD}, headers={**JSON, "Accept-Encoding": "gzip, deflate", "Connection": "keep-alive"}
+        )
         text = gzip.decompress(body) if headers["Content-Encoding"] == "gzip" else body
         node = json.loads(text)  # whatever the status
         assert headers["Content-Type"] == "application/json"
@@ -179,7 +181,9 @@ def test_other_bodies_are_refused_as_text(ask, body, status):
     assert ask(body={"passwd": PASSWORD})[0] == 200
 
 
-@pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "text/plain", "", "application/jsonx", "multipart/form-data; boundary=x"])
+@pytest.mark.parametrize(
+    "kind", ["application/x-www-form-urlencoded", "text/plain", "", "application/jsonx", "multipart/form-data; boundary=x"]
+)
 def test_other_content_types_are_415_as_text(ask, kind):
     assert_plain(ask(body=json.dumps({"passwd": PASSWORD}), headers={"Content-Type": kind}), 415)
 
@@ -222,7 +226,12 @@ def test_healthz_tells_what_is_wrong_and_no_readings(ask, newest):
 def test_one_connection_serves_all_of_it(ask):
     ask(body={"passwd": PASSWORD})
     port = ask.connection.sock.getsockname()[1]
-    for method, path, body in (("POST", "/get-status", b"{"), ("GET", "/nothing", None), ("HEAD", "/healthz", None), ("POST", "/get-status", {})):
+    for method, path, body in (
+        ("POST", "/get-status", b"{"),
+        ("GET", "/nothing", None),
+        ("HEAD", "/healthz", None),
+        ("POST", "/get-status", {}),
+    ):
         ask(method, path, body)
     assert ask(body={"passwd": PASSWORD})[0] == 200
     assert ask.connection.sock.getsockname()[1] == port

@@ -5,14 +5,15 @@ import os
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
+from tests.node.sources import ARGV
 
 from gpuwatch.config.settings import SamplerOptions
 from gpuwatch.model.snapshot import GpuReading
 from gpuwatch.node.inventory import write_options
 from gpuwatch.wire.flat import Shape
-from tests.node.sources import ARGV
 
 
 class Frames:
@@ -48,10 +49,10 @@ def start(script):
     processes = []
 
     def start_sampler(line=None, argv=ARGV, **options):
-        defaults = dict(
-            name="node1", interval=0.05, status_age=1.0, health_age=1.0, identity_age=1.0, source="tests.node.sources:make",
-            source_argument=str(script), sampler_retry=0.3,
-        )  # fmt: skip
+        defaults = {
+            "name": "node1", "interval": 0.05, "status_age": 1.0, "health_age": 1.0, "identity_age": 1.0, "source": "tests.node.sources:make",
+            "source_argument": str(script), "sampler_retry": 0.3,
+        }  # fmt: skip
         process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         processes.append(process)
         process.stdin.write(line if line is not None else write_options(SamplerOptions(**{**defaults, **options})))
@@ -96,7 +97,8 @@ def test_it_ends_on_sigterm_and_ignores_the_terminals_ctrl_c(start, script):
     process = start()
     frames = started(process)
     process.send_signal(signal.SIGINT)
-    assert frames.next() and frames.next()
+    assert frames.next()
+    assert frames.next()
     process.send_signal(signal.SIGTERM)
     assert process.wait(20) == 0
     assert script.with_suffix(".closed").exists()
@@ -155,7 +157,7 @@ def test_what_drivers_print_never_reaches_the_pipe(start, script):
 
 
 def test_after_source_lost_the_host_goes_on_and_then_it_exits_with_75(start, script):
-    process = start()
+    process = start(sampler_retry=2.0)
     frames = started(process)
     assert len(frames.snapshot().gpus) == 2
     script.write_text("lost driver 550.90 loaded, library 550.107 installed: reboot")
@@ -236,7 +238,7 @@ def test_known_gpus_reach_the_source(start):
 def test_it_imports_neither_http_nor_database_nor_click(start):
     process = start()
     started(process).next()
-    maps = open(f"/proc/{process.pid}/maps").read()
+    maps = Path(f"/proc/{process.pid}/maps").read_text()
     assert "_ssl" not in maps
     code = "import sys; sys.path[:0] = %r; import gpuwatch.node.sampler; print(sorted(sys.modules))"
     modules = subprocess.run([ARGV[0], "-c", code % ARGV[2].split("[:0] = ")[1].split("]")[0].strip("[").replace("'", "").split(", ")],

@@ -10,14 +10,15 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
+from tests.node.sources import ARGV, ROOT
 
 from gpuwatch.config.settings import NodeSettings
 from gpuwatch.loops import Stop
 from gpuwatch.model.errors import GpuwatchError, UsageError
 from gpuwatch.node.service import check_password, is_loopback, run, sampler_options
-from tests.node.sources import ARGV, ROOT
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "localhost", "::1", "[::1]"])
@@ -26,7 +27,9 @@ def test_on_loopback_the_documented_default_is_enough(host):
     assert check_password(NodeSettings(host=host)) == "8888"
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "", "192.0.2.1", "127.evil.example", "127.0.0.1.example", "localhost.example", "127.0.0.1\n"])
+@pytest.mark.parametrize(
+    "host", ["0.0.0.0", "::", "", "192.0.2.1", "127.evil.example", "127.0.0.1.example", "localhost.example", "127.0.0.1\n"]
+)
 def test_elsewhere_it_does_not_start_without_a_password_and_says_the_line(host):
     assert not is_loopback(host)
     with pytest.raises(UsageError) as error:
@@ -97,7 +100,7 @@ def test_it_serves_until_the_stop_event(settings, event):
     assert not thread.is_alive()
     with pytest.raises(OSError):
         socket.create_connection(("127.0.0.1", port), timeout=5)
-    assert {"GPU-0", "GPU-1"} == {gpu["uuid"] for gpu in json.load(open(os.path.join(settings.state_dir, "inventory.json")))["gpus"]}
+    assert {"GPU-0", "GPU-1"} == {gpu["uuid"] for gpu in json.loads(Path(settings.state_dir, "inventory.json").read_text())["gpus"]}
 
 
 def test_what_is_wrong_with_the_start_is_said_before_anything_starts(settings):
@@ -144,13 +147,20 @@ print("clean end")
 
 
 def children_of(pid):
-    with open(f"/proc/{pid}/task/{pid}/children") as file:
-        return [int(child) for child in file.read().split()]
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for task in tasks for child in task.read_text().split()]
+
+
+def is_running(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
+    except OSError:
+        return False
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_cleanly(node, number):
-    samplers = [child for task in os.listdir(f"/proc/{node.pid}/task") for child in map(int, open(f"/proc/{node.pid}/task/{task}/children").read().split())]
+    samplers = children_of(node.pid)
     assert len(samplers) == 1
     node.send_signal(number)
     out, err = node.communicate(timeout=60)
@@ -160,10 +170,10 @@ def test_a_signal_ends_it_cleanly(node, number):
 
 
 def test_when_the_node_is_killed_its_sampler_ends_by_itself(node):
-    samplers = [child for task in os.listdir(f"/proc/{node.pid}/task") for child in map(int, open(f"/proc/{node.pid}/task/{task}/children").read().split())]
+    samplers = children_of(node.pid)
     node.kill()
     node.wait()
-    wait_for(lambda: not any(os.path.exists(f"/proc/{pid}") and open(f"/proc/{pid}/stat").read().split()[2] != "Z" for pid in samplers))
+    wait_for(lambda: not any(map(is_running, samplers)))
 
 
 def test_a_hanging_driver_delays_no_answer_and_no_end(node, settings):
@@ -182,7 +192,7 @@ def test_a_hanging_driver_delays_no_answer_and_no_end(node, settings):
 
 
 def test_server_and_sampler_import_what_they_need_and_no_more(node):
-    code = "import sys; sys.path[:0] = [%r, %r]; import gpuwatch.node.service; print(sorted(sys.modules))" % (str(ROOT / "src"), str(ROOT))
+    code = f"import sys; sys.path[:0] = [{str(ROOT / 'src')!r}, {str(ROOT)!r}]; import gpuwatch.node.service; print(sorted(sys.modules))"
     modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     for name in ("peewee", "click", "asyncio", "psutil", "pynvml", "tabulate", "gpuwatch.store", "gpuwatch.collect", "gpuwatch.hub"):
         assert f"'{name}'" not in modules

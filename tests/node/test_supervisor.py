@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 
 from gpuwatch import child as child_module
 from gpuwatch.child import Child
@@ -225,7 +226,7 @@ def test_the_password_is_in_no_argv_and_on_no_line(rig, monkeypatch):
     it = rig(password="topsecret")
     it.wait_for_gpus()
     assert "topsecret" not in b"".join(written).decode()
-    assert b"topsecret" not in open(f"/proc/{it.pid}/cmdline", "rb").read()
+    assert b"topsecret" not in Path(f"/proc/{it.pid}/cmdline").read_bytes()
     assert json.loads(written[0])["name"] == "node1"
 
 

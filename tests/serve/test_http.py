@@ -62,7 +62,8 @@ def test_many_requests_on_one_connection(client):
         own_port = client.sock.getsockname()[1]
         assert (status, json.loads(body)["from"]) == (200, "127.0.0.1")
         assert headers["Server"] == "gpuwatch"
-    assert ask(client) and client.sock.getsockname()[1] == own_port
+    assert ask(client)
+    assert client.sock.getsockname()[1] == own_port
 
 
 def test_head_keeps_the_connection_and_has_no_body(client):

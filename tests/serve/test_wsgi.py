@@ -142,13 +142,17 @@ def test_head_adds_the_length_that_the_server_would_have_added():
     assert call(wsgi.head(app), "HEAD") == ("200 OK", {"Content-Length": "5"}, b"")
 
 
-@pytest.mark.parametrize(("length", "status"), [("", "200"), ("0", "200"), ("100", "200"), ("101", "413"), ("9" * 5000, "413"), ("-1", "413"), ("x", "413"), ("²", "413")])
+@pytest.mark.parametrize(
+    ("length", "status"),
+    [("", "200"), ("0", "200"), ("100", "200"), ("101", "413"), ("9" * 5000, "413"), ("-1", "413"), ("x", "413"), ("²", "413")],
+)
 def test_bodies_beyond_the_limit_are_refused(length, status):
     assert call(wsgi.limit_body(page(b"ok"), 100), CONTENT_LENGTH=length)[0].startswith(status)
 
 
 @pytest.mark.parametrize(
-    ("address", "plain"), [("::ffff:192.0.2.1", "192.0.2.1"), ("192.0.2.1", "192.0.2.1"), ("2001:db8::1", "2001:db8::1"), ("::ffff:0", "::ffff:0")]
+    ("address", "plain"),
+    [("::ffff:192.0.2.1", "192.0.2.1"), ("192.0.2.1", "192.0.2.1"), ("2001:db8::1", "2001:db8::1"), ("::ffff:0", "::ffff:0")],
 )
 def test_addresses_of_ipv4_clients_are_plain(address, plain):
     def app(environ, start_response):
@@ -159,7 +163,7 @@ def test_addresses_of_ipv4_clients_are_plain(address, plain):
 
 
 def test_the_log_of_requests_has_no_query_and_no_control_characters(caplog):
-    with caplog.at_level(logging.INFO, "gpuwatch.access"):
+    with caplog.at_level(logging.INFO, wsgi.access.name):
         call(wsgi.log_requests(page(b"ok")), path="/a\r\nb", QUERY_STRING="token=secret", REMOTE_ADDR="192.0.2.9")
     line = caplog.records[0].getMessage()
     assert line.startswith("192.0.2.9 GET /a??b 200 ")

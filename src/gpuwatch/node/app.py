@@ -41,12 +41,11 @@ class NodeApp(bottle.Bottle):  # type: ignore[misc]
         return "A gpuwatch node answers POST /get-status and GET /healthz.\n"
 
     def _get_status(self) -> bottle.HTTPResponse:
-        environ = bottle.request.environ
-        address = str(environ.get("REMOTE_ADDR", ""))
+        address = str(bottle.request.get("REMOTE_ADDR", ""))  # .remote_addr would believe X-Forwarded-For
         wait_seconds = self._throttle.wait_seconds(address, time.monotonic())
         if wait_seconds:
             return _text(429, "Too many wrong passwords from your address.", {"Retry-After": str(wait_seconds)})
-        asked = _asked(environ)
+        asked = _asked()
         if isinstance(asked, bottle.HTTPResponse):
             return asked
         if not self._is_password(asked.get("passwd")):
@@ -70,12 +69,12 @@ class NodeApp(bottle.Bottle):  # type: ignore[misc]
         return _text(503, "There is no sample yet.") if answer is None else _text(200, "ok")
 
 
-def _asked(environ: Dict[str, Any]) -> Any:
+def _asked() -> Any:
     """The JSON object of the request, or the answer to what is none."""
-    kind = str(environ.get("CONTENT_TYPE", "")).partition(";")[0].strip().lower()
+    kind = str(bottle.request.get("CONTENT_TYPE", "")).partition(";")[0].strip().lower()
     if kind != "application/json":
         return _text(415, 'Send {"passwd": "..."} with Content-Type: application/json.')
-    body = environ["wsgi.input"].read(MAX_BODY_BYTES + 1)
+    body = bottle.request["wsgi.input"].read(MAX_BODY_BYTES + 1)
     try:
         asked = json.loads(body)
     except (ValueError, RecursionError):

@@ -6,9 +6,10 @@ import threading
 import time
 from dataclasses import dataclass
 from datetime import tzinfo
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, Optional
 
 from gpuwatch import __version__
+from gpuwatch.model.errors import WireError
 from gpuwatch.model.snapshot import Snapshot
 from gpuwatch.render.as_json import dump, snapshot_json
 from gpuwatch.wire import frame
@@ -29,18 +30,24 @@ class Trouble:
 
 
 class Sample:
-    """One sample: shape and values, as they came and decoded."""
+    """One sample: its shape, and its values as the bytes that came. They are decoded only for those who want JSON."""
 
-    def __init__(self, shape: Shape, values: List[Optional[float]], encoded: bytes) -> None:
+    def __init__(self, shape: Shape, encoded: bytes) -> None:
+        """Raises WireError if the values are not as many as the shape says."""
+        if not (encoded.startswith(b"[") and encoded.endswith(b"]") and encoded.count(b",") == max(0, shape.count - 1)):
+            raise WireError(f"its values are not the {shape.count} of their shape")
         self.shape = shape
-        self.values = values
         self.encoded = encoded
 
     @classmethod
     def of(cls, snapshot: Snapshot) -> Sample:
         """A sample of a snapshot that was made in this process."""
         flat = Flattener().flatten(snapshot)
-        return cls(Shape.parse(flat.shape), flat.values, frame.encode_values(flat.values))
+        return cls(Shape.parse(flat.shape), frame.encode_values(flat.values))
+
+    def snapshot(self) -> Snapshot:
+        """The whole snapshot. Raises WireError if the values are none."""
+        return self.shape.build(self.shape.check(frame.loads(self.encoded)))
 
 
 class Answer:
@@ -73,7 +80,7 @@ class Answer:
         """Seed 002's keys, the whole snapshot and the status; encoded at the first call."""
         with self._lock:
             if self._json is None:
-                snapshot = self.sample.shape.build(self.sample.values)
+                snapshot = self.sample.snapshot()
                 old = dump(seed002.node_body(snapshot, self._zone))
                 self._json = b'%s,"snapshot":%s,"status":%s}\n' % (old[:-1], snapshot_json(snapshot), dump(self.status))
             return self._json

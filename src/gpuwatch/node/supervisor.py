@@ -37,7 +37,7 @@ LINES_A_MINUTE = 30
 
 
 class Supervisor:
-    """Call ``run_once`` in a loop without pauses (it waits by itself, at most half a second), and ``close`` at the end."""
+    """Call ``run_once`` in a loop without pauses (it waits by itself), and ``interrupt`` and ``close`` at the end."""
 
     def __init__(
         self, settings: NodeSettings, newest: Newest, inventory: Inventory, options: SamplerOptions, argv: Sequence[str],
@@ -55,6 +55,8 @@ class Supervisor:
         self._shape: Optional[Shape] = None
         self._due = 0.0
         self._ready = False
+        self._deaf = False
+        """It talked nonsense once, so nothing more is believed."""
         self._alive_at = time.time()
         self._retry_seconds = options.sampler_retry
         self._spoken = Allowance(LINES_A_MINUTE)
@@ -71,13 +73,10 @@ class Supervisor:
             self._wake.wait(0.25)
             return
         try:
-            left = self._due - time.monotonic()
-            line = child.read_line(left if 0 < left < LONGEST_WAIT_SECONDS else LONGEST_WAIT_SECONDS)
-            if line is not None:
-                self._take(line)
+            self._listen(child)
         except (ChildError, WireError) as error:
             self._fail(f"the sampler talks nonsense ({error}); restarting", now)
-            self._header = None
+            self._deaf = True
             self._keeper.give_up(time.monotonic())
         if child.output_ended:
             self._wake.wait(0.02)
@@ -115,12 +114,20 @@ class Supervisor:
             return None
         if child is not None:
             self._header = self._shape = None
-            self._ready = False
+            self._ready = self._deaf = False
             self._alive_at = now
             self._due = time.monotonic() + START_SECONDS
         return child
 
     # what it says
+
+    def _listen(self, child: Child) -> None:
+        """Wait for the next frame until it is due, half a second at most while the sampler is to end."""
+        left = self._due - time.monotonic()
+        line = child.read_line(LONGEST_WAIT_SECONDS if child.asked_to_end or left <= 0 else left + 0.001)
+        while line is not None and not self._deaf:
+            self._take(line)
+            line = child.read_line(LONGEST_WAIT_SECONDS) if self._header is not None else None
 
     def _take(self, line: bytes) -> None:
         if self._header is None:
@@ -142,8 +149,7 @@ class Supervisor:
             self._inventory.remember(dataclasses.replace(gpu_of(gpu.facts), error=gpu.error) for gpu in self._shape.gpus if gpu.uuid)
         if self._shape is None or header.get("shape_id") != self._shape.id:
             raise WireError("its values are of an unknown shape")
-        sample = Sample(self._shape, self._shape.check(frame.loads(line)), line)
-        self._newest.accept(sample, self._recovered())
+        self._newest.accept(Sample(self._shape, line), self._recovered())
         child = self._keeper.child
         if child is not None and time.monotonic() - child.started_at > STEADY_SECONDS:
             self._keeper.worked()

@@ -15,7 +15,7 @@ StartResponse = Callable[..., Any]
 App = Callable[[Any, Any], Iterable[bytes]]
 
 log = logging.getLogger(__name__)
-access = logging.getLogger("gpuwatch.access")
+access = log.getChild("access")
 
 GZIP_LEAST_BYTES = 1024
 _COMPRESSIBLE = re.compile(r"text/|application/(json|javascript|x-gpuwatch-frame|[\w.+-]*\+json)|image/svg\+xml", re.IGNORECASE)
