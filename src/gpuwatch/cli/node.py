@@ -28,7 +28,7 @@ def command(debug: bool, **flags: Any) -> None:
         return
     from gpuwatch.node.service import run
 
-    run(settings)
+    run(settings, announce=click.echo)  # not print: the line must leave the buffer of a pipe at once
 
 
 def _status(settings: NodeSettings) -> str:
