@@ -167,7 +167,7 @@ def test_a_damaged_block_is_named_and_its_neighbours_are_unharmed(store, machine
 def test_a_damaged_journal_row_costs_only_itself(store, machine):
     fill(store, machine, range(12))
     with store.writing():
-        store.change("UPDATE snapshot_journal SET data = x'abcdef' WHERE taken_at_ms = ?", ((START + 15) * 1000,))
+        store.change("UPDATE snapshot_journal SET \"values\" = x'abcdef' WHERE taken_at_ms = ?", ((START + 15) * 1000,))
     with pytest.raises(StoreError, match=f"machine {machine} at {START + 15}.000"):
         list(snapshots.read(store, machine))
     pack(store, machine, 100)

@@ -10,7 +10,7 @@ import os
 import re
 import sqlite3
 import threading
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any, Callable, Iterable, Iterator, List, Optional, Sequence, Tuple, Union
 from urllib.parse import quote
 
@@ -231,6 +231,11 @@ class Store:
                 connection.execute("ROLLBACK")
         except sqlite3.Error:
             self.release()
+
+    def copy_to(self, path: str) -> None:
+        """Write a copy of the database, as it is now, to ``path``. Raises StoreError."""
+        with self._in_words(), closing(sqlite3.connect(path)) as target:
+            self._database.connection().backup(target)
 
     def release(self) -> None:
         """Close this thread's connection; the next call opens a new one. For threads that end or rest long."""

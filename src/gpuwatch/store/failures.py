@@ -21,6 +21,7 @@ _MEANINGS: Tuple[Tuple[str, str, str], ...] = (
         "cannot be read or written: the system reports an input/output error{free}",
         "Check free space, quota and the kernel's log",
     ),
+    ("locking protocol", "cannot be locked", "Keep it on a local disk: not on NFS or another network file system"),
     ("malformed", "is damaged", "Move it away and restart, or restore the backup; see what is wrong with: gpuwatch db check"),
     ("corrupt", "is damaged", "Move it away and restart, or restore the backup; see what is wrong with: gpuwatch db check"),
     ("decode", "is damaged ({error})", "Move it away and restart, or restore the backup; see what is wrong with: gpuwatch db check"),

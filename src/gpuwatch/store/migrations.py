@@ -27,11 +27,11 @@ _FIRST: Step = (
        example {blob}, PRIMARY KEY (machine_id, id))""",
     "CREATE INDEX shape_base ON shape (machine_id, last_ms) WHERE base_id IS NULL",
     """CREATE TABLE snapshot_journal (machine_id TEXT NOT NULL, taken_at_ms BIGINT NOT NULL, received_at_ms BIGINT NOT NULL,
-       shape_id TEXT NOT NULL, data {blob} NOT NULL, PRIMARY KEY (machine_id, taken_at_ms)) {clustered}""",
+       shape_id TEXT NOT NULL, "values" {blob} NOT NULL, PRIMARY KEY (machine_id, taken_at_ms)) {clustered}""",
     """CREATE TABLE block (machine_id TEXT NOT NULL, start_ms BIGINT NOT NULL, sequence INTEGER NOT NULL, end_ms BIGINT NOT NULL,
-       count INTEGER NOT NULL, codec INTEGER NOT NULL, schema INTEGER NOT NULL, data {blob} NOT NULL,
+       count INTEGER NOT NULL, codec INTEGER NOT NULL, schema INTEGER NOT NULL, size INTEGER NOT NULL, data {blob} NOT NULL,
        PRIMARY KEY (machine_id, start_ms, sequence))""",
-    "CREATE INDEX block_end ON block (end_ms)",
+    "CREATE INDEX block_end ON block (end_ms, start_ms, count, size)",
     """CREATE TABLE gpu_state (machine_id TEXT NOT NULL, gpu_uuid TEXT NOT NULL, state TEXT NOT NULL, since_at_ms BIGINT,
        at_least INTEGER NOT NULL, no_work_since_at_ms BIGINT, recent {blob} NOT NULL, PRIMARY KEY (machine_id, gpu_uuid)) {clustered}""",
     """CREATE TABLE event (id {counter}, machine_id TEXT NOT NULL, at_ms BIGINT NOT NULL, kind TEXT NOT NULL, host TEXT NOT NULL,
@@ -95,7 +95,7 @@ def _back_up(store: Store, version: int) -> str:
     except OSError as error:
         raise StoreError(f"The backup {path} cannot be written before migrating: {error.strerror}.", "Make the folder writable.") from None
     try:
-        store.rows("VACUUM INTO ?", (path,))
+        store.copy_to(path)
     except StoreError as error:
         os.unlink(path)
         raise StoreError(f"The backup before migrating failed: {error.message}", error.next_step) from None

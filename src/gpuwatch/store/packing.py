@@ -24,8 +24,10 @@ REST_SECONDS = 60.0
 """A machine that could not be packed is tried again after so long."""
 MAX_BLOCK_BYTES = 2 * 1024**2
 """Compressed journal rows of one block. Usual machines have a tenth of it."""
+MAX_SPAN_MS = 6 * 3_600_000
+"""No block spans more: readers need not look further back for blocks that reach into their range."""
 
-JOURNAL_ROWS = """SELECT j.taken_at_ms, j.received_at_ms, j.shape_id, j.data, shape.example FROM snapshot_journal j
+JOURNAL_ROWS = """SELECT j.taken_at_ms, j.received_at_ms, j.shape_id, j."values", shape.example FROM snapshot_journal j
     LEFT JOIN shape ON shape.machine_id = j.machine_id AND shape.id = j.shape_id"""
 """What ``entry_of`` takes; the WHERE is to follow."""
 
@@ -79,7 +81,7 @@ def pack_machine(store: Store, machine_id: str, count: int, *, keep_newest: bool
     rows = store.rows(f"{JOURNAL_ROWS} WHERE j.machine_id = ? ORDER BY j.taken_at_ms LIMIT ?", (machine_id, count + 1))
     if keep_newest or len(rows) > count:
         rows = rows[:-1]
-    rows = _first_bytes(rows)
+    rows = _fitting(rows)
     if not rows:
         store.memory.epoch = None
         return 0
@@ -110,11 +112,12 @@ def _swap(store: Store, machine_id: str, rows: Rows, entries: List[Entry], data:
     store.when_committed(lambda: _forget_waiting(store, machine_id, rows))
 
 
-def _first_bytes(rows: Rows) -> Rows:
+def _fitting(rows: Rows) -> Rows:
+    """The first rows, at least one, that fit into one block."""
     size = 0
     for place, row in enumerate(rows):
         size += len(row[3])
-        if size > MAX_BLOCK_BYTES and place:
+        if place and (size > MAX_BLOCK_BYTES or row[0] - rows[0][0] > MAX_SPAN_MS):
             return rows[:place]
     return rows
 
@@ -147,9 +150,9 @@ def insert_block(store: Store, machine_id: str, entries: List[Entry], data: byte
     shapes.needed_until(store, machine_id, last_ms)
     start_ms = entries[0].taken_at_ms
     store.change(
-        """INSERT INTO block (machine_id, start_ms, sequence, end_ms, count, codec, schema, data)
-           SELECT ?, ?, coalesce(max(sequence) + 1, 0), ?, ?, ?, ?, ? FROM block WHERE machine_id = ? AND start_ms = ?""",
-        (machine_id, start_ms, entries[-1].taken_at_ms, len(entries), CODEC, SCHEMA, data, machine_id, start_ms),
+        """INSERT INTO block (machine_id, start_ms, sequence, end_ms, count, codec, schema, size, data)
+           SELECT ?, ?, coalesce(max(sequence) + 1, 0), ?, ?, ?, ?, ?, ? FROM block WHERE machine_id = ? AND start_ms = ?""",
+        (machine_id, start_ms, entries[-1].taken_at_ms, len(entries), CODEC, SCHEMA, len(data), data, machine_id, start_ms),
     )
 
 
@@ -169,7 +172,9 @@ def refresh_memory(store: Store) -> None:
     if memory.epoch == epoch:
         return
     memory.waiting = {id: Waiting() for (id,) in store.rows("SELECT id FROM machine")}
-    counted = store.rows("SELECT machine_id, count(*), sum(length(data)), max(received_at_ms) FROM snapshot_journal GROUP BY machine_id")
+    counted = store.rows(
+        'SELECT machine_id, count(*), sum(length("values")), max(received_at_ms) FROM snapshot_journal GROUP BY machine_id'
+    )
     memory.waiting.update({machine_id: Waiting(*numbers) for machine_id, *numbers in counted})
     memory.example.clear()
     memory.epoch = epoch

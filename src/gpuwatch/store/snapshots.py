@@ -44,6 +44,8 @@ def append(store: Store, entries: Sequence[JournalEntry], docs: Mapping[ShapeKey
     """
     if any(not 0 <= at < MAX_MS for entry in entries for at in entry[1:3]):
         raise ValueError("a snapshot's time is out of range")
+    if not entries:
+        return set()
     with store.writing():
         packing.refresh_memory(store)
         unknown = _unknown_machines(store, {entry.machine_id for entry in entries})
@@ -52,8 +54,8 @@ def append(store: Store, entries: Sequence[JournalEntry], docs: Mapping[ShapeKey
         examples = shapes.write_missing(store, used, docs)
         rows = [(*entry[:4], deflate(entry.values, examples[entry.machine_id, entry.shape_id])) for entry in kept]
         added = store.change_many(
-            "INSERT INTO snapshot_journal (machine_id, taken_at_ms, received_at_ms, shape_id, data) VALUES (?, ?, ?, ?, ?) "
-            "ON CONFLICT DO NOTHING",
+            """INSERT INTO snapshot_journal (machine_id, taken_at_ms, received_at_ms, shape_id, "values") VALUES (?, ?, ?, ?, ?)
+               ON CONFLICT DO NOTHING""",
             rows,
         )
         store.when_committed(lambda: _remember(store, rows, added, examples))
@@ -89,7 +91,7 @@ def read(
     end_ms = MAX_MS if end_at is None else round(end_at * 1000)
     with store.reading():
         keys = _block_keys(store, machine_id, start_ms, end_ms)
-        rows = _journal_rows(store, machine_id, start_ms, end_ms)
+        rows = _journal_rows(store, machine_id, start_ms, end_ms)[::-1]
     merged = _merged(store, machine_id, keys, rows, on_damage)
     return (entry for entry in merged if start_ms <= entry.taken_at_ms <= end_ms)
 
@@ -98,8 +100,9 @@ def newest(store: Store, machine_id: str, count: Optional[int], *, on_damage: On
     """The newest ``count`` snapshots of a machine (None = all), oldest of them first; otherwise as ``read``."""
     if count is None:
         return read(store, machine_id, on_damage=on_damage)
+    count = max(0, min(count, MAX_MS))
     with store.reading():
-        rows = _journal_rows(store, machine_id, -MAX_MS, MAX_MS)
+        rows = _journal_rows(store, machine_id, -MAX_MS, MAX_MS, count)[::-1]
         start_ms = _start_of_newest(store, machine_id, count, [row[0] for row in rows])
         keys = _block_keys(store, machine_id, start_ms, MAX_MS)
     rows = [row for row in rows if row[0] >= start_ms]
@@ -138,16 +141,17 @@ def latest_of_all(store: Store) -> Dict[str, Entry]:
     return latest
 
 
-def _journal_rows(store: Store, machine_id: str, start_ms: int, end_ms: int) -> Rows:
-    where = "WHERE j.machine_id = ? AND j.taken_at_ms BETWEEN ? AND ? ORDER BY j.taken_at_ms"
-    return store.rows(f"{packing.JOURNAL_ROWS} {where}", (machine_id, start_ms, end_ms))
+def _journal_rows(store: Store, machine_id: str, start_ms: int, end_ms: int, count: int = MAX_MS) -> Rows:
+    """At most ``count`` rows, newest first."""
+    where = "WHERE j.machine_id = ? AND j.taken_at_ms BETWEEN ? AND ? ORDER BY j.taken_at_ms DESC LIMIT ?"
+    return store.rows(f"{packing.JOURNAL_ROWS} {where}", (machine_id, start_ms, end_ms, count))
 
 
 def _block_keys(store: Store, machine_id: str, start_ms: int, end_ms: int) -> Rows:
     return store.rows(
-        """SELECT start_ms, sequence, end_ms, count FROM block WHERE machine_id = ? AND start_ms <= ? AND end_ms >= ?
+        """SELECT start_ms, sequence, end_ms, count FROM block WHERE machine_id = ? AND start_ms BETWEEN ? AND ? AND end_ms >= ?
            ORDER BY start_ms, sequence""",
-        (machine_id, end_ms, start_ms),
+        (machine_id, start_ms - packing.MAX_SPAN_MS, end_ms, start_ms),
     )
 
 

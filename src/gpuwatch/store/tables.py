@@ -66,8 +66,8 @@ class SnapshotJournal(Table):
     taken_at_ms = BigIntegerField()
     received_at_ms = BigIntegerField()
     shape_id = TextField()
-    data = BlobField()
-    """Deflated JSON of the values."""
+    values = BlobField()
+    """JSON of the values, deflated against the shape's example."""
 
     class Meta:
         """peewee's settings."""
@@ -88,6 +88,8 @@ class Block(Table):
     count = IntegerField()
     codec = IntegerField()
     schema = IntegerField()
+    size = IntegerField()
+    """Bytes of ``data``: here, and in the index over ``end_ms``, so that retention and figures need not touch the data."""
     data = BlobField()
 
     class Meta:

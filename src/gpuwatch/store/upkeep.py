@@ -73,7 +73,7 @@ def _delete_oldest_blocks(store: Store, before_ms: Optional[int]) -> Rows:
     where, parameters = ("", ()) if before_ms is None else ("WHERE end_ms < ?", (before_ms,))
     with store.writing():
         rows = store.rows(
-            f"SELECT rowid, count, length(data) FROM block {where} ORDER BY end_ms LIMIT ?",
+            f"SELECT rowid, count, size FROM block {where} ORDER BY end_ms LIMIT ?",
             (*parameters, _BATCH if before_ms is not None else _BATCH // 5),
         )
         store.change_many("DELETE FROM block WHERE rowid = ?", [row[:1] for row in rows])
@@ -154,10 +154,10 @@ def info(store: Store) -> StoreInfo:
     with store.reading():
         pages, free, page_bytes = _pages(store)
         machines, shape_count, events = (store.rows(f"SELECT count(*) FROM {name}")[0][0] for name in ("machine", "shape", "event"))
-        blocks = store.rows(
-            "SELECT count(*), coalesce(sum(count), 0), coalesce(sum(length(data)), 0), min(start_ms), max(end_ms) FROM block"
+        blocks = store.rows("SELECT count(*), coalesce(sum(count), 0), coalesce(sum(size), 0), min(start_ms), max(end_ms) FROM block")[0]
+        journal = store.rows(
+            'SELECT count(*), coalesce(sum(length("values")), 0), min(taken_at_ms), max(taken_at_ms) FROM snapshot_journal'
         )[0]
-        journal = store.rows("SELECT count(*), coalesce(sum(length(data)), 0), min(taken_at_ms), max(taken_at_ms) FROM snapshot_journal")[0]
     times = [ms / 1000 for ms in (*blocks[3:], *journal[2:]) if ms is not None]
     return StoreInfo(
         path=store.path,
