@@ -9,10 +9,8 @@ import pytest
 from gpuwatch.render.static_files import static_file
 
 CSS = static_file("app.css")[0].decode()
-GROUNDS = ("--bg", "--raise", "--go-tint", "--hold-tint", "--bad-tint")
-TEXTS = ("--ink", "--ink-2")
-FAINT_GROUNDS = ("--bg", "--raise")
-OWN_GROUND = (("--go", "--go-tint"), ("--hold", "--hold-tint"), ("--bad", "--bad-tint"), ("--on-go", "--go-fill"), ("--ink-2", "--hair"))
+GROUNDS = ("--bg", "--raise", "--hair", "--go-tint", "--hold-tint", "--bad-tint")
+TEXTS = ("--ink", "--ink-2", "--ink-3", "--go", "--hold", "--bad")
 SHAPES = ("--bar", "--bar-2", "--edge", "--go-fill", "--hold-fill", "--bad-fill")
 
 
@@ -46,24 +44,16 @@ def test_dark_changes_every_colour():
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-@pytest.mark.parametrize("text", [*TEXTS, "--ink-3", "--go", "--hold", "--bad"])
-def test_text_is_read_on_the_page(scheme, text):
-    colors = SCHEMES[scheme]
-    for ground in FAINT_GROUNDS:
-        assert contrast(colors[text], colors[ground]) >= 4.5, (text, ground)
-
-
-@pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("text", TEXTS)
-def test_text_is_read_on_every_tint(scheme, text):
+def test_text_is_read_on_the_page_and_on_every_tint(scheme, text):
     colors = SCHEMES[scheme]
     for ground in GROUNDS:
         assert contrast(colors[text], colors[ground]) >= 4.5, (text, ground)
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-@pytest.mark.parametrize(("text", "ground"), OWN_GROUND)
-def test_states_are_read_on_their_tint(scheme, text, ground):
+@pytest.mark.parametrize(("text", "ground"), [("--on-go", "--go-fill"), ("--bg", "--ink"), ("--on-past", "--past")])
+def test_text_is_read_on_filled_controls(scheme, text, ground):
     assert contrast(SCHEMES[scheme][text], SCHEMES[scheme][ground]) >= 4.5
 
 
@@ -77,7 +67,7 @@ def test_shapes_and_borders_are_seen(scheme, shape):
 def test_fills_are_seen_on_their_tint(scheme):
     colors = SCHEMES[scheme]
     for fill, ground in (("--go-fill", "--go-tint"), ("--hold-fill", "--hold-tint"), ("--bad-fill", "--bad-tint"), ("--past", "--bg")):
-        assert contrast(colors[fill], colors[ground]) >= 2.9, fill
+        assert contrast(colors[fill], colors[ground]) >= 3, fill
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

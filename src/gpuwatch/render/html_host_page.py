@@ -7,6 +7,7 @@ from typing import Sequence
 from gpuwatch.model.cluster import NodeState
 from gpuwatch.model.snapshot import Number
 from gpuwatch.model.view import ViewOptions
+from gpuwatch.render import words
 from gpuwatch.render.html_controls import plain_head
 from gpuwatch.render.html_facts import facts_html, machine
 from gpuwatch.render.html_gpu_row import Moment, gpu_rows
@@ -25,7 +26,8 @@ def host_main(node: NodeState, moment: Moment) -> str:
     table = f'<table class="gpus" role="table" aria-label="GPUs of {e(node.name)}">{plain_head()}{away}{_rows(node, moment)}</table>'
     last = ""
     if node.status != "up" and node.received_at is not None:
-        last = f'<p class="note">The last reading is of {e(moment.clock(node.received_at))}.</p>'
+        why = f" {e(words.clean(node.error))}" if node.error and not away else ""
+        last = f'<p class="note">The last reading is of {e(moment.clock(node.received_at))}.{why}</p>'
     return (
         f'<div class="head"><h1>{e(node.name)}</h1>{tags(node)}<span class="soft">{e(models(node.gpus) or "no GPU")}</span>{_status(node, moment)}</div>'
         f'{table}{last}<div class="split"><section aria-labelledby="s-procs"><h2 class="sec" id="s-procs">Processes</h2>'

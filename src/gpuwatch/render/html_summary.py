@@ -220,8 +220,9 @@ def troubles(cluster: ClusterNow) -> list[Trouble]:
 def _troubles_of(node: NodeState) -> Iterable[Trouble]:
     if node.status in _NODE_TROUBLE:
         rank, shape, text = _NODE_TROUBLE[node.status]
-        if node.status == "error":
-            text = split_next(node.error)[0] or text
+        why = split_next(node.error)[0]
+        if why and node.status in ("error", "stale"):
+            text = why if node.status == "error" else f"stale: {why}"
         since = node.received_at if node.status == "stale" else node.status_since_at
         yield Trouble(rank, shape, _NODE_TROUBLE[node.status][2], text, node.name, None, "", since)
     if node.status in AWAY:
