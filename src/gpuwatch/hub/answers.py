@@ -10,6 +10,8 @@ from gpuwatch.wire.http import Response
 
 LONGEST_WAIT_SECONDS = 60.0
 LONGEST_RETRY_AFTER_SECONDS = 120.0
+WRONG_PASSWORD_WAIT_SECONDS = 7.0
+"""A node refuses whoever gives ten wrong passwords in a minute: stay below that. A changed password is tried at once."""
 _CONTROL = re.compile(r"[^\x20-\x7e\u00a0-\uffff]+")
 
 
@@ -34,6 +36,7 @@ def refused(target: Target, response: Response) -> Failure:
             f"(password_file= on its line of the hosts file, or the hub's own password).",
             True,
             True,
+            WRONG_PASSWORD_WAIT_SECONDS,
         )
     if status == 503:
         return Failure(f"{target.name} has no reading yet: {_said(response) or '503'}. Next: wait for its first sample.", True, False)

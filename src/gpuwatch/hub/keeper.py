@@ -11,6 +11,7 @@ from typing import Any, Callable, Dict, Iterable, Mapping, Sequence, Set
 from gpuwatch.hub.ingest import Ingest
 from gpuwatch.hub.journal import Arrival
 from gpuwatch.hub.restore import to_row
+from gpuwatch.loops import Repeats
 from gpuwatch.model.errors import StoreError
 from gpuwatch.query.latest import Latest
 from gpuwatch.store import events, machines, snapshots, states
@@ -38,7 +39,7 @@ class Keeper:
         self._lost = lost
         self._states_due_at = 0.0
         self._hostnames: Dict[str, str] = {}
-        self._told_dropped = 0
+        self._repeats = Repeats("store")
 
     def write(self, now: float) -> None:
         """One beat. Never raises StoreError: that becomes the notice."""
@@ -51,9 +52,10 @@ class Keeper:
             snapshots.pack_due(self.store, now, BLOCKS_AT_ONCE, self._per_block)
         except StoreError as error:
             self._latest.notice(NOTICE, f"{self._lossy(str(error))} The live view goes on; what comes in is not kept meanwhile.")
-            log.error("%s", error)
+            self._repeats.failed(error)
         else:
             self._latest.notice(NOTICE, None)
+            self._repeats.worked()
 
     def finish(self, now: float) -> None:
         """At the end: everything that waits."""

@@ -19,7 +19,7 @@ from gpuwatch.hub.keeper import NOTICE, Keeper
 from gpuwatch.hub.passwords import Passwords
 from gpuwatch.hub.poller import Poller
 from gpuwatch.hub.restore import display_of, limits_of, restore
-from gpuwatch.loops import AsyncLoop, Loop, Stop
+from gpuwatch.loops import AsyncLoop, Loop, Repeats, Stop
 from gpuwatch.model.cluster import ClusterNow, Target
 from gpuwatch.model.errors import StoreError
 from gpuwatch.query.cluster import cluster
@@ -57,6 +57,7 @@ class Hub:
         self._ids: Dict[str, str] = {}
         self._keeper: Optional[Keeper] = None
         self._reopen_at = 0.0
+        self._opening = Repeats("database")
         self._stop = Stop()
         self._polling = AsyncLoop("poller")
         self._clock = Loop("clock", self.ingest.tick, BEAT_SECONDS, self._stop)
@@ -118,8 +119,9 @@ class Hub:
         except StoreError as error:
             self._reopen_at = now + REOPEN_SECONDS
             self.latest.notice(NOTICE, f"{error} The live view goes on; nothing is kept meanwhile.")
-            log.error("%s", error)
+            self._opening.failed(error)
             return False
+        self._opening.worked()
         self.store = store
         self._keeper = Keeper(
             store,

@@ -38,7 +38,8 @@ def node_state(latest: Latest, known: Known, now: float, audience: str = STRANGE
     key = STRANGER if audience == STRANGER and not latest.display.show_arguments else "all"
     built = known.built.get(key)
     if built is None:
-        built = known.built[key] = _cut(node_state(latest, known, now, "admin"), key) if key == STRANGER else _build(latest, known, now)
+        whole = known.built.get("all") or _build(latest, known, now)
+        built = known.built[key] = _cut(whole, key) if key == STRANGER else whole
     return built
 
 
