@@ -17,9 +17,9 @@ from gpuwatch.config.settings import HubSettings
 DOWN = "old-1"
 """This node is ended as soon as the hub has seen it."""
 NODES = (
-    ("dgx-a", "train,h100", "8xh100:mixed:11"),
+    ("dgx-a", "train,h100", "8xh100:mixed:37"),
     ("dgx-b", "train,mig", "mig:mixed:3"),
-    ("gpu01", "vision", "6xrtx4090:mixed:2"),
+    ("gpu01", "vision", "6xrtx4090:mixed:16"),
     ("vision-2", "vision,render", "4xl40s:hot:5"),
     ("gpu03", "nlp", "4xrtx2080s:lost:8"),
     (DOWN, "teaching", "3xgtx1080ti+1xrtx4080s:full:4"),

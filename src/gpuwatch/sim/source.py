@@ -103,7 +103,7 @@ class SimSource:
             cuda_capability=card.capability,
         )  # fmt: skip
         if self._lost(index):
-            return replace(identity, error="fallen off the bus (Xid 79). Reboot; if it returns, reseat the card.", error_since_at=self._first_at)
+            return replace(identity, error="fallen off the bus (Xid 79)", error_since_at=self._first_at)
         reading = replace(identity, **self._numbers(index, card, now), **self._health(card))
         if self._mig and index == 0:
             reading = replace(reading, **self._slices(reading))
