@@ -2,16 +2,20 @@
 
 import gzip
 import http.client
+import io
 import json
 import socket
 import threading
 from datetime import datetime
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gpuwatch.model.snapshot import GpuReading, HostReading, ProcessReading, Snapshot
 from gpuwatch.node.app import MAX_BODY_BYTES, NodeApp
 from gpuwatch.node.newest import Newest, Sample, Trouble
+from gpuwatch.node.throttle import Throttle
 from gpuwatch.serve.http import Server
 from gpuwatch.wire import frame
 from gpuwatch.wire.flat import Shape
@@ -256,3 +260,29 @@ def test_a_password_in_an_error_or_log_is_never_seen(ask, caplog):
     ask("GET", f"/get-status?passwd={PASSWORD.encode().hex()}", headers={})
     assert PASSWORD not in caplog.text
     assert PASSWORD.encode().hex() not in caplog.text
+
+
+FUZZED = NodeApp(Newest(), PASSWORD)
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
+)
+
+
+@given(
+    st.binary()
+    | JSON_VALUES.map(lambda value: json.dumps(value).encode())
+    | st.dictionaries(st.sampled_from(["passwd", "flat", "other"]), JSON_VALUES).map(lambda value: json.dumps(value).encode())
+)
+def test_no_body_but_the_right_one_gets_json_or_a_traceback(body):
+    app = FUZZED
+    app._throttle = Throttle()
+    seen = []
+    environ = {
+        "REQUEST_METHOD": "POST", "PATH_INFO": "/get-status", "CONTENT_TYPE": "application/json", "CONTENT_LENGTH": str(len(body)),
+        "REMOTE_ADDR": "192.0.2.1", "wsgi.input": io.BytesIO(body),
+    }  # fmt: skip
+    answer = b"".join(app(environ, lambda status, headers, error=None: seen.append((status[:3], dict(headers)))))
+    status, headers = seen[-1]
+    assert status in ("400", "403")
+    assert headers["Content-Type"].startswith("text/plain")
+    assert answer.endswith(b".\n")

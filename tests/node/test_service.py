@@ -133,8 +133,9 @@ def node(settings):
     code = f"""
 import sys; sys.path[:0] = [{str(ROOT / "src")!r}, {str(ROOT)!r}]
 from gpuwatch.config.settings import NodeSettings
-from gpuwatch.node.service import run
-run({settings!r}, None, {ARGV!r}, lambda line: print(line, flush=True))
+from gpuwatch.node import service
+service.END_SECONDS = 1.0
+service.run({settings!r}, None, {ARGV!r}, lambda line: print(line, flush=True))
 print("clean end")
 """
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -67,7 +67,7 @@ def run(
     sampler_argv: Optional[Sequence[str]] = None,
     announce: Callable[[str], object] = print,
 ) -> None:
-    """Serve until ``stop`` is set or SIGTERM or SIGINT comes. ``announce`` gets one line with the address once it answers.
+    """Serve until ``stop`` is set or SIGTERM or SIGINT comes, which sets ``stop`` too. ``announce`` gets one line with the address.
 
     Raises GpuwatchError (password, address) before anything is started.
     """
@@ -93,7 +93,7 @@ def run(
         supervisor.close(END_SECONDS)
         end.set()
         for number, handler in handlers.items():
-            signal.signal(number, handler)
+            signal.signal(number, handler or signal.SIG_DFL)
 
 
 def _close_at(end: threading.Event, server: Server) -> None:

@@ -68,6 +68,8 @@ class Supervisor:
         if ended is not None:
             self._explain(ended, now)
         child = self._child(now)
+        if self._wake.is_set():
+            return
         if child is None:
             self._host_alone(now)
             self._wake.wait(0.25)
