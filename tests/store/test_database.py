@@ -265,3 +265,24 @@ def test_a_full_database_is_told_and_goes_on_when_there_is_room(store, machine):
 def test_store_can_be_made_without_opening_a_file(tmp_path):
     Store(str(tmp_path / "none.db")).close()
     assert os.listdir(tmp_path) == []
+
+
+def test_long_work_lets_others_have_their_turn(store):
+    steps, waits, done = [0], [], threading.Event()
+
+    def work():
+        while not done.is_set():
+            with store.writing():
+                store.change("DELETE FROM event")
+                steps[0] += 1
+            store.rest()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    for number in range(30):
+        before = steps[0]
+        machines.ensure(store, f"gpu{number}", "x")
+        waits.append(steps[0] - before)
+    done.set()
+    thread.join()
+    assert sorted(waits)[15] < 20

@@ -10,6 +10,7 @@ import os
 import re
 import sqlite3
 import threading
+import time
 from contextlib import closing, contextmanager
 from typing import Any, Callable, Iterable, Iterator, List, Optional, Sequence, Tuple, Union
 from urllib.parse import quote
@@ -27,6 +28,7 @@ PAGE_BYTES = 8192
 """Chosen for the journal: a row of it (1 to 2 KB) fits in a quarter of a page, where SQLite keeps it whole."""
 _WAL_PAGES = 1000
 _WAL_BYTES_KEPT = 16 * 1024**2
+_LONGEST_REST_SECONDS = 0.2
 _WRITER_CACHE_KIB = 16 * 1024
 
 Query = Union[str, peewee.Query]
@@ -97,6 +99,7 @@ class _Database(peewee.SqliteDatabase):
 class _OfThread(threading.local):
     writing = False
     large_cache = False
+    last_seconds = 0.0
     when_committed: List[Callable[[], None]]
 
 
@@ -193,13 +196,20 @@ class Store:
         if not self._turn.acquire(timeout=BUSY_SECONDS):
             raise StoreError(f"The database {self.label} is being written by another part of this program.", "Try again.")
         try:
+            began_at = time.monotonic()
             self._of_thread.when_committed = []
             with self._transaction():
                 yield
             for function in self._of_thread.when_committed:
                 function()
+            self._of_thread.last_seconds = time.monotonic() - began_at
         finally:
             self._turn.release()
+
+    def rest(self) -> None:
+        """Between the transactions of a long piece of work: wait as long as the last one took, so that other writers get their turn."""
+        if not self._of_thread.writing:
+            threading.Event().wait(min(_LONGEST_REST_SECONDS, self._of_thread.last_seconds))
 
     def when_committed(self, function: Callable[[], None]) -> None:
         """Call ``function`` after the commit of the running ``writing()``, before the next writer's turn; never if it fails."""

@@ -101,7 +101,7 @@ def merge(store: Store, source: str, into: str) -> None:
         raise UsageError("A machine cannot be merged into itself.")
     _copy_shapes(store, source, into)
     while _move_blocks(store, source, into):
-        pass
+        store.rest()
     with store.writing():
         find(store, into)
         while packing.pack_machine(store, source, 180, keep_newest=False):
@@ -142,6 +142,7 @@ def forget(store: Store, machine_id: str) -> None:
             deleted = store.change(
                 "DELETE FROM block WHERE rowid IN (SELECT rowid FROM block WHERE machine_id = ? LIMIT ?)", (machine_id, _BATCH)
             )
+        store.rest()
     with store.writing():
         store.change("DELETE FROM block WHERE machine_id = ?", (machine_id,))
         store.change("DELETE FROM event WHERE machine_id = ?", (machine_id,))

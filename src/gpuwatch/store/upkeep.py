@@ -60,6 +60,7 @@ def prune(store: Store, now: float, retention_seconds: float, max_bytes: int) ->
         deleted += batch
         if not batch:
             break
+        store.rest()
     journal = _delete_old_journal(store, cutoff_ms)
     with store.writing():
         events = store.change("DELETE FROM event WHERE at_ms < ?", (round((now - EVENT_SECONDS) * 1000),))
@@ -114,6 +115,7 @@ def give_back_space(store: Store, max_bytes: int) -> None:
             store.rows(f"PRAGMA incremental_vacuum({_PAGES_A_STEP})")
         if _pages(store)[1] >= free:
             return
+        store.rest()
 
 
 def _pages(store: Store) -> Tuple[int, int, int]:
