@@ -10,7 +10,7 @@ from gpuwatch.render.static_files import static_url
 
 KEYS = (
     ("/", "filter"), ("f", "free only"), ("Esc", "clear, close"), ("?", "this list"),
-    ("Home End", "first, last row"), ("Arrows", "in the grid: another host or GPU"), ("Enter", "open it"),
+    ("Home End", "in the grid: first, last host"), ("Arrows", "in the grid: next host or GPU"), ("Enter", "in the grid: open the host"),
 )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from gpuwatch.render import words
 from gpuwatch.render.html_controls import plain_head
 from gpuwatch.render.html_facts import card, facts_html, health
 from gpuwatch.render.html_gpu_row import Moment, gpu_rows, people, state_icon, state_words
-from gpuwatch.render.html_host import host_body
+from gpuwatch.render.html_host import message_body
 from gpuwatch.render.html_parts import e, gpu_url, host_url, meter, not_reported, sparkline
 from gpuwatch.render.html_process_table import process_table
 
@@ -27,7 +27,7 @@ def gpu_main(node: NodeState, place: int, moment: Moment) -> str:
             f'<h2 class="sec">Slices</h2><table class="gpus" role="table" aria-label="Slices">{plain_head()}'
             f'<tbody role="rowgroup">{gpu_rows(view, moment, _host_cell(node, 1 + len(reading.mig)), False)}</tbody></table>'
         )
-    away = "" if node.status in ("up", "stale") else f'<table class="gpus" role="table">{plain_head()}{host_body(node, (), moment)}</table>'
+    away = "" if node.status in ("up", "stale") else f'<table class="gpus" role="table">{plain_head()}{message_body(node, moment)}</table>'
     return (
         f'<div class="head"><h1><a href="{host_url(node.name)}">{e(node.name)}</a> GPU {reading.index}</h1>'
         f'<span class="soft">{e(words.model_name(reading.name))}</span>'

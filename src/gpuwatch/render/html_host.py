@@ -18,7 +18,7 @@ AWAY = ("down", "error", "unseen")
 def host_body(node: NodeState, gpus: Sequence[GpuView], moment: Moment) -> str:
     """A host with these of its GPUs (the others were left out by a filter), or its message."""
     if node.status in AWAY or not gpus:
-        return _message_body(node, moment)
+        return message_body(node, moment)
     mixed = len({words.model_name(view.reading.name) for view in node.gpus}) > 1
     rows = sum(1 + len(view.reading.mig) for view in gpus)
     cell = _host_cell(node, rows, moment)
@@ -29,7 +29,7 @@ def host_body(node: NodeState, gpus: Sequence[GpuView], moment: Moment) -> str:
 def flat_body(node: NodeState, view: Optional[GpuView], moment: Moment) -> str:
     """One GPU with its host, for the list of all GPUs; a host without GPUs to show as its message."""
     if view is None:
-        return _message_body(node, moment)
+        return message_body(node, moment)
     rows = gpu_rows(view, moment, _short_host_cell(node, 1 + len(view.reading.mig)), True)
     key = flat_key(node, view)
     return _open_body(node, f"u-{anchor(key)}", key) + rows + "</tbody>"
@@ -90,8 +90,9 @@ def tags(node: NodeState) -> str:
 # ---- hosts that are one message
 
 
-def _message_body(node: NodeState, moment: Moment) -> str:
-    css, shape, word, message, following = _message(node, moment)
+def message_body(node: NodeState, moment: Moment, own_page: bool = False) -> str:
+    """A host that is one message; ``own_page``: the last snapshot stands below, so that no link leads to it."""
+    css, shape, word, message, following = _message(node, moment, own_page)
     host = node.snapshot.host if node.snapshot else None
     second = models(node.gpus) or ("no GPU" if css == "none" else "")
     third = machine_line(host) if host and node.status in ("up", "error") else ""
@@ -107,17 +108,17 @@ def _message_body(node: NodeState, moment: Moment) -> str:
     )
 
 
-def _message(node: NodeState, moment: Moment) -> tuple[str, str, str, str, str]:
+def _message(node: NodeState, moment: Moment, own_page: bool) -> tuple[str, str, str, str, str]:
     """(look, shape, word, what is wrong, what next) of a host that is one row; the last two are HTML."""
     what, step = split_next(node.error)
     since = moment.clock(node.status_since_at)
     if node.status == "unseen":
         return "unseen", "stale", "unseen", e(f"Expected since {since}. {what}" if since else what), e(step)
     if node.status == "error":
-        return "error", "warn", "no GPU data", e(f"Since {since}: {what}" if since else what), _last_seen(node) + e(step)
+        return "error", "warn", "no GPU data", e(f"Since {since}: {what}" if since else what), _last_seen(node, own_page) + e(step)
     if node.status == "down":
         word = f"down {words.span_long(moment.now - node.status_since_at)}" if node.status_since_at is not None else "down"
-        return "down", "down", word, e(f"Unreachable since {since}: {what}" if since else what), _last_seen(node) + e(step)
+        return "down", "down", word, e(f"Unreachable since {since}: {what}" if since else what), _last_seen(node, own_page) + e(step)
     if node.status == "stale":
         return "unseen", "stale", "stale", e(what), e(step)
     return "none", "", "no GPU", _no_gpu(node), ""
@@ -129,11 +130,11 @@ def split_next(error: Optional[str]) -> tuple[str, str]:
     return what.strip(), f"Next:{step}" if found else ""
 
 
-def _last_seen(node: NodeState) -> str:
+def _last_seen(node: NodeState, own_page: bool) -> str:
     """Whose work was seen last on a host that is away, with the way to its last snapshot. HTML."""
     if node.snapshot is None:
         return ""
-    show = f'<a href="{host_url(node.name)}">Show the last snapshot</a>. '
+    show = "" if own_page else f'<a href="{host_url(node.name)}">Show the last snapshot</a>. '
     if not node.gpus:
         return show
     owners = Counter(name for view in node.gpus for name in people(view.reading.processes)[:1])

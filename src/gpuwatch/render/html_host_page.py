@@ -6,23 +6,20 @@ from typing import Sequence
 
 from gpuwatch.model.cluster import NodeState
 from gpuwatch.model.snapshot import Number
-from gpuwatch.model.view import ViewOptions
 from gpuwatch.render import words
 from gpuwatch.render.html_controls import plain_head
 from gpuwatch.render.html_facts import facts_html, machine
 from gpuwatch.render.html_gpu_row import Moment, gpu_rows
-from gpuwatch.render.html_host import AWAY, host_body, models, tags
+from gpuwatch.render.html_host import AWAY, message_body, models, tags
 from gpuwatch.render.html_parts import e, icon
 from gpuwatch.render.html_process_table import process_table
-
-__all__ = ["ViewOptions", "host_main"]
 
 _STATUS_ICON = {"down": ("down", "bad"), "error": ("warn", "bad"), "stale": ("stale", "mute"), "unseen": ("stale", "mute")}
 
 
 def host_main(node: NodeState, moment: Moment) -> str:
     """The ``<main>`` of a host's page. What is old says from when it is."""
-    away = host_body(node, (), moment) if node.status in AWAY or not node.gpus else ""
+    away = message_body(node, moment, own_page=True) if node.status in AWAY or not node.gpus else ""
     table = f'<table class="gpus" role="table" aria-label="GPUs of {e(node.name)}">{plain_head()}{away}{_rows(node, moment)}</table>'
     last = ""
     if node.status != "up" and node.received_at is not None:
@@ -49,8 +46,9 @@ def _status(node: NodeState, moment: Moment) -> str:
     if node.status == "up":
         return ""
     shape, colour = _STATUS_ICON[node.status]
+    since = "" if node.status_since_at is None else words.span_long(moment.now - node.status_since_at)
     word = "no GPU data" if node.status == "error" else node.status
-    return f'<span class="chip {colour}">{icon(shape)}{word} {moment.since(node.status_since_at)}</span>'
+    return f'<span class="chip {colour}">{icon(shape)}{word} {since}</span>'
 
 
 def _troubles(node: NodeState) -> str:
