@@ -152,6 +152,16 @@ def test_a_driver_that_does_not_match_is_an_error_with_host_readings(latest: Lat
     assert node.snapshot.host.cpu_percent == 5.0
 
 
+def test_a_driver_that_was_upgraded_below_a_working_node_is_said(latest: Latest) -> None:
+    status_of_driver = CollectorStatus("driver", False, "driver 550.90 loaded, library 550.107 installed: reboot")
+    shape, values = flat(snapshot(NOW, gpu(0), collectors=(CollectorStatus("nvml"), status_of_driver)))
+    latest.accept("a", shape, values, received_at=NOW)
+    node = cluster(latest, NOW).nodes[0]
+    assert node.status == "up"
+    assert (node.error or "").startswith("driver 550.90 loaded, library 550.107 installed: reboot. Next: ")
+    assert node.gpus[0].state.state == "free"
+
+
 def test_a_machine_without_gpus_is_up(latest: Latest) -> None:
     snap = snapshot(NOW, collectors=(CollectorStatus("nvml", True, "no NVIDIA driver here"),))
     shape, values = flat(snap.__class__(**{**vars(snap), "gpus": ()}))

@@ -51,6 +51,11 @@ def test_status(changes: Any, status: str, since: float, changes_at: float) -> N
         assert verdict.error
 
 
+def test_a_node_that_is_up_may_warn() -> None:
+    verdict = node_verdict(GOOD._replace(warning="driver 550.90 loaded, library 550.107 installed. Next: reboot"), LIMITS)
+    assert (verdict.status, verdict.error) == ("up", "driver 550.90 loaded, library 550.107 installed. Next: reboot.")
+
+
 def test_sentences_have_a_next_step() -> None:
     assert node_verdict(GOOD._replace(now=120.0), LIMITS).error == "10.0.0.1:7080 gives no new reading. Next: look at the node's log."
     assert with_next("driver hung since 3 min") == "driver hung since 3 min. Next: look at the node's log and at dmesg there."

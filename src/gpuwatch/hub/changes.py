@@ -84,7 +84,7 @@ class Changes:
 def _trouble(known: Known) -> Optional[str]:
     if known.report.stale:
         return known.report.message or "The node's readings are old."
-    return known.plan.trouble if known.plan else None
+    return (known.plan.trouble or known.plan.warning) if known.plan else None
 
 
 def _event(known: Known, at: float, kind: str, message: str, uuid: Optional[str] = None) -> Event:

@@ -17,7 +17,7 @@ def newest(
 ) -> Iterator[Tuple[Snapshot, float]]:
     """The newest ``count`` snapshots (None = all) of a machine, oldest first, each with when the hub got it. What is damaged is left out."""
     shapes: Dict[str, Optional[Shape]] = {}
-    for entry in snapshots.newest(store, machine_id, count):
+    for entry in snapshots.newest(store, machine_id, count, on_damage=lambda error: None):
         if entry.shape_id not in shapes:
             shapes[entry.shape_id] = _shape(store, machine_id, entry.shape_id)
         shape = shapes[entry.shape_id]

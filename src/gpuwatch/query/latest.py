@@ -233,6 +233,7 @@ class Latest:
             (known.report.message or "The node's readings are old.") if known.report.stale else None,
             known.plan.trouble if known.plan else None,
             known.trouble_since_at,
+            known.report.message or (known.plan.warning if known.plan else None),
             known.up_since_at,
         )
 

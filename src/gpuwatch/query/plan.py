@@ -11,7 +11,7 @@ from gpuwatch.model.snapshot import CollectorStatus, GpuReading, MigReading, Xid
 from gpuwatch.rules.states import takers
 from gpuwatch.wire.flat import Shape
 
-DRIVER_COLLECTOR = "nvml"
+DRIVER_COLLECTORS = ("nvml", "driver")
 
 
 class Row(NamedTuple):
@@ -29,7 +29,7 @@ class Row(NamedTuple):
 class Plan:
     """What the hub needs of a shape at each poll."""
 
-    __slots__ = ("buses", "errors", "hostname", "interval_seconds", "rows", "shape", "simulated", "taken_at_at", "trouble", "xids")
+    __slots__ = ("buses", "errors", "hostname", "interval_seconds", "rows", "shape", "simulated", "taken_at_at", "trouble", "warning", "xids")
 
     def __init__(self, shape: Shape) -> None:
         """Raises nothing for a shape that ``Shape.parse`` accepted."""
@@ -42,7 +42,7 @@ class Plan:
         self.xids: Tuple[XidEvent, ...] = places.xids
         self.errors: Dict[str, Optional[str]] = {gpu.uuid: gpu.error for gpu in places.gpus}
         self.buses: Dict[str, Optional[str]] = {gpu.uuid: gpu.pci_bus_id for gpu in places.gpus}
-        self.trouble = driver_trouble(places.collectors, bool(places.gpus))
+        self.trouble, self.warning = driver_trouble(places.collectors, bool(places.gpus))
         self.rows: Tuple[Row, ...] = tuple(row for gpu in places.gpus for row in _rows(gpu))
 
     def taken_at(self, values: Sequence[Any]) -> Optional[float]:
@@ -50,12 +50,12 @@ class Plan:
         return None if self.taken_at_at is None else values[self.taken_at_at]
 
 
-def driver_trouble(collectors: Sequence[CollectorStatus], has_gpus: bool) -> Optional[str]:
-    """Why the driver gave no GPUs at all; None if it did, or if the machine simply has none."""
-    for collector in collectors:
-        if collector.name == DRIVER_COLLECTOR and not collector.ok and not has_gpus:
-            return collector.message or "The driver does not answer."
-    return None
+def driver_trouble(collectors: Sequence[CollectorStatus], has_gpus: bool) -> Tuple[Optional[str], Optional[str]]:
+    """(why the driver gave no GPUs at all, what else is wrong with it); None = nothing. A machine that simply has none is well."""
+    said = [one.message or "The driver does not answer." for one in collectors if one.name in DRIVER_COLLECTORS and not one.ok]
+    if not said:
+        return None, None
+    return (None, said[0]) if has_gpus else (said[0], None)
 
 
 def _taken_at_position(shape: Shape) -> Optional[int]:

@@ -34,6 +34,8 @@ class NodeFacts(NamedTuple):
     driver_trouble: Optional[str] = None
     """The newest reading has no GPUs because the driver does not answer: the reason."""
     trouble_since_at: Optional[float] = None
+    warning: Optional[str] = None
+    """Readings are fresh and good, but the node says that something is wrong: the driver was upgraded below it."""
     up_since_at: Optional[float] = None
 
 
@@ -67,7 +69,8 @@ def _without_reading(facts: NodeFacts) -> NodeVerdict:
 def _fresh(facts: NodeFacts, stale_at: float) -> NodeVerdict:
     if facts.driver_trouble:
         return NodeVerdict("error", facts.trouble_since_at, with_next(facts.driver_trouble), stale_at)
-    return NodeVerdict("up", facts.up_since_at, facts.failure, stale_at)
+    error = facts.failure or (with_next(facts.warning) if facts.warning else None)
+    return NodeVerdict("up", facts.up_since_at, error, stale_at)
 
 
 def _old(facts: NodeFacts, received_at: float, limits: Limits) -> NodeVerdict:
