@@ -95,10 +95,13 @@ def prometheus_config(folder: Path, nodes: int, interval: float) -> Path:
 
 
 def journal_bytes(database: Path) -> int:
-    """What the journal's pages take up in the file."""
+    """The journal's pages and the write-ahead log: all of the files but the blocks and the free pages."""
     with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as connection:
-        (payload, rows) = connection.execute("SELECT TOTAL(LENGTH(\"values\")), COUNT(*) FROM snapshot_journal").fetchone()
-    return int(payload + 60 * rows)
+        (blocks,) = connection.execute("SELECT TOTAL(LENGTH(data)) FROM block").fetchone()
+        pages = {name: connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")}
+    log = database.with_name(database.name + "-wal")
+    used = (pages["page_count"] - pages["freelist_count"]) * pages["page_size"] - blocks
+    return int(used) + (log.stat().st_size if log.exists() else 0)
 
 
 def packed(database: Path) -> Dict[str, float]:
