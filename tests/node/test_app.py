@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from gpuwatch.model.snapshot import GpuReading, HostReading, ProcessReading, Snapshot
 from gpuwatch.node.app import MAX_BODY_BYTES, NodeApp
 from gpuwatch.node.newest import Newest, Sample, Trouble
-from gpuwatch.node.throttle import Throttle
 from gpuwatch.serve.http import Server
 from gpuwatch.wire import frame
 from gpuwatch.wire.flat import Shape
@@ -275,7 +274,7 @@ JSON_VALUES = st.recursive(
 )
 def test_no_body_but_the_right_one_gets_json_or_a_traceback(body):
     app = FUZZED
-    app._throttle = Throttle()
+    app._throttle._failures.clear()
     seen = []
     environ = {
         "REQUEST_METHOD": "POST", "PATH_INFO": "/get-status", "CONTENT_TYPE": "application/json", "CONTENT_LENGTH": str(len(body)),
