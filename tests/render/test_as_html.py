@@ -370,8 +370,10 @@ def test_live_update_brings_only_what_changed():
     assert news["hosts"]["dgx-a"].startswith('<tbody role="rowgroup" id="h-dgx-a"')
     assert news["read_at"] == "14:32:51"
     assert "order" not in news
-    same = live_update(after, ViewOptions(), 10, fragments)
-    assert same == {"version": 10, "changed": False, "read_at": "14:32:51", "order_id": news["order_id"]}
+    quiet = replace(after, nodes=tuple(node for node in after.nodes if node.status != "stale"))
+    same = live_update(quiet, ViewOptions(), 10, fragments)
+    assert set(same) == {"version", "changed", "read_at", "order_id"}
+    assert (same["version"], same["changed"], same["read_at"]) == (10, False, "14:32:51")
     everything = live_update(after, ViewOptions(), 0, fragments)
     assert everything["order"] == [node.name for node in after.nodes]
     assert set(everything["hosts"]) == set(everything["order"])
@@ -397,6 +399,18 @@ def test_spans_of_silent_hosts_go_on():
     assert news["changed"] is True
     assert "down 13 min" in news["hosts"]["gpu04"]
     assert "dgx-a" not in news["hosts"]
+
+
+def test_a_host_that_went_down_counts_seconds():
+    def down(now: float) -> ClusterNow:
+        node = samples.node("a", (), None, status="down", status_since_at=samples.NOW, error="connection refused")
+        return ClusterNow(now, (node,), version=5)
+
+    fragments = Fragments()
+    assert "down 40 s" in cluster_page(down(samples.NOW + 40), ViewOptions(), fragments)
+    assert "down 46 s" in live_update(down(samples.NOW + 46), ViewOptions(), 5, fragments)["hosts"]["a"]
+    assert "Connection refused" in cluster_page(down(samples.NOW + 40), ViewOptions(), fragments)
+    assert live_update(down(samples.NOW + 640), ViewOptions(), 5, fragments)["changed"] is False
 
 
 def test_fragments_are_made_once_per_version():

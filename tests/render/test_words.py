@@ -53,7 +53,7 @@ def test_clock_knows_the_zone_and_survives_odd_ones():
     assert words.clock_seconds(NOW, "Europe/Berlin") == "14:32:10"
     assert words.iso(NOW, "Europe/Berlin") == "2026-11-18T14:32:10+01:00"
     assert words.zone_label(NOW, "Europe/Berlin") == "Europe/Berlin (UTC+01:00)"
-    assert words.zone_label(NOW, "UTC") == "UTC"
+    assert words.zone_label(NOW, "UTC") == words.zone_label(NOW, "Etc/UTC") == "UTC"
     words.clock(1e18, NOW, "UTC")
 
 
@@ -66,6 +66,8 @@ def test_sizes():
     assert words.gb_total(6 * 2**30) == "6"
     assert words.gb_total(4750 * 2**20) == "4.6"
     assert words.whole(1316) == "1,316"
+    assert words.sentence("fallen off the bus (Xid 79).") == "Fallen off the bus (Xid 79)."
+    assert words.sentence("") == ""
     assert words.plural(1, "host") == "1 host"
     assert words.plural(1000, "host") == "1,000 hosts"
 

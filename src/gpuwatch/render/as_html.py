@@ -89,7 +89,7 @@ def live_update(cluster: ClusterNow, options: ViewOptions, since: int, fragments
         "version": cluster.version,
         "read_at": words.clock_seconds(cluster.taken_at, cluster.timezone),
         "order_id": _order_id(cluster, options),
-        "changed": since < cluster.version or _minute_turned(cluster),
+        "changed": any(_news(cluster, node, since) for node in cluster.nodes) or since < cluster.version,
     }
     if not answer["changed"]:
         return answer
@@ -222,16 +222,20 @@ def _key(options: ViewOptions, row: Selected) -> str:
 
 
 def _bucket(node: NodeState, now: float) -> int:
-    """Changes as often as the spans of a node that brings no new readings: each minute, and each 5 s while it is stale."""
+    """Changes as often as the spans of a node that brings no new readings: each minute, each 5 s where they count seconds."""
     if node.status == "up":
         return 0
-    return int(now // (5 if node.status == "stale" else 60))
+    return int(now // 5) if _counts_seconds(node, now) else int(now // 60)
+
+
+def _counts_seconds(node: NodeState, now: float) -> bool:
+    return node.status == "stale" or (node.status_since_at is not None and now - node.status_since_at < 70)
 
 
 def _news(cluster: ClusterNow, node: NodeState, since: int) -> bool:
-    if node.version > since or node.status == "stale":
+    if node.version > since:
         return True
-    return node.status != "up" and _minute_turned(cluster)
+    return node.status != "up" and (_minute_turned(cluster) or _counts_seconds(node, cluster.taken_at))
 
 
 def _minute_turned(cluster: ClusterNow) -> bool:

@@ -161,10 +161,15 @@ def machine(node: NodeState, moment: Moment) -> list[Fact]:
         Fact("Logged in", ", ".join(dict.fromkeys(login.user for login in host.logins)) or "nobody"),
         Fact("Up", words.span(host.uptime_seconds) or None, f"since {moment.clock(host.boot_at)}" if host.boot_at else "", reason=why.get("uptime_seconds")),
         Fact("System", host.os, f"{host.kernel or ''} {host.architecture or ''}"),
-        Fact("Driver", host.driver_version, f"library {host.library_version or 'not reported'}, CUDA up to {host.cuda_version or 'not reported'}"),
+        Fact("Driver", host.driver_version, _versions(host), reason=why.get("driver_version")),
         Fact("Last reading", words.clock_seconds(node.received_at, moment.zone) or None, f"every {snapshot.interval_seconds:g} s, gpuwatch {snapshot.version}"),
         Fact("Clock", None if skew is None else f"{skew:+.1f} s", "the node's clock against the hub's", None if skew is None else abs(skew) < 5),
     ]  # fmt: skip
+
+
+def _versions(host: HostReading) -> str:
+    known = (("library", host.library_version), ("CUDA up to", host.cuda_version))
+    return ", ".join(f"{word} {version}" for word, version in known if version)
 
 
 def _gigabytes(used: Optional[float], total: Optional[float]) -> Optional[str]:

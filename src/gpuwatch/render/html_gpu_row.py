@@ -171,7 +171,7 @@ def _lost_row(view: GpuView, moment: Moment, host_cell: str) -> str:
         f'<td role="cell" class="st"><span class="w">{icon("down")}lost</span></td>'
         f'<td role="cell" class="dev"><a href="{gpu_url(reading.uuid)}">{reading.index}</a></td>'
         f'<td role="cell" class="user"></td><td role="cell" class="since">{since and f"since {since}"}</td>'
-        f'<td role="cell" class="why" colspan="6">{e(state.why or reading.error or "The GPU does not answer.")}</td></tr>'
+        f'<td role="cell" class="why" colspan="6">{e(words.sentence(state.why or reading.error or "The GPU does not answer."))}</td></tr>'
     )
 
 

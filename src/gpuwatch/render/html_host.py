@@ -111,6 +111,7 @@ def message_body(node: NodeState, moment: Moment, own_page: bool = False) -> str
 def _message(node: NodeState, moment: Moment, own_page: bool) -> tuple[str, str, str, str, str]:
     """(look, shape, word, what is wrong, what next) of a host that is one row; the last two are HTML."""
     what, step = split_next(node.error)
+    what = words.sentence(what)
     since = moment.clock(node.status_since_at)
     if node.status == "unseen":
         return "unseen", "stale", "unseen", e(f"Expected since {since}. {what}" if since else what), e(step)

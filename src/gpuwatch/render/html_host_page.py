@@ -75,6 +75,6 @@ def _cores(node: NodeState) -> str:
     )  # fmt: skip
     return (
         f'<h2 class="sec">Load of each core <small>{len(cores)} cores, 0 to 100 %</small></h2>'
-        f'<svg class="cores" viewBox="0 0 {len(cores)} 100" preserveAspectRatio="none" role="img" aria-label="Load of {len(cores)} cores">{bars}'
+        f'<svg class="cores" viewBox="0 0 {max(len(cores), 16)} 100" preserveAspectRatio="none" role="img" aria-label="Load of {len(cores)} cores">{bars}'
         f'<path class="base" d="M0 99.5h{len(cores)}"/></svg>'
     )

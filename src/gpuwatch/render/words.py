@@ -99,7 +99,7 @@ def iso(at: Optional[float], zone: str) -> str:
 def zone_label(at: float, zone: str) -> str:
     """The zone as a page names it: ``Europe/Berlin (UTC+01:00)``; ``UTC`` alone."""
     offset = _local(at, zone).utcoffset() or timedelta()
-    if not offset and zone in ("", "UTC"):
+    if not offset and (not zone or zone.endswith(("UTC", "GMT", "Universal", "Zulu"))):
         return "UTC"
     minutes = round(offset.total_seconds() / 60)
     sign = "-" if minutes < 0 else "+"
@@ -132,6 +132,11 @@ def gb_total(size_bytes: Optional[float]) -> str:
 def whole(number: Optional[float]) -> str:
     """A number without decimals, thousands with a comma: ``1,316``; empty for None."""
     return "" if number is None else f"{number:,.0f}"
+
+
+def sentence(text: str) -> str:
+    """The text with a capital first letter, for what a machine said in the middle of a line."""
+    return text[:1].upper() + text[1:]
 
 
 def plural(count: int, one: str, many: str = "") -> str:
@@ -173,6 +178,7 @@ def model_name(name: Optional[str]) -> str:
 _INTERPRETER = re.compile(r"(?:python|pypy|perl|ruby|bash|sh|zsh|dash|julia|Rscript|node|uv|accelerate|torchrun)[\d.]*\Z")
 
 
+@lru_cache(maxsize=16384)
 def short_command(command: Optional[str]) -> str:
     """A command from its script on: ``/usr/bin/python3 -u /home/a/train.py --lr 1`` -> ``train.py --lr 1``."""
     words = clean(command).split()
