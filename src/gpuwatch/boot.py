@@ -31,9 +31,13 @@ def main(archive: Optional[str] = None, unpacked: Optional[str] = None) -> None:
         return
     if unpacked is not None:
         sys.path.insert(0, os.path.join(unpacked, "site-packages", "_arch", architecture()))
+    if sys.argv[1:] == ["_sampler"]:
+        from gpuwatch.node.sampler import main as sample  # without click: a node's memory counts twice
+
+        return sample()
     from gpuwatch.cli.main import main as run_command_line
 
-    run_command_line()
+    return run_command_line()
 
 
 def self_argv() -> list[str]:

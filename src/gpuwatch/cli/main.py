@@ -25,17 +25,16 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "check": ("gpuwatch.cli.check:command", "Check settings and hosts file; with --live, each node."),
     "host": ("gpuwatch.cli.host:command", "Rename, merge or forget a host in the database."),
     "completion": ("gpuwatch.cli.completion:command", "Print the lines that teach your shell to complete gpuwatch."),
-    "_sampler": ("gpuwatch.cli.sampler:command", ""),
 }
-"""name: (dotted path, one line of help). Names with an underscore are for the program itself and are not listed."""
+"""name: (dotted path, one line of help)."""
 
 
 class LazyGroup(click.Group):
     """A group whose commands are dotted paths, imported on first use."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The commands for people, in the order of COMMANDS."""
-        return [name for name in COMMANDS if not name.startswith("_")]
+        """The commands, in the order of COMMANDS."""
+        return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> Optional[click.Command]:
         """Import and return one command, None for a name that is not in COMMANDS."""
