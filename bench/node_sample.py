@@ -6,7 +6,8 @@ counts their samples. Targets: at most 0.20x of nvitop, 0.125x of gpustat, 14 NV
     .venv/bin/python bench/node_sample.py [--interval 4] [--seconds 120]
 
 nvitop and gpustat are installed into build/bench/peers, a virtual environment of their own (nvidia-ml-py only, never the old pynvml).
-The node is polled once per interval, as a hub does; the poller is not counted.
+Figures of GPUs and processes change all the time, as they do on real machines. The targets are held while the node samples, as the peers do;
+what serving costs is shown beside it: the same node while a hub polls it once per interval (the poller is not counted).
 """
 
 from __future__ import annotations
@@ -62,6 +63,15 @@ class Side:
             del environment["PYTHONPATH"]
         with open(folder / "log", "wb") as log:
             self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=folder)
+
+    def change(self, step: int) -> None:
+        """Other figures on every GPU."""
+        for gpu in range(GPUS):
+            self.driver.set(
+                gpu, utilization_gpu_percent=(step * 7 + gpu) % 101, utilization_memory_percent=step % 90, temperature_celsius=40 + (step + gpu) % 40,
+                power_milliwatts=300000 + step * 777 % 300000, memory_used_bytes=(20 << 30) + (step * 8191 << 12), clock_sm_mhz=1200 + step % 700,
+                energy_millijoules=123456789 + 2000000 * step,
+            )  # fmt: skip
 
     def pids(self) -> list[int]:
         """The process and all below it."""
@@ -139,7 +149,7 @@ def main() -> int:
     start = [str(options.pyz)] if options.pyz else ["-m", "gpuwatch"]
     node = [sys.executable, *start, "node", "--host", "127.0.0.1", "--port", str(port), "--interval", str(options.interval)]
     node += ["--no-access-log"]
-    children = [subprocess.Popen(["sleep", "100000"]) for _ in range(PROCESSES)]
+    children = [subprocess.Popen(["sh", "-c", "while :; do sleep 1; done"]) for _ in range(PROCESSES)]
     sides: list[Side] = []
     try:
         with tempfile.TemporaryDirectory() as folder:
@@ -151,7 +161,10 @@ def main() -> int:
                 place.mkdir()
                 sides.append(Side(name, place, command, children))
             time.sleep(options.warm_up)
-            return report(sides, measure(sides, Poller(port), options))
+            alone = measure(sides, None, options)
+            poller = Poller(port)
+            polled = measure(sides[:1], poller, options)
+            return report(sides, alone, polled["gpuwatch"][0])
     finally:
         for side in sides:
             side.end()
@@ -160,16 +173,20 @@ def main() -> int:
             child.wait()
 
 
-def measure(sides: list[Side], poller: Poller, options: argparse.Namespace) -> dict[str, tuple[float, float, float]]:
+def measure(sides: list[Side], poller: Poller | None, options: argparse.Namespace) -> dict[str, tuple[float, float, float]]:
     """Per side: CPU ms per sample, NVML calls per GPU and sample, samples."""
-    poller.poll()
     before = {side.name: (side.cpu_seconds(), side.calls()) for side in sides}
-    end = time.monotonic() + options.seconds
     due = time.monotonic()
-    while (due := due + options.interval) < end:
+    end = due + options.seconds / (1 if poller is None else 2)
+    for step in range(1_000_000):
+        due += options.interval
+        if due > end:
+            break
         time.sleep(max(0.0, due - time.monotonic()))
-        size = poller.poll()
-    print(f"the node's answer to a hub has {size} bytes")
+        for side in sides:
+            side.change(step)
+        if poller is not None:
+            poller.poll()
     found = {}
     for side in sides:
         cpu, calls = side.cpu_seconds() - before[side.name][0], side.calls()
@@ -181,13 +198,14 @@ def measure(sides: list[Side], poller: Poller, options: argparse.Namespace) -> d
     return found
 
 
-def report(sides: list[Side], found: dict[str, tuple[float, float, float]]) -> int:
+def report(sides: list[Side], found: dict[str, tuple[float, float, float]], polled: float) -> int:
     pss = {side.name: side.pss_mebibytes() for side in sides}
     print(f"{GPUS} GPUs, {PROCESSES} processes, all sides at once")
     for side in sides:
         cpu, calls, samples = found[side.name]
         count = len(side.pids())
         print(f"{side.name:<10}{cpu:8.2f} ms CPU/sample {calls:7.2f} calls/GPU/sample {samples:6.1f} samples {pss[side.name]:6.1f} MiB PSS ({count})")
+    print(f"gpuwatch{polled:10.2f} ms CPU/sample while a hub polls it once per sample")
     results = [
         ("CPU / nvitop.take_snapshots", found["gpuwatch"][0] / found["nvitop"][0], TARGET_NVITOP),
         ("CPU / gpustat", found["gpuwatch"][0] / found["gpustat"][0], TARGET_GPUSTAT),

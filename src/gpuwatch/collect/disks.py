@@ -6,7 +6,7 @@ import os
 import re
 from typing import Dict, List, Tuple
 
-from gpuwatch.collect.files import read_text, under
+from gpuwatch.collect.files import KeptFile, under
 from gpuwatch.model.snapshot import DiskReading
 
 _LOCAL = frozenset(["ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "jfs", "reiserfs", "bcachefs", "vfat", "exfat", "ntfs", "ntfs3", "fuseblk", "nilfs2"])
@@ -17,24 +17,49 @@ _MOST = 64
 REMOTE_REASON = "sizes of network file systems are not asked for: a dead server would block the node"
 
 
-def read_disks(root: str) -> Tuple[Tuple[DiskReading, ...], bool]:
-    """(file systems by mount, whether some are on the network and so without sizes). A device mounted twice counts once, at its shortest mount."""
-    chosen: Dict[str, Tuple[str, str]] = {}
-    for device, mount, kind in mounts(root):
-        if not (kind in _LOCAL or is_remote(kind)):
+class Disks:
+    """The file systems of the host. The list of mounts is taken apart only when it changes."""
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+        # Below another root than / the mounts are those of that machine's first process.
+        self._mounts = KeptFile(under(root, "proc/1/mounts" if root.rstrip("/") else "proc/self/mounts"))
+        self._data = b""
+        self._chosen: List[Tuple[str, str, str]] = []
+
+    def read(self) -> Tuple[Tuple[DiskReading, ...], bool]:
+        """(file systems by mount, whether some are on the network and so without sizes)."""
+        data = self._mounts.read()
+        if data != self._data:
+            self._data, self._chosen = data, choose(data.decode("utf-8", "replace"))
+        disks = tuple(self._disk(device, mount, kind) for device, mount, kind in self._chosen)
+        return disks, any(is_remote(kind) for _, _, kind in self._chosen)
+
+    def close(self) -> None:
+        """Close what is kept open."""
+        self._mounts.close()
+
+    def _disk(self, device: str, mount: str, kind: str) -> DiskReading:
+        if is_remote(kind):
+            return DiskReading(mount, device, kind)
+        try:
+            sizes = os.statvfs(under(self._root, mount.lstrip("/")) if self._root.rstrip("/") else mount)
+        except OSError:
+            return DiskReading(mount, device, kind)
+        total, free = sizes.f_blocks * sizes.f_frsize, sizes.f_bfree * sizes.f_frsize
+        return DiskReading(mount, device, kind, total - free, total)
+
+
+def choose(mounts: str) -> List[Tuple[str, str, str]]:
+    """(device, mount, type) of real file systems, by mount. A device that is mounted twice counts once, at its shortest mount."""
+    chosen: Dict[str, Tuple[str, str, str]] = {}
+    for row in (line.split() for line in mounts.splitlines()):
+        if len(row) < 3 or not (row[2] in _LOCAL or is_remote(row[2])):
             continue
-        if device not in chosen or len(mount) < len(chosen[device][0]):
-            chosen[device] = (mount, kind)
-    disks = [_disk(root, device, mount, kind) for device, (mount, kind) in chosen.items()]
-    disks.sort(key=lambda disk: disk.mount)
-    return tuple(disks[:_MOST]), any(is_remote(disk.filesystem or "") for disk in disks)
-
-
-def mounts(root: str) -> List[Tuple[str, str, str]]:
-    """(device, mount, type) of the host; below another root than / those of its first process."""
-    name = "proc/1/mounts" if root.rstrip("/") else "proc/self/mounts"
-    rows = [line.split() for line in (read_text(under(root, name), 1 << 20) or "").splitlines()]
-    return [(_plain(row[0]), _plain(row[1]), row[2]) for row in rows if len(row) >= 3]
+        device, mount, kind = _plain(row[0]), _plain(row[1]), row[2]
+        if device not in chosen or len(mount) < len(chosen[device][1]):
+            chosen[device] = (device, mount, kind)
+    return sorted(chosen.values(), key=lambda row: row[1])[:_MOST]
 
 
 def is_remote(kind: str) -> bool:
@@ -45,14 +70,3 @@ def is_remote(kind: str) -> bool:
 def _plain(text: str) -> str:
     """Blanks and the like are written as octal numbers in /proc/mounts (fstab(5))."""
     return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found.group(1), 8)), text)
-
-
-def _disk(root: str, device: str, mount: str, kind: str) -> DiskReading:
-    if is_remote(kind):
-        return DiskReading(mount, device, kind)
-    try:
-        sizes = os.statvfs(under(root, mount.lstrip("/")) if root.rstrip("/") else mount)
-    except OSError:
-        return DiskReading(mount, device, kind)
-    total, free = sizes.f_blocks * sizes.f_frsize, sizes.f_bfree * sizes.f_frsize
-    return DiskReading(mount, device, kind, total - free, total)

@@ -5,27 +5,62 @@ from __future__ import annotations
 import os
 from typing import Optional
 
+_PIECE = 8192
+
 
 def under(root: str, path: str) -> str:
     """``path`` (without its first slash) below ``root``, which stands for /."""
     return f"{root.rstrip('/')}/{path}"
 
 
-def read_bytes(path: str, limit: int = 65536) -> Optional[bytes]:
-    """At most ``limit`` bytes of a file in one read; None when it cannot be read, e.g. since its process ended."""
+def read_bytes(path: str, limit: int = 1 << 20) -> Optional[bytes]:
+    """A file, at most about ``limit`` bytes of it; None when it cannot be read, e.g. since its process ended."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except (OSError, ValueError):
         return None
     try:
-        return os.read(descriptor, limit)
+        return _read_to_end(descriptor, limit)
     except OSError:
         return None
     finally:
         os.close(descriptor)
 
 
-def read_text(path: str, limit: int = 65536) -> Optional[str]:
+def _read_to_end(descriptor: int, limit: int) -> bytes:
+    """From the start. Files of /proc that are lists (mounts, net/dev) give about a page per read, however much is asked for."""
+    data = os.pread(descriptor, _PIECE, 0)
+    piece = data
+    while piece and len(data) < limit:
+        piece = os.pread(descriptor, _PIECE, len(data))
+        data += piece
+    return data
+
+
+def read_text(path: str, limit: int = 1 << 20) -> Optional[str]:
     """The same as text; bytes that are no UTF-8 are replaced."""
     data = read_bytes(path, limit)
     return None if data is None else data.decode("utf-8", "replace")
+
+
+class KeptFile:
+    """A small file of /proc that is read at each sample: kept open, read from its start. Opened anew when that fails."""
+
+    def __init__(self, path: str) -> None:
+        self._path, self._descriptor = path, -1
+
+    def read(self) -> bytes:
+        """Its content, empty where it cannot be read."""
+        try:
+            if self._descriptor < 0:
+                self._descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+            return _read_to_end(self._descriptor, 1 << 20)
+        except OSError:
+            self.close()
+            return b""
+
+    def close(self) -> None:
+        """Close it; a later read opens it again."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1

@@ -59,10 +59,11 @@ class Due:
 class _Prepared:
     """A row of the table, ready for this device, with the time until which it is not asked."""
 
-    __slots__ = ("call", "read", "skip_until")
+    __slots__ = ("call", "raw", "read", "skip_until")
 
     def __init__(self, call: Call, read: Read) -> None:
         self.call, self.read, self.skip_until = call, read, 0.0
+        self.raw: Any = None
 
 
 class Gpu:
@@ -157,6 +158,7 @@ class Gpu:
         return GpuReading(error=words, error_since_at=self._error_since_at, **identity)
 
     def _read_group(self, group: str, now: float) -> Set[int]:
+        """Make the group's calls; gives their codes. A raw value that is the same as before is not converted again."""
         codes: Set[int] = set()
         for prepared in self._calls[group]:
             if prepared.skip_until > now and prepared.skip_until - now <= RETRY_SECONDS:
@@ -164,13 +166,21 @@ class Gpu:
             code, raw = prepared.read()
             codes.add(code)
             if code:
-                self._set(prepared.call.fields, (Missing(nvml.reason(code)),) * len(prepared.call.fields))
-                prepared.skip_until = now + RETRY_SECONDS if code in nvml.REFUSALS and group != "identity" else 0.0
-            else:
+                self._refuse(prepared, code, now + RETRY_SECONDS if group != "identity" else 0.0)
+            elif raw != prepared.raw:
+                prepared.raw = raw
                 self._set(prepared.call.fields, prepared.call.convert(raw))
-            if prepared.call is MEMORY:
-                self._unified = code == nvml.NOT_SUPPORTED or (code == nvml.SUCCESS and raw[0] == 0)
+                if prepared.call is MEMORY:
+                    self._unified = raw[0] == 0
         return codes
+
+    def _refuse(self, prepared: _Prepared, code: int, retry_at: float) -> None:
+        fields = prepared.call.fields
+        prepared.raw = None
+        prepared.skip_until = retry_at if code in nvml.REFUSALS else 0.0
+        self._set(fields, (Missing(nvml.reason(code)),) * len(fields))
+        if prepared.call is MEMORY:
+            self._unified = code == nvml.NOT_SUPPORTED
 
     def _set(self, fields: Tuple[str, ...], values: Tuple[Any, ...]) -> None:
         """Take over values; a reading that was given away keeps its own ``missing``, so a change makes a new one."""

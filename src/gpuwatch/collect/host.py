@@ -8,15 +8,20 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
-from gpuwatch.collect.disks import REMOTE_REASON, read_disks
-from gpuwatch.collect.files import read_text, under
+from gpuwatch.collect.build import build, defaults
+from gpuwatch.collect.disks import REMOTE_REASON, Disks
+from gpuwatch.collect.files import KeptFile, read_text, under
 from gpuwatch.collect.gpu import Ages, Due
 from gpuwatch.collect.logins import read_logins
+from gpuwatch.collect.proc import boot_time
 from gpuwatch.model.snapshot import HostReading, NetworkReading
 
 _MOST_NETWORKS = 64
+_LOADS = ("load_1m", "load_5m", "load_15m")
+_TWO_SAMPLES = "not yet: the load is the difference of two samples"
 _IGNORED_NETWORKS = re.compile(r"lo|veth.*|docker\d+|br-[0-9a-f]{12}|virbr\d+(-nic)?|cali.*|flannel.*|cni\d+|tunl0|sit0|ip6tnl0|ifb\d+|dummy\d+")
 
 
@@ -35,9 +40,14 @@ class Host:
     def __init__(self, root: str, ages: Ages) -> None:
         self._root = root
         self._psutil = _psutil()
+        self._files = [KeptFile(under(root, f"proc/{name}")) for name in ("meminfo", "loadavg", "uptime", "stat")]
+        self._meminfo, self._loadavg, self._uptime, self._stat = self._files
+        self._networks_name = "proc/1/net/dev" if root.rstrip("/") else "proc/net/dev"
+        self._networks = KeptFile(under(root, self._networks_name))
+        self._disks = Disks(root)
         self._cores: List[Tuple[int, int]] = []
         self._all: Optional[Tuple[int, int]] = None
-        self._values: Dict[str, Any] = {}
+        self._values = defaults(HostReading)
         self._missing: Dict[str, str] = {}
         self._status_due = Due(ages.status, ages.interval, 0)
         self._identity_due = Due(ages.identity, ages.interval, 0)
@@ -60,7 +70,13 @@ class Host:
         for part in parts:
             self._set(part())
         self._values.update(driver_version=driver.driver_version, library_version=driver.library_version, cuda_version=driver.cuda_version)
-        return HostReading(missing=self._missing, live_read_at=round(now, 3), **self._values)
+        return build(HostReading, self._values, missing=self._missing, live_read_at=round(now, 3))
+
+    def close(self) -> None:
+        """Close what is kept open."""
+        for file in (*self._files, self._networks):
+            file.close()
+        self._disks.close()
 
     def _set(self, found: Dict[str, Any]) -> None:
         """Take over values; a ``_Why`` is the reason why there is none."""
@@ -73,46 +89,39 @@ class Host:
                 self._missing = {**self._missing, name: reason}
 
     def _read_memory(self) -> Dict[str, Any]:
-        text = read_text(under(self._root, "proc/meminfo"), 8192)
-        if text is None:
+        data = self._meminfo.read()
+        total, available, swap, free = (_kilobytes(data, key) for key in (b"MemTotal:", b"MemAvailable:", b"SwapTotal:", b"SwapFree:"))
+        if total is None:
             return dict.fromkeys(("memory_used_bytes", "memory_total_bytes", "swap_used_bytes", "swap_total_bytes"), _unreadable("proc/meminfo"))
-        kilobytes = {key: int(value) for key, value in re.findall(r"^(\w+):\s+(\d+)", text, re.MULTILINE)}
-        total, available = _bytes(kilobytes, "MemTotal"), _bytes(kilobytes, "MemAvailable")
         if available is None:  # kernels before 3.14
-            available = sum(_bytes(kilobytes, name) or 0 for name in ("MemFree", "Buffers", "Cached"))
+            available = sum(_kilobytes(data, key) or 0 for key in (b"MemFree:", b"Buffers:", b"\nCached:"))
         self.memory = (total, available)
-        swap, free = _bytes(kilobytes, "SwapTotal"), _bytes(kilobytes, "SwapFree")
         return {
             "memory_total_bytes": total,
-            "memory_used_bytes": None if total is None else max(0, total - available),
-            "swap_total_bytes": swap,
-            "swap_used_bytes": None if swap is None or free is None else swap - free,
+            "memory_used_bytes": max(0, total - available),
+            "swap_total_bytes": _Why("not in /proc/meminfo") if swap is None else swap,
+            "swap_used_bytes": _Why("not in /proc/meminfo") if swap is None or free is None else swap - free,
         }
 
     def _read_load(self) -> Dict[str, Any]:
-        load = (read_text(under(self._root, "proc/loadavg")) or "").split()
-        uptime = (read_text(under(self._root, "proc/uptime")) or "").split()
-        names = ("load_1m", "load_5m", "load_15m")
-        found: Dict[str, Any] = dict.fromkeys(names, _unreadable("proc/loadavg"))
-        if len(load) >= 3:
-            found = {name: float(value) for name, value in zip(names, load)}
-        found["uptime_seconds"] = round(float(uptime[0])) if uptime else _unreadable("proc/uptime")
+        load, uptime = self._loadavg.read().split(None, 3), self._uptime.read().split(None, 1)
+        found: Dict[str, Any] = {"uptime_seconds": round(float(uptime[0])) if uptime else _unreadable("proc/uptime")}
+        if len(load) < 3:
+            found.update(dict.fromkeys(_LOADS, _unreadable("proc/loadavg")))
+        else:
+            found.update(zip(_LOADS, map(float, load)))
         return found
 
     def _read_stat(self) -> List[Tuple[int, int]]:
         """Sets the load of all cores together; gives (busy, all) ticks of each core."""
-        text = read_text(under(self._root, "proc/stat"), 1 << 20) or ""
-        ticks = [_ticks(line) for line in text.splitlines() if line.startswith("cpu")]
-        whole = ticks[0] if ticks else None
-        if whole is None:
+        data = self._stat.read()
+        ticks = [_ticks(line) for line in data.partition(b"\nintr")[0].splitlines() if line.startswith(b"cpu")]
+        if not ticks:
             self._set({"cpu_percent": _unreadable("proc/stat")})
             return []
-        percent = _busy_percent(self._all, whole)
-        self._set({"cpu_percent": _Why("not yet: the load is the difference of two samples") if percent is None else percent})
-        self._all = whole
-        if "boot_at" not in self._values:
-            boot = re.search(r"^btime (\d+)", text, re.MULTILINE)
-            self._values["boot_at"] = float(boot.group(1)) if boot else None
+        percent = _busy_percent(self._all, ticks[0])
+        self._set({"cpu_percent": _Why(_TWO_SAMPLES) if percent is None else percent})
+        self._all = ticks[0]
         return ticks[1:]
 
     def _cores_percent(self, cores: List[Tuple[int, int]]) -> Dict[str, Any]:
@@ -120,20 +129,19 @@ class Host:
         if not cores:
             return {"cores_percent": _unreadable("proc/stat", ())}
         if len(before) != len(cores):
-            return {"cores_percent": _Why("not yet: the load is the difference of two samples", ())}
+            return {"cores_percent": _Why(_TWO_SAMPLES, ())}
         return {"cores_percent": tuple(_busy_percent(old, new) for old, new in zip(before, cores))}
 
     def _read_disks(self) -> Dict[str, Any]:
-        disks, some_remote = read_disks(self._root)
+        disks, some_remote = self._disks.read()
         return {"disks": _Why(REMOTE_REASON, disks) if some_remote else disks}
 
     def _read_networks(self) -> Dict[str, Any]:
-        name = "proc/1/net/dev" if self._root.rstrip("/") else "proc/net/dev"
-        text = read_text(under(self._root, name), 1 << 20)
-        if text is None:
-            return {"networks": _unreadable(name, ())}
-        rows = [line.partition(":") for line in text.splitlines() if ":" in line]
-        found = [(key.strip(), values.split()) for key, _, values in rows if not _IGNORED_NETWORKS.fullmatch(key.strip())]
+        data = self._networks.read().decode("utf-8", "replace")
+        if not data:
+            return {"networks": _unreadable(self._networks_name, ())}
+        rows = [line.partition(":") for line in data.splitlines()]
+        found = [(key.strip(), values.split()) for key, colon, values in rows if colon and not _is_ignored(key.strip())]
         networks = [NetworkReading(key, int(values[0]), int(values[8])) for key, values in found if len(values) >= 9]
         return {"networks": tuple(networks[:_MOST_NETWORKS])}
 
@@ -151,6 +159,7 @@ class Host:
             "architecture": os.uname().machine,
             "cpu_model": model.group(1).strip() if model else _Why("not in /proc/cpuinfo"),
             "cpu_count": os.cpu_count(),
+            "boot_at": boot_time(self._root) or _unreadable("proc/stat"),
         }
 
     def _read_ips(self) -> Dict[str, Any]:
@@ -170,6 +179,12 @@ class Host:
         return {"ips": tuple(found)}
 
 
+@lru_cache(maxsize=512)
+def _is_ignored(name: str) -> bool:
+    """Whether an interface is a container's or the machine's own."""
+    return _IGNORED_NETWORKS.fullmatch(name) is not None
+
+
 class _Why:
     """Why a value is not there, and what stands in its place."""
 
@@ -181,12 +196,13 @@ def _unreadable(name: str, instead: Any = None) -> _Why:
     return _Why(f"/{name} cannot be read", instead)
 
 
-def _bytes(kilobytes: Dict[str, int], name: str) -> Optional[int]:
-    value = kilobytes.get(name)
-    return None if value is None else value * 1024
+def _kilobytes(data: bytes, key: bytes) -> Optional[int]:
+    """Bytes of a line of /proc/meminfo; None where it has no such line."""
+    at = data.find(key)
+    return None if at < 0 else int(data[at + len(key) : at + len(key) + 32].split(None, 1)[0]) * 1024
 
 
-def _ticks(line: str) -> Tuple[int, int]:
+def _ticks(line: bytes) -> Tuple[int, int]:
     """(busy, all) of a cpu line of /proc/stat; guest time is part of user time, idle and iowait are not busy (proc(5))."""
     numbers = [int(number) for number in line.split()[1:9]]
     idle = numbers[3] + (numbers[4] if len(numbers) > 4 else 0)

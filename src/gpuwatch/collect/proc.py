@@ -87,16 +87,18 @@ class ProcessTable:
 
     def _look(self, pid: int) -> Optional[Look]:
         known = self._known.get(pid)
-        if known is not None:
-            data = self._read(pid, known.descriptor)
-            if data == known.data:
-                return self._share(known, known.stat)
-            stat = parse_stat(data)
-            if stat is not None and stat.name == known.stat.name and stat.start_ticks == known.stat.start_ticks:
-                known.data = data
-                return self._share(known, stat)
+        if known is None:
+            return self._meet(pid)
+        data, before = self._read(pid, known.descriptor), known.stat
+        stat = before if data == known.data else parse_stat(data)
+        if stat is None or stat.start_ticks != before.start_ticks or stat.name != before.name:
             self._forget(pid)  # it ended, and the pid may be another's by now; or it became another program
-        return self._meet(pid)
+            return self._meet(pid)
+        percent, seconds = None, self._now - known.cpu_at
+        if seconds > 0:
+            percent = max(0.0, round((stat.cpu_ticks - before.cpu_ticks) * 100.0 / _TICKS / seconds, 1))
+        known.data, known.stat, known.cpu_at = data, stat, self._now
+        return Look(known.facts, percent, stat.resident_pages * _PAGE)
 
     def _meet(self, pid: int) -> Optional[Look]:
         """A process that was not known."""
@@ -121,13 +123,6 @@ class ProcessTable:
             return os.pread(descriptor, 1024, 0) if descriptor >= 0 else read_bytes(f"{self._proc}/{pid}/stat", 1024) or b""
         except OSError:  # ESRCH: the process has ended
             return b""
-
-    def _share(self, known: _Known, stat: Stat) -> Look:
-        percent = None
-        if self._now > known.cpu_at:
-            percent = max(0.0, round((stat.cpu_ticks - known.stat.cpu_ticks) * 100.0 / _TICKS / (self._now - known.cpu_at), 1))
-        known.stat, known.cpu_at = stat, self._now
-        return Look(known.facts, percent, stat.resident_pages * _PAGE)
 
     def _forget(self, pid: int) -> None:
         _close(self._known.pop(pid).descriptor)

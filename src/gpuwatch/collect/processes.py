@@ -15,6 +15,7 @@ from gpuwatch.collect.proc import NOBODY, Look, ProcessTable, visible_pids
 from gpuwatch.model.snapshot import ProcessReading
 
 _LISTS = (("C", "Compute"), ("G", "Graphics"), ("M", "MPSCompute"))
+_MISSING = {"C": "processes", "utilization": "processes.sm_percent"}
 _Key = Tuple[int, int, int]
 
 
@@ -52,30 +53,37 @@ class GpuProcesses:
         self.codes, self.missing = [], {}
         merged: Dict[_Key, Tuple[str, int]] = {}
         for kind, rows in self._lists if status_due or self._has_mps else self._lists[:2]:
-            count = self._count(kind, rows, now, retry)
-            if kind == "M":
-                self._has_mps = count > 0
-            if count:
+            if kind in self._refused and self._is_refused(kind, now):
+                continue
+            code, count = rows.read()
+            self.codes.append(code)
+            if code:
+                self._refuse(kind, code, now + retry)
+            elif count:
                 for row in self._checked(rows, count, total_bytes):
                     _merge(merged, kind, row)
+            if kind == "M":
+                self._has_mps = count > 0
         if not merged:
             return ()
         return self._readings(merged, self._shares(now, interval, retry))
 
-    def _count(self, kind: str, rows: ProcessList, now: float, retry: float) -> int:
-        """Number of rows of a list; 0, and why, where it cannot be read."""
-        reason, until = self._refused.get(kind, ("", 0.0))
+    def _refuse(self, kind: str, code: int, retry_at: float) -> None:
+        """A call failed; one that is refused is not made again before ``retry_at``."""
+        reason = nvml.reason(code)
+        if code in nvml.REFUSALS:
+            self._refused[kind] = (reason, retry_at)
+        if kind in _MISSING:
+            self.missing[_MISSING[kind]] = reason
+
+    def _is_refused(self, kind: str, now: float) -> bool:
+        reason, until = self._refused[kind]
         if now >= until:
-            code, count = rows.read()
-            self.codes.append(code)
-            if code == nvml.SUCCESS:
-                return count
-            reason = nvml.reason(code)
-            if code in nvml.REFUSALS:
-                self._refused[kind] = (reason, now + retry)
-        if kind == "C":
-            self.missing["processes"] = reason
-        return 0
+            del self._refused[kind]
+            return False
+        if kind in _MISSING:
+            self.missing[_MISSING[kind]] = reason
+        return True
 
     def _checked(self, rows: ProcessList, count: int, total_bytes: Optional[float]) -> List[ProcessRow]:
         """The rows that can be true, in the layout in which more of them are."""
@@ -98,17 +106,12 @@ class GpuProcesses:
 
     def _shares(self, now: float, interval: float, retry: float) -> Dict[int, float]:
         """SM percent by pid. NVML tells samples newer than ``lastSeenTimeStamp``; at first, those of the last interval are kept."""
-        reason, until = self._refused.get("utilization", ("", 0.0))
-        if now < until:
-            self.missing["processes.sm_percent"] = reason
+        if "utilization" in self._refused and self._is_refused("utilization", now):
             return {}
         code, samples = self._utilization(self._last_seen)
         if code:
-            self.missing["processes.sm_percent"] = nvml.reason(code)
-            if code in nvml.REFUSALS:
-                self._refused["utilization"] = (nvml.reason(code), now + retry)
+            self._refuse("utilization", code, now + retry)
             return {}
-        self._refused.pop("utilization", None)
         oldest = self._last_seen or int((now - max(2.0, interval)) * 1e6)
         shares: Dict[int, Tuple[int, Any]] = {}
         for pid, at, share, *_ in samples:

@@ -65,6 +65,7 @@ class HardwareSource:
         """Release the driver and the files."""
         self._gpus.close()
         self._shared.table.close()
+        self._host.close()
         self._xids.close()
 
     def _read_host(self, now: float) -> Outcome:
