@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 from typing import Any, Callable, Optional
 
@@ -43,11 +44,22 @@ def serve(settings: HubSettings, ready: Optional[Callable[[Any, str], None]] = N
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.close())
     hub.start()
+    _calm_collector()
     try:
         (ready or _announce)(hub, server.url)
         server.run()
     finally:
         hub.stop()
+
+
+def _calm_collector() -> None:
+    """Readings are freed by their reference counts; scanning all of them for cycles, as Python does by default, cost more than rendering them.
+
+    Cycles (of exceptions, of asyncio) are still found, only later.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 def _announce(hub: Any, url: str) -> None:
