@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import ssl
 import subprocess
@@ -298,6 +299,15 @@ def test_an_unknown_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
     with pytest.raises(WireError, match="the name of dgx-z:7080 is not known: Name or service not known. Next: "):
         fetch("http://dgx-z:7080/")
+
+
+def test_too_many_open_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: Any) -> Any:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(socket, "socket", full)
+    with pytest.raises(WireError, match="too many files are open here. Next: raise the limit"):
+        fetch("http://127.0.0.1:7080/")
 
 
 def test_too_large(serve: Callable[..., Server]) -> None:

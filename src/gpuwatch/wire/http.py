@@ -6,6 +6,7 @@ environment. Never logs a body, a header or a URL's query.
 
 from __future__ import annotations
 
+import errno
 import re
 import socket
 import threading
@@ -262,6 +263,8 @@ def network_error(error: BaseException, address: str, deadline_seconds: float, p
         return WireError(f"certificate of {address} refused: {reason}.", "Next: check its name and date, and that its authority is known here.")
     if type(error).__module__ == "ssl":
         return WireError(f"{address} does not speak TLS as expected: {getattr(error, 'reason', None) or error}.", "Next: http:// or https://?")
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        return WireError("too many files are open here.", "Next: raise the limit (ulimit -n, or LimitNOFILE= of the service).")
     if isinstance(error, ConnectionError):
         return WireError(f"{address} closed the connection: {_reason(error)}.", f"Next: is it {program} that runs there?")
     return WireError(f"no connection to {address}: {_reason(error)}.", "Next: check the address and the network.")
