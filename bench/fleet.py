@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 
 from gpuwatch.model.snapshot import DiskReading, GpuReading, HostReading, NetworkReading, ProcessReading, Snapshot
 from gpuwatch.wire import frame
-from gpuwatch.wire.flat import Flattener, Shape
+from gpuwatch.wire.flat import Flattener, Shape, layout_of
 
 GPUS, PROCESSES, CORES = 8, 20, 64
 GIB = 1024**3
@@ -92,8 +92,8 @@ class Node:
     def _plan(self, shape: Shape) -> List[Tuple[int, float, float, float, bool]]:
         """(place, least, most, step, whole) of each number that changes at each sample."""
         plan = []
-        for gpu in shape.gpus:
-            column, busy = gpu.column, gpu.process_count > 0
+        for gpu in shape.places().gpus:
+            column, busy = vars(gpu), bool(gpu.processes)
             if busy:
                 plan += [
                     (column["utilization_percent"], 60, 100, 8, True), (column["memory_utilization_percent"], 30, 70, 6, True),
@@ -122,9 +122,10 @@ class Node:
         """(place, series) of every number that is not None and no time of reading, in the order of the values."""
         parsed, found = Shape.parse(shape), []
         claimed: Dict[int, str] = {}
-        for gpu in parsed.gpus:
-            for name, place in gpu.column.items():
-                claimed[place] = f'gpuwatch_gpu_{name}{{gpu="{gpu.facts.get("index", 0)}",uuid="{gpu.uuid}"}}' if not name.endswith("read_at") else ""
+        for gpu in parsed.places().gpus:
+            for name in layout_of(GpuReading).values:
+                series = f'gpuwatch_gpu_{name}{{gpu="{gpu.index}",uuid="{gpu.uuid}"}}'
+                claimed[getattr(gpu, name)] = "" if name.endswith("read_at") else series
         for place, value in enumerate(self.values):
             if value is not None and claimed.get(place) != "" and value != self.values[0]:
                 found.append((place, claimed.get(place) or f'gpuwatch_number{{place="{place}",host="{self.name}"}}'))

@@ -63,12 +63,12 @@ def test_the_shape_travels_only_when_a_fact_changes():
     assert other.shape_id != first.shape_id
 
 
-def test_columns_tell_where_a_gpus_numbers_stand():
+def test_places_tell_where_a_gpus_numbers_stand():
     shape, values = through_json(Flattener().flatten(sample()))
-    first, lost = shape.gpus
-    assert values[first.column["utilization_percent"]] == 97
-    assert values[lost.column["utilization_percent"]] is None
-    assert (first.process_count, lost.error) == (1, "lost")
+    first, lost = shape.places().gpus
+    assert values[first.utilization_percent] == 97
+    assert values[lost.utilization_percent] is None
+    assert [facts.get("error") for facts in shape.gpu_facts()] == [None, "lost"]
 
 
 def test_the_id_is_the_hash_of_the_shape():

@@ -110,13 +110,13 @@ def _judge(target: Target, header: dict[str, Any], shape: Any, middle: float) ->
     version = str(header.get("version"))[:20]
     status = header.get("status")
     trouble = status.get("message") if isinstance(status, dict) else None
-    message = f"version {version}, {len(shape.gpus)} GPUs"
+    message = f"version {version}, {len(shape.gpu_facts())} GPUs"
     ok = not trouble
     if trouble:
         message += f"; {str(trouble)[:200]}"
     if skew is not None and abs(skew) > MOST_SKEW_SECONDS:
         ok, message = False, message + f"; its clock differs by {skew:+.1f} s. Next: run chrony or ntpd there"
-    return Answer(target.name, target.address, ok, message, version, len(shape.gpus), skew)
+    return Answer(target.name, target.address, ok, message, version, len(shape.gpu_facts()), skew)
 
 
 def _refusal(status: int, body: bytes) -> str:

@@ -148,7 +148,7 @@ class Supervisor:
     def _accept(self, header: Dict[str, Any], line: bytes) -> None:
         if "shape" in header:
             self._shape = Shape.parse(header["shape"])
-            self._inventory.remember(dataclasses.replace(gpu_of(gpu.facts), error=gpu.error) for gpu in self._shape.gpus if gpu.uuid)
+            self._inventory.remember(dataclasses.replace(gpu_of(gpu), error=gpu.get("error")) for gpu in self._shape.gpu_facts() if gpu.get("uuid"))
         if self._shape is None or header.get("shape_id") != self._shape.id:
             raise WireError("its values are of an unknown shape")
         self._newest.accept(Sample(self._shape, line), self._recovered())

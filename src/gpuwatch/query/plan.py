@@ -1,6 +1,4 @@
 """Where the hub looks in the values of one shape, worked out once per shape, so that a poll costs no dataclasses.
-
-The trick: a shape built from the numbers 0, 1, 2 ... is a snapshot whose every number is its own position among the values.
 """
 
 from __future__ import annotations
@@ -33,7 +31,7 @@ class Plan:
 
     def __init__(self, shape: Shape) -> None:
         """Raises nothing for a shape that ``Shape.parse`` accepted."""
-        places: Any = shape.build(range(shape.count))
+        places = shape.places()
         self.shape = shape
         self.taken_at_at: Optional[int] = _taken_at_position(shape)
         self.interval_seconds = _interval(places.interval_seconds)

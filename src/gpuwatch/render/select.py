@@ -110,7 +110,9 @@ def _gpu_matches(gpu: GpuView, options: ViewOptions, words: Sequence[str], about
 
 
 def _has_state(gpu: GpuView, state: str) -> bool:
-    """The GPU is in the state, or one of its MIG slices is."""
+    """The GPU is in the state, or one of its MIG slices is. ``down`` is every GPU that the figure at the top counts as down: lost ones too."""
+    if state == "down" and gpu.state.state == "lost":
+        return True
     return gpu.state.state == state or any(slice_.state == state for slice_ in gpu.mig_states)
 
 

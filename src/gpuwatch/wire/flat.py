@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from gpuwatch.model.errors import WireError
@@ -90,29 +92,18 @@ def shape_id(doc: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-@dataclass(frozen=True)
-class GpuColumns:
-    """Where the numbers of one GPU stand among the values, for those who look at each poll without building dataclasses."""
-
-    uuid: str
-    name: Optional[str]
-    error: Optional[str]
-    column: Mapping[str, int]
-    process_count: int
-    facts: Mapping[str, Any]
-
-
 Builder = Callable[[Sequence[Any]], Any]
 
 
 class Shape:
-    """A parsed shape: builds snapshots from values and tells where each GPU's numbers stand."""
+    """A parsed shape: builds snapshots from values. Kept for every host, so it holds no more than that needs."""
 
-    def __init__(self, doc: Dict[str, Any], id: str, count: int, gpus: Tuple[GpuColumns, ...], builder: Builder) -> None:
+    __slots__ = ("_builder", "count", "doc", "id")
+
+    def __init__(self, doc: Dict[str, Any], id: str, count: int, builder: Builder) -> None:
         self.doc = doc
         self.id = id
         self.count = count
-        self.gpus = gpus
         self._builder = builder
 
     @classmethod
@@ -124,7 +115,7 @@ class Shape:
             raise WireError(f"The node's snapshot schema is {str(doc.get('schema'))[:20]}, this hub reads {SCHEMA}. Upgrade the older one.")
         reader = _Reader(doc["fields"])
         builder = reader.one(SNAPSHOT, doc["facts"])
-        return cls(doc, shape_id(doc), reader.position, tuple(reader.gpus), builder)
+        return cls(doc, shape_id(doc), reader.position, builder)
 
     def check(self, values: object) -> List[Optional[float]]:
         """The values from a stranger, checked: as many as the shape says, all numbers or None. Raises WireError."""
@@ -133,8 +124,7 @@ class Shape:
             raise WireError(f"The answer has {size} values where its shape says {self.count}.")
         if not _NUMBERS.issuperset(map(type, values)):
             raise WireError("The answer has a value that is not a number.")
-        known = [value for value in values if value is not None]
-        if known and not (max(known) < LIMIT and min(known) > -LIMIT):
+        if not (max(filter(None, values), default=0) < LIMIT and min(filter(None, values), default=0) > -LIMIT):
             raise WireError("The answer has a number out of range.")
         return values
 
@@ -143,6 +133,15 @@ class Shape:
         snapshot: Snapshot = self._builder(values)
         return snapshot
 
+    def places(self) -> Any:
+        """The snapshot whose every number is its own position among the values: for those who look at each poll without building."""
+        return self._builder(range(self.count))
+
+    def gpu_facts(self) -> List[Dict[str, Any]]:
+        """The facts of each GPU that are not the default, as JSON-able data."""
+        found: List[Dict[str, Any]] = self.doc["facts"].get("gpus") or []
+        return found
+
 
 class _Reader:
     """Walks a shape once; counts positions; makes one closure per reading."""
@@ -150,7 +149,6 @@ class _Reader:
     def __init__(self, fields: Mapping[str, Any]) -> None:
         self._fields = fields
         self.position = 0
-        self.gpus: List[GpuColumns] = []
         self._items = 0
 
     def one(self, layout: Layout, doc: Any) -> Builder:
@@ -166,17 +164,14 @@ class _Reader:
         names = self._names(layout)
         start = self.position
         self.position += len(names)
-        known = [(start + i, name) for i, name in enumerate(names) if name in layout.values]
         inner = [(nested.name, self._nested(nested, doc.get(nested.name))) for nested in layout.nested]
-        if layout.name == "GpuReading":
-            self._add_gpu(facts, {name: at for at, name in known}, doc)
-        return _builder_of(layout.cls, facts, known, inner)
+        return _builder_of(layout, facts, names, start, inner)
 
-    def _names(self, layout: Layout) -> List[str]:
+    def _names(self, layout: Layout) -> Tuple[str, ...]:
         names = self._fields.get(layout.name, [])
         if not isinstance(names, list) or len(names) > 500 or not all(isinstance(name, str) for name in names):
             raise WireError(f"The shape's field names of {layout.name} are not a list of texts.")
-        return names
+        return _shared(tuple(names))
 
     def _nested(self, nested: Any, doc: Any) -> Builder:
         if nested.kind == "numbers":
@@ -197,26 +192,25 @@ class _Reader:
         self.position = stop = start + count
         return lambda values: tuple(values[start:stop])
 
-    def _add_gpu(self, facts: Mapping[str, Any], column: Mapping[str, int], doc: Mapping[str, Any]) -> None:
-        processes = doc.get("processes") or ()
-        self.gpus.append(
-            GpuColumns(facts.get("uuid", ""), facts.get("name"), facts.get("error"), column, len(processes), facts)
-        )
 
+def _builder_of(layout: Layout, facts: Dict[str, Any], names: Sequence[str], start: int, inner: Sequence[Tuple[str, Builder]]) -> Builder:
+    """A closure that makes one reading. It fills the instance's dict at once: a frozen dataclass's own __init__ costs three times as much.
 
-def _builder_of(cls: Any, facts: Mapping[str, Any], known: Sequence[Tuple[int, str]], inner: Sequence[Tuple[str, Builder]]) -> Builder:
-    """A closure that makes one reading. It fills the instance's dict at once: a frozen dataclass's own __init__ costs three times as much."""
-    base = {**_defaults(cls), **facts}
-    names = [name for _, name in known]
-    places = [place for place, _ in known]
-    start, stop = (places[0], places[-1] + 1) if places else (0, 0)
-    together = places == list(range(start, stop))
+    What is not in the dict is the class's default, as always with dataclasses; only defaults made by a factory must be put there.
+    """
+    cls: Any = layout.cls
+    facts = {**_made_defaults(layout), **facts}
+    stop = start + len(names)
+    strange = not set(names) <= set(layout.values)  # of a newer version
 
     def build(values: Sequence[Any]) -> Any:
-        made: Any = cls.__new__(cls)
+        made = cls.__new__(cls)
         fields = made.__dict__
-        fields.update(base)
-        fields.update(zip(names, values[start:stop] if together else [values[place] for place in places]))
+        fields.update(facts)
+        fields.update(zip(names, values[start:stop]))
+        if strange:
+            for name in set(names) - set(layout.values):
+                del fields[name]
         for name, make in inner:
             fields[name] = make(values)
         return made
@@ -224,9 +218,14 @@ def _builder_of(cls: Any, facts: Mapping[str, Any], known: Sequence[Tuple[int, s
     return build
 
 
-def _defaults(cls: Any) -> Dict[str, Any]:
-    """Every field of a reading with its default. Only immutable defaults, and empty maps, which nobody changes, are shared."""
-    return dict(vars(cls()))
+def _made_defaults(layout: Layout) -> Dict[str, Any]:
+    return {name: default for name, _, default in layout.facts if isinstance(default, dict)}
 
 
-__all__ = ["Flat", "Flattener", "GpuColumns", "Shape", "layout_of", "shape_doc", "shape_id"]
+@lru_cache(maxsize=256)
+def _shared(names: Tuple[str, ...]) -> Tuple[str, ...]:
+    """One tuple for all hosts whose shapes name the same fields."""
+    return tuple(map(sys.intern, names))
+
+
+__all__ = ["Flat", "Flattener", "Shape", "layout_of", "shape_doc", "shape_id"]
