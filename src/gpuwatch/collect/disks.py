@@ -24,14 +24,12 @@ class Disks:
         self._root = root
         # Below another root than / the mounts are those of that machine's first process.
         self._mounts = KeptFile(under(root, "proc/1/mounts" if root.rstrip("/") else "proc/self/mounts"))
-        self._data = b""
         self._chosen: List[Tuple[str, str, str]] = []
 
     def read(self) -> Tuple[Tuple[DiskReading, ...], bool]:
         """(file systems by mount, whether some are on the network and so without sizes)."""
-        data = self._mounts.read()
-        if data != self._data:
-            self._data, self._chosen = data, choose(data.decode("utf-8", "replace"))
+        if self._mounts.has_changed():
+            self._chosen = choose(self._mounts.read().decode("utf-8", "replace"))
         disks = tuple(self._disk(device, mount, kind) for device, mount, kind in self._chosen)
         return disks, any(is_remote(kind) for _, _, kind in self._chosen)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 from typing import Optional
 
 _PIECE = 8192
@@ -48,6 +49,7 @@ class KeptFile:
 
     def __init__(self, path: str) -> None:
         self._path, self._descriptor = path, -1
+        self._poll: Optional[select.poll] = None
 
     def read(self) -> bytes:
         """Its content, empty where it cannot be read."""
@@ -59,8 +61,20 @@ class KeptFile:
             self.close()
             return b""
 
+    def has_changed(self) -> bool:
+        """For a list of mounts alone: whether it has changed since the last question, which the kernel tells by poll(2) (proc(5)).
+
+        True whenever that cannot be told.
+        """
+        if self._descriptor < 0:
+            return True
+        if self._poll is None:
+            self._poll = select.poll()
+            self._poll.register(self._descriptor, select.POLLERR | select.POLLPRI)
+        return bool(self._poll.poll(0))
+
     def close(self) -> None:
         """Close it; a later read opens it again."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
-            self._descriptor = -1
+            self._descriptor, self._poll = -1, None

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import ctypes
 import struct
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, List, Optional, Sequence, Tuple
 
 from gpuwatch.collect import nvml
-from gpuwatch.collect.nvml import Device, Nvml
+from gpuwatch.collect.nvml import Device
 
 SM_UTIL = 2
 DRAM_BW_UTIL = 10
@@ -38,19 +38,28 @@ def is_supported(device: Device) -> int:
 class Gpm:
     """Activity of one GPU, or of one GPU instance of it. ``close`` gives the driver its memory back."""
 
-    def __init__(self, device: Device, gpu_instance: Optional[int] = None) -> None:
-        self._nvml, self._device, self._gpu_instance = device.nvml, device, gpu_instance
+    def __init__(self, device: Device, metrics: Sequence[int], gpu_instance: Optional[int] = None) -> None:
+        self._nvml, self._handle, self._gpu_instance = device.nvml, device.handle, gpu_instance
+        self._sample_get = device.nvml.function("nvmlGpmSampleGet" if gpu_instance is None else "nvmlGpmMigSampleGet")
+        self._metrics_get = device.nvml.function("nvmlGpmMetricsGet")
         self._samples: List[Any] = []
         self._taken = False
+        self._count = len(metrics)
         self._get = ctypes.create_string_buffer(_HEAD.size + _ROWS * _METRIC.size)
+        for row, metric in enumerate(metrics):
+            _METRIC.pack_into(self._get, _HEAD.size + row * _METRIC.size, metric, 0, 0.0)
+        self._rows = memoryview(self._get)[_HEAD.size : _HEAD.size + self._count * _METRIC.size]
 
-    def read(self, *metrics: int) -> Tuple[int, Optional[Dict[int, Tuple[int, float]]]]:
-        """(code, {metric: (its code, percent)}) since the last read; (SUCCESS, None) at the first, which has nothing to compare with."""
+    def read(self) -> Tuple[int, Optional[List[Optional[float]]]]:
+        """(code, percents of the metrics) since the last read; (SUCCESS, None) at the first, which has nothing to compare with.
+
+        A metric is None where the driver does not tell it, or tells what is no percentage.
+        """
         code = self._allocate() or self._take(self._samples[0])
         if code:
             self._taken = False  # a sample of a slice that was made anew must not be compared with the old one
             return code, None
-        answer = self._compare(metrics) if self._taken else (nvml.SUCCESS, None)
+        answer = self._compare() if self._taken else (nvml.SUCCESS, None)
         self._samples.reverse()
         self._taken = True
         return answer
@@ -66,26 +75,22 @@ class Gpm:
 
     def _take(self, sample: Any) -> int:
         if self._gpu_instance is None:
-            return self._nvml.function("nvmlGpmSampleGet")(self._device.handle, sample)
-        return self._nvml.function("nvmlGpmMigSampleGet")(self._device.handle, ctypes.c_uint(self._gpu_instance), sample)
+            return self._sample_get(self._handle, sample)
+        return self._sample_get(self._handle, ctypes.c_uint(self._gpu_instance), sample)
 
-    def _compare(self, metrics: Tuple[int, ...]) -> Tuple[int, Optional[Dict[int, Tuple[int, float]]]]:
-        get = self._get
-        _HEAD.pack_into(get, 0, 1, len(metrics), self._samples[1].value, self._samples[0].value)
-        for row, metric in enumerate(metrics):
-            _METRIC.pack_into(get, _HEAD.size + row * _METRIC.size, metric, 0, 0.0)
-        code = self._nvml.function("nvmlGpmMetricsGet")(get)
+    def _compare(self) -> Tuple[int, Optional[List[Optional[float]]]]:
+        _HEAD.pack_into(self._get, 0, 1, self._count, self._samples[1].value, self._samples[0].value)
+        code = self._metrics_get(self._get)
         if code:
             return code, None
-        rows = (_METRIC.unpack_from(get, _HEAD.size + row * _METRIC.size) for row in range(len(metrics)))
-        return code, {metric: (row_code, value) for metric, row_code, value in rows}
+        return code, [_percent(row_code, value) for _, row_code, value in _METRIC.iter_unpack(self._rows)]
 
     def close(self) -> None:
         """Free the samples."""
-        free_samples(self._nvml, self._samples)
+        free = self._nvml.function("nvmlGpmSampleFree")
+        while self._samples:
+            free(self._samples.pop())
 
 
-def free_samples(library: Nvml, samples: List[Any]) -> None:
-    """Give GPM samples back to the driver."""
-    while samples:
-        library.function("nvmlGpmSampleFree")(samples.pop())
+def _percent(code: int, value: float) -> Optional[float]:
+    return round(value, 1) if code == nvml.SUCCESS and 0.0 <= value <= 100.0 else None

@@ -13,7 +13,7 @@ from gpuwatch.collect import nvml
 from gpuwatch.collect.build import build, defaults
 from gpuwatch.collect.calls import CALLS, MEMORY, Call, Missing, pci_address
 from gpuwatch.collect.gpm import DRAM_BW_UTIL, SM_UTIL, Gpm, is_supported
-from gpuwatch.collect.mig import MigSlices, activity_percent
+from gpuwatch.collect.mig import MigSlices
 from gpuwatch.collect.nvml import Device, Read
 from gpuwatch.collect.processes import Attribution, GpuProcesses
 from gpuwatch.model.snapshot import GpuReading
@@ -114,7 +114,7 @@ class Gpu:
         self._due = {group: Due(age, self._ages.interval, self._place) for group, age in ages.items()}
         self._missing = {}
         self._gpm_code = is_supported(device)
-        self._gpm = Gpm(device) if self._gpm_code == nvml.SUCCESS else None
+        self._gpm = Gpm(device, (SM_UTIL, DRAM_BW_UTIL)) if self._gpm_code == nvml.SUCCESS else None
         self._mig = MigSlices(device)
         self._processes = GpuProcesses(device, self._shared)
 
@@ -222,11 +222,10 @@ class Gpu:
         if self._gpm is None:
             self._set(fields, (Missing(nvml.reason(self._gpm_code)),) * 2)
             return
-        code, values = self._gpm.read(SM_UTIL, DRAM_BW_UTIL)
-        if code or values is None:
+        code, shares = self._gpm.read()
+        if code or shares is None:
             self._set(fields, (Missing(nvml.reason(code) if code else "not yet: GPM compares two samples"),) * 2)
             return
-        shares = [activity_percent(values[metric]) for metric in (SM_UTIL, DRAM_BW_UTIL)]
         self._set(fields, tuple(Missing("not supported") if share is None else share for share in shares))
 
     def _share_memory(self, memory: Tuple[Optional[float], Optional[float]]) -> None:

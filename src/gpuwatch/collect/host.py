@@ -15,7 +15,7 @@ from gpuwatch.collect.build import build, defaults
 from gpuwatch.collect.disks import REMOTE_REASON, Disks
 from gpuwatch.collect.files import KeptFile, read_text, under
 from gpuwatch.collect.gpu import Ages, Due
-from gpuwatch.collect.logins import read_logins
+from gpuwatch.collect.logins import Logins
 from gpuwatch.collect.proc import boot_time
 from gpuwatch.model.snapshot import HostReading, NetworkReading
 
@@ -45,6 +45,8 @@ class Host:
         self._networks_name = "proc/1/net/dev" if root.rstrip("/") else "proc/net/dev"
         self._networks = KeptFile(under(root, self._networks_name))
         self._disks = Disks(root)
+        self._logins = Logins(root, self._psutil)
+        self._cpus = b""
         self._cores: List[Tuple[int, int]] = []
         self._all: Optional[Tuple[int, int]] = None
         self._values = defaults(HostReading)
@@ -56,15 +58,12 @@ class Host:
 
     def read(self, now: float, driver: DriverFacts) -> HostReading:
         """The host at ``now``. Each part that cannot be read is None with its reason in ``missing``."""
-        parts: List[Callable[[], Dict[str, Any]]] = [self._read_memory, self._read_load]
-        cores = self._read_stat()
-        status_due = self._status_due.is_due(now)
+        parts: List[Callable[[], Dict[str, Any]]] = [self._read_memory, self._read_load, self._read_stat]
         if self._identity_due.is_due(now):
             parts += [self._read_identity, self._read_ips]
             self._identity_due.done(now)
-        if status_due:
-            parts += [self._read_disks, self._read_networks, self._read_logins]
-            self._set(self._cores_percent(cores))
+        if self._status_due.is_due(now):
+            parts += [self._read_cores, self._read_disks, self._read_networks, self._read_logins]
             self._values["status_read_at"] = round(now, 3)
             self._status_due.done(now)
         for part in parts:
@@ -112,25 +111,25 @@ class Host:
             found.update(zip(_LOADS, map(float, load)))
         return found
 
-    def _read_stat(self) -> List[Tuple[int, int]]:
-        """Sets the load of all cores together; gives (busy, all) ticks of each core."""
-        data = self._stat.read()
-        ticks = [_ticks(line) for line in data.partition(b"\nintr")[0].splitlines() if line.startswith(b"cpu")]
-        if not ticks:
-            self._set({"cpu_percent": _unreadable("proc/stat")})
-            return []
-        percent = _busy_percent(self._all, ticks[0])
-        self._set({"cpu_percent": _Why(_TWO_SAMPLES) if percent is None else percent})
-        self._all = ticks[0]
-        return ticks[1:]
+    def _read_stat(self) -> Dict[str, Any]:
+        """Load of all cores together."""
+        self._cpus = self._stat.read()
+        whole = _ticks(self._cpus[: self._cpus.find(b"\n")]) if self._cpus.startswith(b"cpu ") else None
+        if whole is None:
+            return {"cpu_percent": _unreadable("proc/stat")}
+        before, self._all = self._all, whole
+        percent = _busy_percent(before, whole)
+        return {"cpu_percent": _Why(_TWO_SAMPLES) if percent is None else percent}
 
-    def _cores_percent(self, cores: List[Tuple[int, int]]) -> Dict[str, Any]:
-        before, self._cores = self._cores, cores
-        if not cores:
+    def _read_cores(self) -> Dict[str, Any]:
+        """Load of each core since the last status group, from what ``_read_stat`` has read."""
+        lines = self._cpus.partition(b"\nintr")[0].splitlines()[1:]
+        before, self._cores = self._cores, [_ticks(line) for line in lines if line.startswith(b"cpu")]
+        if not self._cores:
             return {"cores_percent": _unreadable("proc/stat", ())}
-        if len(before) != len(cores):
+        if len(before) != len(self._cores):
             return {"cores_percent": _Why(_TWO_SAMPLES, ())}
-        return {"cores_percent": tuple(_busy_percent(old, new) for old, new in zip(before, cores))}
+        return {"cores_percent": tuple(_busy_percent(old, new) for old, new in zip(before, self._cores))}
 
     def _read_disks(self) -> Dict[str, Any]:
         disks, some_remote = self._disks.read()
@@ -146,7 +145,7 @@ class Host:
         return {"networks": tuple(networks[:_MOST_NETWORKS])}
 
     def _read_logins(self) -> Dict[str, Any]:
-        logins, why = read_logins(self._root, self._psutil)
+        logins, why = self._logins.read()
         return {"logins": _Why(why or "", ()) if logins is None else logins}
 
     def _read_identity(self) -> Dict[str, Any]:

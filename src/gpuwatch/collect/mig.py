@@ -69,11 +69,9 @@ class MigSlices:
         return _Slice(reading, device.memory())
 
     def _activity(self, gpu_instance: int) -> Optional[float]:
-        gpm = self._gpm.setdefault(gpu_instance, Gpm(self._device, gpu_instance))
-        code, values = gpm.read(SM_UTIL)
-        if code or values is None:
-            return None
-        return activity_percent(values[SM_UTIL])
+        gpm = self._gpm.setdefault(gpu_instance, Gpm(self._device, (SM_UTIL,), gpu_instance))
+        _, shares = gpm.read()
+        return shares[0] if shares else None
 
     def _read(self, part: _Slice) -> MigReading:
         code, raw = part.memory()
@@ -89,12 +87,6 @@ class MigSlices:
             memory_total_bytes=total,
             sm_activity_percent=part.activity,
         )
-
-
-def activity_percent(result: Tuple[int, float]) -> Optional[float]:
-    """Percent of a GPM metric, one digit; None where the driver does not tell or tells nonsense."""
-    code, value = result
-    return round(value, 1) if code == nvml.SUCCESS and 0.0 <= value <= 100.0 else None
 
 
 def _profile(name: str) -> Optional[str]:
