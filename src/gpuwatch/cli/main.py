@@ -71,7 +71,13 @@ def group() -> None:
 def main(**extra: Any) -> None:
     """Run the command line and exit: 0 fine, 1 failed, 2 wrong usage. Errors are one line; nobody gets a traceback."""
     try:
-        group.main(prog_name="gpuwatch", **extra)
+        sys.exit(group.main(prog_name="gpuwatch", standalone_mode=False, **extra))
+    except click.UsageError as error:
+        _end(f"{error.format_message()} Next: {error.ctx.command_path if error.ctx else 'gpuwatch'} --help", 2)
+    except click.ClickException as error:
+        _end(error.format_message(), error.exit_code)
+    except click.Abort as error:  # a Ctrl-C, or a "no" to a question
+        sys.exit(130 if isinstance(error.__cause__, KeyboardInterrupt) else 1)
     except UsageError as error:
         _end(str(error), 2)
     except GpuwatchError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import time
@@ -46,7 +47,7 @@ def command(
     if watch and seconds < 0.1:
         raise UsageError(f"--watch {watch} is shorter than 0.1 s.")
     options = ViewOptions(
-        audience="admin", query=" ".join(query), free_only=free, detail=detail, layout="rows", width=_width(), ascii_only=ascii_only,
+        audience="admin", query=_as_utf8(" ".join(query)), free_only=free, detail=detail, layout="rows", width=_width(), ascii_only=ascii_only,
         color=(sys.stdout.isatty() and color_wanted()) if color is None else color,
     )  # fmt: skip
     while True:
@@ -56,6 +57,11 @@ def command(
         if not watch:
             return
         time.sleep(seconds)
+
+
+def _as_utf8(argument: str) -> str:
+    """Words of the command line as they were typed: under LANG=C Python hands over what is not ASCII as single bytes."""
+    return os.fsencode(argument).decode("utf-8", "replace")
 
 
 def _width() -> int:
