@@ -50,7 +50,13 @@ def test_the_exposure_is_low(unit, name):
 @pytest.mark.parametrize("name", UNITS)
 def test_what_the_issue_of_a_service_needs(name):
     text = (ROOT / "systemd" / f"{name}.service").read_text(encoding="utf-8")
-    for line in ("DynamicUser=yes", "StateDirectory=gpuwatch", "CacheDirectory=gpuwatch", "SHIV_ROOT=/var/cache/gpuwatch", "LoadCredential=password:"):
+    for line in (
+        "DynamicUser=yes",
+        "StateDirectory=gpuwatch",
+        "CacheDirectory=gpuwatch",
+        "SHIV_ROOT=/var/cache/gpuwatch",
+        "LoadCredential=password:",
+    ):
         assert line in text
     assert "Restart=always" in text
     assert re.search(r"LimitNOFILE=\d{4,}", text)
@@ -60,7 +66,9 @@ def command_of(name, folder, pyz):
     """The unit's ExecStart as systemd would expand it, with its files below ``folder``, as nobody without any privilege."""
     text = (ROOT / "systemd" / f"{name}.service").read_text(encoding="utf-8")
     line = re.search(r"^ExecStart=(.*)$", text, re.M).group(1)
-    line = line.replace(PROGRAM, str(pyz)).replace("${CREDENTIALS_DIRECTORY}", f"{folder}/credentials").replace("/etc/gpuwatch", str(folder))
+    line = (
+        line.replace(PROGRAM, str(pyz)).replace("${CREDENTIALS_DIRECTORY}", f"{folder}/credentials").replace("/etc/gpuwatch", str(folder))
+    )
     drop = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--no-new-privs", "--bounding-set=-all"]
     return [*(drop if os.geteuid() == 0 else []), *shlex.split(line)]
 
