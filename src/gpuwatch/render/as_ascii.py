@@ -33,7 +33,7 @@ def rows(cluster: ClusterNow, options: ViewOptions, cache: Cache | None = None) 
     look = Look.of(options)
     found = select(cluster, options)
     drawer = Rows(look, cluster.taken_at, cluster.timezone, options.detail)
-    lines = top(cluster, options, look)
+    lines = top(cluster, options, look, cache)
     if found:
         lines.append(drawer.head())
     key = ("rows", look, options.audience, options.detail)

@@ -5,10 +5,8 @@ A value that is not reported is an empty field, never 0. Text that a spreadsheet
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-from collections.abc import Iterable
+from functools import lru_cache
 from operator import attrgetter
 from typing import Any
 
@@ -44,6 +42,12 @@ COLUMNS = tuple(name for name, _ in FIXED) + NUMBERS
 _FORMULA = "=+-@＝＋－＠"
 _numbers_of = attrgetter(*NUMBERS)
 
+HEAD = ",".join(COLUMNS) + "\r\n"
+"""The first line: the names of the columns."""
+HOST_COLUMNS = 5
+_LINE = ",".join(["%s"] * (len(COLUMNS) - HOST_COLUMNS + 1)) + "\r\n"
+"""The columns of the host count as one here."""
+
 
 def cluster_csv(cluster: ClusterNow, options: ViewOptions, cache: Cache | None = None) -> str:
     """All GPUs that the options leave, in their order; the first line holds the names of the columns."""
@@ -70,51 +74,55 @@ def gpu_csv(cluster: ClusterNow, node: NodeState, gpu: GpuView) -> str:
 def harmless(text: str | None) -> str:
     """Text that neither a terminal nor a spreadsheet acts on: no control characters, no leading ``= + - @``."""
     shown = words.clean(text)
+    if shown[:1].isalnum():
+        return shown
     lead = shown.lstrip(' "')[:1]
     return f"'{shown}" if lead and lead in _FORMULA else shown
 
 
 def _lines(node: NodeState, gpus: tuple[GpuView, ...]) -> str:
-    host = _host(node)
+    host = ",".join(_host(node))
     if not gpus:
-        return _written([[*host, *[""] * (len(COLUMNS) - len(host))]])
-    return _written([*host, *_gpu(gpu)] for gpu in gpus)
+        return host + "," * (len(COLUMNS) - HOST_COLUMNS) + "\r\n"
+    return "".join([_LINE % (host, *_gpu(gpu)) for gpu in gpus])
 
 
-def _written(lines: Iterable[Iterable[Any]]) -> str:
-    out = io.StringIO(newline="")
-    csv.writer(out, lineterminator="\r\n").writerows(lines)
-    return out.getvalue()
+def _host(node: NodeState) -> list[str]:
+    return [_cell(node.name), node.status, _cell(node.error), _cell(" ".join(node.target.tags)), _number(node.received_at)]
 
 
-def _host(node: NodeState) -> list[Any]:
-    tags = " ".join(node.target.tags)
-    return [harmless(node.name), node.status, harmless(node.error), harmless(tags), _number(node.received_at)]
-
-
-def _gpu(gpu: GpuView) -> list[Any]:
+def _gpu(gpu: GpuView) -> tuple[Any, ...]:
     reading, state = gpu.reading, gpu.state
-    return [
+    return (
         reading.index,
-        harmless(reading.uuid),
-        harmless(reading.name),
+        _cell(reading.uuid),
+        _cell(reading.name),
         state.state,
         _number(state.since_at),
-        harmless(";".join(state.marks)),
-        ";".join(throttle_reasons(reading.throttle_mask)),
-        harmless(" ".join(users(gpu))),
+        _cell(";".join(state.marks)),
+        _reasons(reading.throttle_mask),
+        _cell(" ".join(users(gpu))),
         "" if reading.error else len(reading.processes),
-        harmless(reading.error),
-        *map(_number, _numbers_of(reading)),
-    ]
+        _cell(reading.error),
+        *[value if type(value) is int else _number(value) for value in _numbers_of(reading)],
+    )
 
 
-def _number(value: float | None) -> Any:
-    """As it is; whole numbers without a point; empty for None."""
+@lru_cache(maxsize=16384)
+def _cell(text: str | None) -> str:
+    """Harmless text as a field: in quotation marks where it holds a comma or one of them. Line ends are spaces by now."""
+    shown = harmless(text)
+    return '"%s"' % shown.replace('"', '""') if "," in shown or '"' in shown else shown  # noqa: UP031
+
+
+@lru_cache(maxsize=8192)
+def _number(value: float | None) -> str:
+    """As it is; whole numbers without a point; empty for None. Kept, since readings are rounded and come again and again."""
     if value is None or not math.isfinite(value):
         return ""
-    return int(value) if value == int(value) else value
+    return str(int(value) if value == int(value) else value)
 
 
-HEAD = _written([COLUMNS])
-"""The first line: the names of the columns."""
+@lru_cache(maxsize=512)
+def _reasons(mask: float | None) -> str:
+    return ";".join(throttle_reasons(mask))

@@ -11,10 +11,10 @@ class Fragments:
     """Rendered parts by key. Safe for several threads: at worst a part is made twice."""
 
     def __init__(self, most: int = 20000) -> None:
-        self._parts: Dict[Hashable, Tuple[Hashable, object]] = {}
+        self._parts: Dict[Hashable, Tuple[object, object]] = {}
         self._most = most
 
-    def get(self, key: Hashable, version: Hashable, make: Callable[[], Part]) -> Part:
+    def get(self, key: Hashable, version: object, make: Callable[[], Part]) -> Part:
         """The part of ``key`` as made for ``version``; ``make`` is called when there is none or it is of another version."""
         kept = self._parts.get(key)
         if kept is not None and kept[0] == version:

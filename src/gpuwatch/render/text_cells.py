@@ -42,7 +42,10 @@ class Look:
 
     def left(self, text: str | None, columns: int) -> str:
         """The text, cut or filled up to so many columns."""
-        return _left(text or "", columns, self.ascii_only, self.ellipsis)
+        text = text or ""
+        if len(text) <= columns and _is_simple(text):
+            return text.ljust(columns)
+        return _left(text, columns, self.ascii_only, self.ellipsis)
 
     def right(self, text: str | None, columns: int) -> str:
         """As ``left``, with the blanks in front."""
@@ -51,6 +54,9 @@ class Look:
 
     def cut(self, text: str | None, columns: int, ellipsis: str = "") -> str:
         """The text, at most so many columns wide."""
+        text = text or ""
+        if len(text) <= columns and _is_simple(text):
+            return text
         return _cut(plain(text, self.ascii_only), columns, ellipsis or self.ellipsis)
 
     def wrap(self, text: str | None, columns: int) -> list[str]:
@@ -64,6 +70,11 @@ class Look:
     def final(self, text: str) -> str:
         """Lines as they leave: pure ASCII where that is asked for."""
         return text.translate(_ASCII_SIGNS).encode("ascii", "replace").decode("ascii") if self.ascii_only else text
+
+
+def _is_simple(text: str) -> bool:
+    """``plain`` would leave the text as it is, and its length is its width."""
+    return text.isascii() and text.isprintable()
 
 
 _ASCII_SIGNS = {ord(sign): other for sign, other in zip("─│┌┐└┘├°…", "-|+++++ .")}
@@ -136,6 +147,8 @@ def _cut(text: str, columns: int, ellipsis: str) -> str:
     if columns <= len(ellipsis):
         return ellipsis[: max(0, columns)]
     kept, used, room = [], 0, columns - len(ellipsis)
+    if text.isascii():
+        return text[:room] + ellipsis
     for letter in text:
         used += max(0, _columns(letter))
         if used > room:
@@ -175,5 +188,6 @@ def bar(percent: float | None, columns: int, full: str = "#", empty: str = "-") 
     if percent is None:
         return (" ." * columns)[:columns]
     filled = round(percent * columns / 100) or int(percent >= 1)
-    filled = min(max(filled, 0), columns)
+    if not 0 <= filled <= columns:
+        filled = 0 if filled < 0 else columns
     return full * filled + empty * (columns - filled)

@@ -41,26 +41,34 @@ def detail(cluster: ClusterNow, options: ViewOptions, cache: Cache | None = None
     look = Look.of(options)
     rows = select(cluster, options)
     key = ("detail", look, options.audience, date_style, options.layout == "flat")
+    drawer = _Drawer(look, cluster.taken_at, cluster.timezone, date_style)
     drawn = []
     for row in rows:
-        host = _Host(look, cluster.taken_at, cluster.timezone, date_style)
         if row[1] is row[0].gpus:
-            drawn.append(cached(cache, row[0], key, lambda host=host, row=row: host.draw(row)))  # type: ignore[misc]
+            drawn.append(cached(cache, row[0], key, lambda row=row: drawer.host(row)))  # type: ignore[misc]
         else:
-            drawn.append(host.draw(row))
-    below = "".join(f"{line}\n" for note in notes(cluster, options, rows, times=True) for line in look.wrap(note, look.width))
-    return look.final("".join(drawn) + below)
+            drawn.append(drawer.host(row))
+    for note in notes(cluster, options, rows, times=True):
+        drawn += [f"{line}\n" for line in look.wrap(note, look.width)]
+    return look.final("".join(drawn))
 
 
-class _Host:
-    """Draws one host."""
+class _Drawer:
+    """Draws hosts. What is the same in each box is made once."""
 
     def __init__(self, look: Look, now: float, zone: str, date_style: str) -> None:
         self.look, self.now, self.zone, self.date_style = look, now, zone, date_style
         self.inner = look.width - 2 * INDENT - 2
+        self.edge = " " * INDENT + "│"
         self.bottom = " " * INDENT + "└" + "─" * self.inner + "┘"
+        self.empty = self._line("")
+        heads, self.widths = COLUMNS if self.inner >= sum(COLUMNS[1]) else NARROW_COLUMNS
+        self.heads = self._line(self._columns(heads))
+        self.bar = self.inner - 13
+        self.unknown_bar = text_cells.bar(None, self.bar)
+        self.name_and_memory = min(max(NAME_AND_MEMORY, NAME_AND_MEMORY + look.width - 80), WIDEST_NAME)
 
-    def draw(self, row: Selected) -> str:
+    def host(self, row: Selected) -> str:
         """Title, time of the last update, and the boxes; ends with an empty line."""
         node, gpus = row
         stale = f" (stale {node_span(node, self.now)})" if node.status == "stale" else ""
@@ -79,15 +87,25 @@ class _Host:
         return self.look.paint(title + "#" * (self.look.width - text_cells.width(title)), text_cells.BOLD)
 
     def _line(self, text: str, ansi: str = "") -> str:
-        return f"{' ' * INDENT}│{self.look.paint(self.look.left(text, self.inner), ansi)}│"
+        """A line of a box. ``text`` is of ASCII and our own signs, each one column wide: no stranger's name is in it."""
+        if len(text) > self.inner:
+            text = self.look.cut(text, self.inner)
+        return f"{self.edge}{self.look.paint(text.ljust(self.inner), ansi)}│"
+
+    def _strangers_line(self, text: str, ansi: str = "") -> str:
+        """A line of a box with names of any letters in it."""
+        return f"{self.edge}{self.look.paint(self.look.left(text, self.inner), ansi)}│"
+
+    def _columns(self, values: tuple[str, str, str, str]) -> str:
+        return "".join([f"{value:>{width}}" for value, width in zip(values, self.widths)])
 
     def _no_gpus(self, node: NodeState) -> list[str]:
         word = node_word(node)
         status = f"  status: {word} {node_span(node, self.now)}".rstrip()
-        reason = [self._line(f"  {line}") for line in self.look.wrap(node_reason(node), self.inner - 4) if line]
+        reason = [self._strangers_line(f"  {line}") for line in self.look.wrap(node_reason(node), self.inner - 4) if line]
         top = " " * INDENT + "┌" + "─" * self.inner + "┐"
         chip = text_cells.ALARM if node.status in ("down", "error") else ""
-        return [top, self._line(""), self._line(status, chip), *reason, self._line(""), self.bottom]
+        return [top, self.empty, self._line(status, chip), *reason, self.empty, self.bottom]
 
     def _box(self, node: NodeState, gpu: GpuView) -> list[str]:
         reading = gpu.reading
@@ -100,41 +118,38 @@ class _Host:
         lines = [f"{' ' * INDENT}┌{head}{'─' * (self.inner - text_cells.width(head))}┐"]
         if gpu.state.state == "lost":
             reason = f"lost since {words.clock(gpu.state.since_at, self.now, self.zone) or UNKNOWN}. {lost_reason(gpu)}"
-            lines += [self._line(f"  {line}", text_cells.ALARM) for line in self.look.wrap(reason, self.inner - 4)]
+            lines += [self._strangers_line(f"  {line}", text_cells.ALARM) for line in self.look.wrap(reason, self.inner - 4)]
         else:
             lines += self._values(gpu)
         return [*lines, self.bottom]
 
     def _values(self, gpu: GpuView) -> list[str]:
-        reading, state = gpu.reading, gpu.state
-        used, free = f"{mib(reading.memory_used_bytes)} / {_unit(mib(reading.memory_total_bytes), 'MiB')}", available_bytes(reading)
+        reading, marks = gpu.reading, gpu.state.marks
+        used = f"{mib(reading.memory_used_bytes)} / {_unit(mib(reading.memory_total_bytes), 'MiB')}"
+        available = _unit(mib(available_bytes(reading)), "MiB")
         load, heat = _unit(number(reading.utilization_percent), "%"), _unit(number(reading.temperature_celsius), "°C")
-        percent = memory_percent(gpu)
-        bar = text_cells.bar(percent, self.inner - 13, "/", " ") if percent is None else self._bar(percent)
-        heads, widths = COLUMNS if self.inner >= sum(COLUMNS[1]) else NARROW_COLUMNS
-        values = (used, _unit(mib(free), "MiB"), load, heat)
         lines = [
-            self._line("".join(f"{head:>{width}}" for head, width in zip(heads, widths))),
-            self._line("".join(f"{value:>{width}}" for value, width in zip(values, widths)), text_cells.ALARM if state.marks else ""),
-            *(self._line(f"  ! {words.clean(mark)}", text_cells.ALARM) for mark in state.marks),
-            self._line(""),
-            self._line(f" mem [{bar}]{_unit(UNKNOWN if percent is None else str(int(percent)), '%'):>5}"),
+            self.heads,
+            self._line(self._columns((used, available, load, heat)), text_cells.ALARM if marks else ""),
+            *(self._strangers_line(f"  ! {words.clean(mark)}", text_cells.ALARM) for mark in marks),
+            self.empty,
+            self._line(self._memory(memory_percent(gpu))),
         ]
-        lines += [self._line(_slice(part)) for part in reading.mig]
+        lines += [self._strangers_line(_slice(part)) for part in reading.mig]
         last = len(reading.processes) - 1
         return lines + [self._process(process, place == last) for place, process in enumerate(reading.processes)]
 
-    def _bar(self, percent: float) -> str:
-        columns = self.inner - 13
-        filled = min(columns, int(percent * columns / 100))
-        return "/" * filled + " " * (columns - filled)
+    def _memory(self, percent: float | None) -> str:
+        if percent is None:
+            return f" mem [{self.unknown_bar}]{UNKNOWN:>5}"
+        filled = min(self.bar, int(percent * self.bar / 100))
+        return f" mem [{'/' * filled}{' ' * (self.bar - filled)}]{f'{int(percent)}%':>5}"
 
     def _process(self, process: ProcessReading, last: bool) -> str:
         held = _unit(mib(process.gpu_memory_bytes), "MiB")
-        room = min(max(NAME_AND_MEMORY, NAME_AND_MEMORY + self.look.width - 80), WIDEST_NAME)
-        name = self.look.left(program(process), room - len(held) - 1)
-        tree = "└──" if last else "├──"
-        return self._line(f"  {tree} {name} {held} {words.clean(process.user) or UNKNOWN}")
+        name, user = program(process), words.clean(process.user) or UNKNOWN
+        text = f"  {'└──' if last else '├──'} {self.look.left(name, self.name_and_memory - len(held) - 1)} {held} {user}"
+        return self._line(text) if name.isascii() and user.isascii() else self._strangers_line(text)
 
 
 def _slice(part: MigReading) -> str:

@@ -5,11 +5,14 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
+
 from gpuwatch.model.cluster import GpuState, GpuView, NodeState
 from gpuwatch.model.snapshot import GpuReading, MigReading, ProcessReading
 from gpuwatch.render import text_cells, words
 from gpuwatch.render.select import AWAY, Selected
 from gpuwatch.render.text_cells import Look
+from gpuwatch.render.text_tally import by_label, tally
 from gpuwatch.render.text_words import (
     UNKNOWN,
     lost_reason,
@@ -30,12 +33,8 @@ NOTE = 14
 """Where the text of a row without numbers begins."""
 LEAST_COMMAND = 16
 
-GPU_VALUES = (
-    ("utilization", "utilization_percent"),
-    ("memory", "memory_used_bytes"),
-    ("temperature", "temperature_celsius"),
-    ("power", "power_watts"),
-)
+GPU_VALUES = ("utilization", "memory", "temperature", "power")
+_values_of = attrgetter("utilization_percent", "memory_used_bytes", "temperature_celsius", "power_watts")
 
 
 class Rows:
@@ -75,7 +74,7 @@ class Rows:
             since = words.clock(state.since_at, self.now, self.zone)
             return self._reason("x", str(reading.index), "lost", f"since {since}" if since else "", lost_reason(gpu))
         mark = "!" if state.marks and state.state != "stale" else MARKS.get(state.state, " ")
-        silent = self._silent(reading)
+        silent = _silent(reading)
         if mark == " " and silent:
             mark = "?"
         lines = [self._row(mark, gpu)]
@@ -221,9 +220,14 @@ class Rows:
         room = self.look.width - text_cells.width(head) - text_cells.width(tail)
         return head + self.look.cut(program(process), room, " ..") + tail
 
-    def _silent(self, reading: GpuReading) -> list[str]:
-        names = [name for name, field in GPU_VALUES if getattr(reading, field) is None]
-        return [name for name in names if name != "utilization" or not reading.mig]
+
+def _silent(reading: GpuReading) -> list[str]:
+    """Which of a row's values the GPU does not report."""
+    values = _values_of(reading)
+    if None not in values:
+        return []
+    names = [name for name, value in zip(GPU_VALUES, values) if value is None]
+    return [name for name in names if name != "utilization" or not reading.mig]
 
 
 def _unit(value: float | None, unit: str) -> str:
@@ -244,18 +248,5 @@ def _inside(process: ProcessReading, part: MigReading) -> bool:
 
 def _models(node: NodeState) -> str:
     """``3 x GTX 1080 Ti 11GB, 1 x RTX 3090 24GB``."""
-    labels = model_labels([gpu.reading for gpu in node.gpus])
-    return ", ".join(f"{labels.count(label)} x {label}" for label in dict.fromkeys(labels))
-
-
-def model_labels(readings: list[GpuReading]) -> list[str]:
-    """``RTX 3090 24GB`` for each; one that does not tell its size (a lost one) is counted with the others of its name."""
-    labels: list[tuple[str, str]] = []
-    sized: dict[str, str] = {}
-    for reading in readings:
-        model, size = words.model_name(reading.name), words.gb_total(reading.memory_total_bytes)
-        label = f"{model} {size}GB" if size and not model.upper().endswith("GB") else model
-        labels.append((model, label if size else ""))
-        if size:
-            sized.setdefault(model, label)
-    return [label or sized.get(model, model) for model, label in labels]
+    kinds = by_label(tally(node).cards)
+    return ", ".join(f"{sum(one.total for one in cards)} x {label}" for label, cards in kinds.items())

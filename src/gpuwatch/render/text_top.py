@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from gpuwatch.model.cluster import ClusterNow, GpuView
+from gpuwatch.model.cluster import ClusterNow
 from gpuwatch.model.view import ViewOptions
 from gpuwatch.render import text_cells, words
 from gpuwatch.render.select import HOSTS_PER_PAGE
 from gpuwatch.render.text_cells import Look
-from gpuwatch.render.text_rows import model_labels
+from gpuwatch.render.text_tally import Tally, by_label, tally
+from gpuwatch.render.text_words import Cache
 
 COUNTED = ("free", "idle", "busy", "reserved", "mig", "stale", "unknown", "lost", "down")
 ALWAYS = ("free", "idle", "busy")
@@ -18,11 +19,11 @@ FREE_MODELS = 12
 """More lines of free models than this tell nothing at a glance."""
 
 
-def top(cluster: ClusterNow, options: ViewOptions, look: Look) -> list[str]:
+def top(cluster: ClusterNow, options: ViewOptions, look: Look, cache: Cache | None = None) -> list[str]:
     """Title and time, counts of all GPUs, then the free ones by model, and an empty line after each part."""
-    gpus = [gpu for node in cluster.nodes for gpu in node.gpus]
-    lines = [_title(cluster, options, look), *_counts(cluster, gpus, look), ""]
-    free = _free(gpus, look, len(cluster.nodes) > HOSTS_PER_PAGE)
+    tallies = [tally(node, cache) for node in cluster.nodes]
+    lines = [_title(cluster, options, look), *_counts(tallies, look), ""]
+    free = _free(tallies, look)
     return [*lines, *free, ""] if free else lines
 
 
@@ -41,11 +42,13 @@ def _title(cluster: ClusterNow, options: ViewOptions, look: Look) -> str:
     return f"{look.paint(name[:8], text_cells.BOLD)}{name[8:]} {right}"
 
 
-def _counts(cluster: ClusterNow, gpus: list[GpuView], look: Look) -> list[str]:
-    states = [gpu.state.state for gpu in gpus]
-    counts = {state: states.count(state) for state in COUNTED}
+def _counts(tallies: list[Tally], look: Look) -> list[str]:
+    counts = dict.fromkeys(COUNTED, 0)
+    for one in tallies:
+        for state, count in one.states.items():
+            counts[state] = counts.get(state, 0) + count
     shown = [(f"{counts[state]} {'MIG' if state == 'mig' else state}", state) for state in COUNTED if counts[state] or state in ALWAYS]
-    right = f"of {words.plural(len(gpus), 'GPU')}, {words.plural(len(cluster.nodes), 'host')}"
+    right = f"of {words.plural(sum(counts.values()), 'GPU')}, {words.plural(len(tallies), 'host')}"
     lines, columns = [""], 0
     for text, state in [*shown, (right, "")]:
         gap = 2 if columns else 0
@@ -59,18 +62,21 @@ def _counts(cluster: ClusterNow, gpus: list[GpuView], look: Look) -> list[str]:
     return lines
 
 
-def _free(gpus: list[GpuView], look: Look, many_hosts: bool) -> list[str]:
+def _free(tallies: list[Tally], look: Look) -> list[str]:
     """``FREE  A100 80GB 2 of 8  dgx-a 3 6``, two models a line where there is room."""
-    models: dict[str, list[GpuView]] = {}
-    for gpu, label in zip(gpus, model_labels([gpu.reading for gpu in gpus])):
-        models.setdefault(label, []).append(gpu)
     cells = []
-    for model, all_of_it in models.items():
-        free = [gpu for gpu in all_of_it if gpu.state.state == "free"]
-        if free:
-            cells.append(f"{look.cut(model, 24, '..')} {len(free)} of {len(all_of_it)}  {_where(free, look, many_hosts)}")
+    many_hosts = len(tallies) > HOSTS_PER_PAGE
+    kinds = by_label(cards for one in tallies for cards in one.cards)
+    for label, cards in kinds.items():
+        hosts: dict[str, list[int]] = {}
+        for one in cards:
+            if one.free:
+                hosts.setdefault(one.host, []).extend(one.free)
+        if hosts:
+            free, all_of_it = sum(map(len, hosts.values())), sum(one.total for one in cards)
+            cells.append(f"{look.cut(label, 24, '..')} {free} of {all_of_it}  {_where(hosts, look, many_hosts)}")
     if not cells:
-        return ["No GPU is free."] if gpus else []
+        return ["No GPU is free."] if kinds else []
     more = len(cells) - FREE_MODELS
     cells = cells[:FREE_MODELS] + ([f"and {words.plural(more, 'model')} more"] if more > 0 else [])
     column = (look.width - 6) // 2
@@ -81,11 +87,8 @@ def _free(gpus: list[GpuView], look: Look, many_hosts: bool) -> list[str]:
     return [look.paint("FREE", text_cells.BOLD) + lines[0][4:], *lines[1:]]
 
 
-def _where(free: list[GpuView], look: Look, many_hosts: bool) -> str:
+def _where(hosts: dict[str, list[int]], look: Look, many_hosts: bool) -> str:
     """``dgx-a 3 6  dgx-c 1``; in a large cluster how many hosts have at least so many free, and one that has the most."""
-    hosts: dict[str, list[int]] = {}
-    for gpu in free:
-        hosts.setdefault(gpu.host, []).append(gpu.reading.index)
     if not many_hosts:
         return "  ".join(f"{look.cut(host, 24, '..')} {' '.join(map(str, numbers))}" for host, numbers in hosts.items())
     sizes = [len(numbers) for numbers in hosts.values()]

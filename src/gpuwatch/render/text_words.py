@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Callable, Protocol, TypeVar
 
 from gpuwatch.model.cluster import ClusterNow, GpuView, NodeState
@@ -23,7 +24,7 @@ T = TypeVar("T")
 class Cache(Protocol):
     """Rendered pieces, kept while what they were made from has the same version (``render.fragments.Fragments``)."""
 
-    def get(self, key: tuple[object, ...], version: int, make: Callable[[], T]) -> T:
+    def get(self, key: tuple[object, ...], version: object, make: Callable[[], T]) -> T:
         """The piece, made anew if the version is another."""
 
 
@@ -34,16 +35,17 @@ def cached(cache: Cache | None, node: NodeState, key: tuple[object, ...], make: 
     return cache.get((*key, node.name), node.version, make)
 
 
-def number(value: float | None, divide: int = 1) -> str:
+def number(value: float | None) -> str:
     """A whole number; ``n/r`` for None."""
-    return UNKNOWN if value is None else str(int(value // divide if divide > 1 else round(value)))
+    return UNKNOWN if value is None else str(round(value))
 
 
 def mib(size_bytes: float | None) -> str:
     """Whole MiB, as seed 004 and nvidia-smi count; ``n/r`` for None."""
-    return number(size_bytes, MIB)
+    return UNKNOWN if size_bytes is None else str(int(size_bytes // MIB))
 
 
+@lru_cache(maxsize=4096)
 def date(at: float | None, zone: str, style: str = "YMD", *, milliseconds: bool = False) -> str:
     """``2018/12/03 23:16:59`` in the zone, with ``.140`` on demand; ``n/r`` for None. An unknown style counts as YMD."""
     if at is None:
