@@ -61,3 +61,8 @@ def test_no_value_raises_anything_else(values):
         assert Params(values).format
     except UsageError as error:
         assert str(error)
+
+
+def test_a_query_of_many_kilobytes_is_refused():
+    with pytest.raises(UsageError, match="4096"):
+        Params.parse("q=" + "a" * 5000)

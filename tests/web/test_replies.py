@@ -3,6 +3,8 @@
 import gzip
 import threading
 
+import pytest
+
 from gpuwatch.web.replies import MOST_BODIES, Body, Pages
 
 
@@ -82,3 +84,15 @@ def test_the_gzip_is_of_the_data():
     assert gzip.decompress(body.packed) == body.data
     assert body.packed is body.packed
     assert body.etag == Body(b"x" * 5000, "text/plain").etag != Body(b"y", "text/plain").etag
+
+
+def test_nothing_stays_of_what_cannot_be_rendered():
+    pages = Pages(Clock())
+
+    def fail():
+        raise KeyError("no such host")
+
+    for number in range(50):
+        with pytest.raises(KeyError):
+            pages.get(("host", number), 1, fail)
+    assert not pages._rendering

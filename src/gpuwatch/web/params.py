@@ -14,6 +14,8 @@ from gpuwatch.model.view import LAYOUTS, SORTS, ViewOptions
 
 FORMATS = ("html", "text", "json", "csv")
 MAX_TEXT = 200
+MAX_QUERY = 4096
+"""Longest query string: parsed ones are kept."""
 LEAST_WIDTH, MOST_WIDTH = 60, 400
 _FALSE = ("", "0", "false", "no", "off")
 
@@ -28,6 +30,8 @@ class Params:
     @lru_cache(maxsize=1024)
     def parse(cls, query_string: str) -> Params:
         """From the raw query string; bytes that are not UTF-8 become U+FFFD. Raises UsageError for more than 50 parameters."""
+        if len(query_string) > MAX_QUERY:
+            raise UsageError(f"The address has a query of more than {MAX_QUERY} characters.")
         try:
             pairs = parse_qsl(query_string, keep_blank_values=True, errors="replace", max_num_fields=50)
         except ValueError:

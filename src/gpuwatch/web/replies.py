@@ -93,6 +93,13 @@ class Pages:
             return body
         finally:
             lock.release()
+            self._forget_failed(key)
+
+    def _forget_failed(self, key: Hashable) -> None:
+        """Nothing stays of a key that gave no body: strangers ask for hosts that do not exist, each time for another one."""
+        with self._lock:
+            if key not in self._kept:
+                self._rendering.pop(key, None)
 
     def _look(self, key: Hashable) -> Optional[_Kept]:
         with self._lock:
