@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import secrets
 from importlib import import_module
-from typing import Any, Callable, Dict
+from typing import Any, Callable
 
 import bottle
 
@@ -16,6 +16,7 @@ from gpuwatch.model.errors import GpuwatchError, UsageError
 from gpuwatch.render.as_json import error_json
 from gpuwatch.render.fragments import Fragments
 from gpuwatch.render.html_frame import message_page
+from gpuwatch.render.words import clean
 from gpuwatch.serve.wsgi import accepts_gzip
 from gpuwatch.web.context import Context, Readings
 from gpuwatch.web.guard import HEADERS, audience, check_routes
@@ -56,17 +57,12 @@ def _handler(route: Route, hub: Readings, pages: Pages, fragments: Fragments) ->
     def handle(**path: str) -> Any:
         try:
             params = Params.parse(bottle.request.query_string)
-            context = Context(hub, pages, fragments, params, audience(), _decoded(path), bottle.request.path)
+            context = Context(hub, pages, fragments, params, audience(), path, bottle.request.path)
             return _answer(view(context))
         except Exception as error:  # one way out: nothing of the inside may reach the client
             return _answer(_error_reply(error))
 
     return handle
-
-
-def _decoded(path: Dict[str, str]) -> Dict[str, str]:
-    """The variables of the path as UTF-8 (WSGI hands them over as Latin-1)."""
-    return {name: value.encode("latin-1", "replace").decode("utf-8", "replace") for name, value in path.items()}
 
 
 def _error_reply(error: Exception) -> Reply:
@@ -83,6 +79,7 @@ def _error_reply(error: Exception) -> Reply:
 
 def error_reply(status: int, message: str, next_step: str = "") -> Reply:
     """An error as JSON under /api, as text for curl and ``term=true``, as a page for browsers."""
+    message, next_step = clean(message), clean(next_step)  # it may name what the address said
     wants_html = "text/html" in (bottle.request.headers.get("Accept") or "") and "term=" not in bottle.request.query_string
     if bottle.request.path.startswith("/api/") or "format=json" in bottle.request.query_string:
         return Reply(Body(error_json(message, next_step), JSON), status)
