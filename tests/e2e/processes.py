@@ -9,6 +9,7 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -99,6 +100,8 @@ class Lab:
     def __init__(self, pyz: Path, folder: Path) -> None:
         self.pyz = pyz
         self.folder = folder
+        # not by the first line of the file: `env python3` may be a slow wrapper, and the tests' own environment has more packages
+        self.program = [getattr(sys, "_base_executable", sys.executable), str(pyz)]
         self._running: list[Running] = []
 
     def env(self, name: str = "person") -> dict[str, str]:
@@ -109,7 +112,7 @@ class Lab:
 
     def start(self, name: str, *argv: object, env: Optional[Mapping[str, str]] = None) -> Running:
         """``gpuwatch ARGV`` in the background."""
-        running = Running([str(self.pyz), *map(str, argv)], {**self.env(name), **(env or {})}, self.folder)
+        running = Running([*self.program, *map(str, argv)], {**self.env(name), **(env or {})}, self.folder)
         self._running.append(running)
         return running
 
@@ -117,7 +120,7 @@ class Lab:
         """``gpuwatch ARGV`` to its end; output as text, what is no UTF-8 replaced."""
         base = {name: value for name, value in os.environ.items() if not name.startswith("GPUWATCH_")}
         return subprocess.run(
-            [str(self.pyz), *map(str, argv)], env={**base, **self.env(), **(env or {})}, cwd=self.folder, stdin=subprocess.DEVNULL,
+            [*self.program, *map(str, argv)], env={**base, **self.env(), **(env or {})}, cwd=self.folder, stdin=subprocess.DEVNULL,
             capture_output=True, text=True, errors="replace", timeout=timeout,
         )  # fmt: skip
 

@@ -37,7 +37,7 @@ def alive(pids: list[int]) -> list[int]:
     return [pid for pid in pids if Path(f"/proc/{pid}/cmdline").exists() and Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
-def test_a_demo(demo: Running, temporary: Path) -> None:
+def test_a_demo(lab: Lab, demo: Running, temporary: Path) -> None:
     url = demo.url()
     lines = re.findall(r"(?m)^\s*(curl .*)$", demo.output)
     assert len(lines) == 3
@@ -66,13 +66,7 @@ def test_a_demo(demo: Running, temporary: Path) -> None:
     # a second one beside it: one line, not a half demo
     port = url.rsplit(":", 1)[1]
     before = set(os.listdir(temporary))
-    second = subprocess.run(
-        [demo.process.args[0], "demo", "--port", port],
-        env={**os.environ, "TMPDIR": str(temporary)},
-        capture_output=True,
-        text=True,
-        timeout=90,  # type: ignore[index]
-    )
+    second = lab.run("demo", "--port", port, env={"TMPDIR": str(temporary)}, timeout=120)
     assert second.returncode == 1
     errors = [line for line in second.stderr.splitlines() if not line.startswith("starting")]
     assert len(errors) == 1

@@ -93,7 +93,7 @@ class PluggedLab(Lab):
 
     def start(self, name: str, *argv: object, env: Optional[Mapping[str, str]] = None) -> Running:
         """As ``Lab.start``."""
-        words = ["ip", "netns", "exec", self.network.of(name), str(self.pyz), *map(str, argv)]
+        words = ["ip", "netns", "exec", self.network.of(name), *self.program, *map(str, argv)]
         running = Running(words, {**self.env(name), **(env or {})}, self.folder)
         self._running.append(running)
         return running

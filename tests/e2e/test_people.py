@@ -418,7 +418,7 @@ def test_any_locale(lab: Lab, tmp_path: Path) -> None:
     node = lab.node("n", env=fake.env)
     hub = lab.hub(f"höst-数据={address(node)} tags=größe\n")
     until_status(hub, "höst-数据", "up")
-    for language in ("C", "POSIX", "C.UTF-8", "xx_YY.nonsense"):
+    for language in ("C", "xx_YY.nonsense"):
         env = {**fake.env, "LC_ALL": language, "LANG": language, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
         for argv in (
             ["status"],
