@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 from typing import Any, List, Tuple
 
 import pytest
@@ -18,6 +19,8 @@ from gpuwatch.model.errors import WireError
 from gpuwatch.model.snapshot import CollectorStatus, GpuReading, Snapshot, XidEvent
 from gpuwatch.query.cluster import cluster
 from gpuwatch.query.latest import Latest
+from gpuwatch.store import events
+from gpuwatch.store.database import open_store
 from gpuwatch.wire.flat import shape_id
 
 NOW = 1_790_000_000.0
@@ -264,6 +267,19 @@ def test_xids_are_told_once_also_when_node_or_window_restart(door: Tuple[Latest,
     send(ingest, snapshot(NOW + 15, gpu(0), gpu(1), xids=(xid(NOW - 49.5), xid(NOW + 3.2, 31), xid(NOW + 14, 31))), NOW + 15)
     (event,) = ingest.take_events()
     assert event.at == NOW + 14
+
+
+def test_events_of_a_hostile_node_can_be_stored(door: Tuple[Latest, Ingest], tmp_path: Path) -> None:
+    _, ingest = door
+    send(ingest, snapshot(NOW, gpu(0)), NOW)
+    impossible = (xid(1e18), xid(-1e18, 31), xid(NOW + 9e5, 32))
+    send(ingest, snapshot(NOW + 5, gpu(0), xids=impossible), NOW + 5, status={"stale": True, "message": "\ud800 \u202e", "since_at": 1})
+    taken = ingest.take_events()
+    assert {event.at for event in taken} == {NOW + 5}
+    store = open_store(f"sqlite:///{tmp_path}/a.db")
+    events.add(store, taken)
+    assert len(events.newest(store, 10)) == len(taken) == 4
+    store.close()
 
 
 def test_restored_readings_bring_no_old_events(door: Tuple[Latest, Ingest]) -> None:

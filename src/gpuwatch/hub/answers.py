@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import NamedTuple, Optional
 
 from gpuwatch.model.cluster import Target
@@ -12,7 +11,6 @@ LONGEST_WAIT_SECONDS = 60.0
 LONGEST_RETRY_AFTER_SECONDS = 120.0
 WRONG_PASSWORD_WAIT_SECONDS = 7.0
 """A node refuses whoever gives ten wrong passwords in a minute: stay below that. A changed password is tried at once."""
-_CONTROL = re.compile(r"[^\x20-\x7e\u00a0-\uffff]+")
 
 
 class Failure(NamedTuple):
@@ -85,8 +83,8 @@ def unreachable(error: Exception) -> Failure:
 
 
 def clean(text: str, most: int) -> str:
-    """Text from a stranger on one line, without control characters."""
-    return " ".join(_CONTROL.sub(" ", text[: 4 * most]).split())[:most]
+    """Text from a stranger on one line, of printable characters: no control or bidi characters, no lone surrogates (SQLite takes none)."""
+    return " ".join("".join(one if one.isprintable() else " " for one in text[: 4 * most]).split())[:most]
 
 
 def _said(response: Response) -> str:

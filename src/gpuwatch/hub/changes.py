@@ -36,7 +36,7 @@ class Changes:
             return events
         if old.plan is not new.plan:
             self._gpus(old, new, now, events)
-            self._new_xids(old, new, events)
+            self._new_xids(old, new, now, events)
         before, after = _trouble(old), _trouble(new)
         if before != after:
             events.append(_event(new, now, "driver", f"{after or 'The driver answers again.'}"))
@@ -70,7 +70,7 @@ class Changes:
             elif error is None and was is not None:
                 events.append(_event(new, now, "gpu_back", "The GPU answers again.", uuid))
 
-    def _new_xids(self, old: Known, new: Known, events: List[Event]) -> None:
+    def _new_xids(self, old: Known, new: Known, now: float, events: List[Event]) -> None:
         assert new.plan is not None
         seen = self._xids.get(new.machine_id)
         if seen is None:
@@ -78,7 +78,7 @@ class Changes:
         for xid in new.plan.xids:
             if not any(_same(xid, one) for one in seen):
                 seen.append(xid)
-                events.append(_event(new, xid.at, "xid", _xid_text(xid), _uuid_of(new, xid)))
+                events.append(_event(new, _time_of(xid, now), "xid", _xid_text(xid), _uuid_of(new, xid)))
 
 
 def _trouble(known: Known) -> Optional[str]:
@@ -89,6 +89,11 @@ def _trouble(known: Known) -> Optional[str]:
 
 def _event(known: Known, at: float, kind: str, message: str, uuid: Optional[str] = None) -> Event:
     return Event(at, kind, known.machine_id, known.target.name, clean(message, 500), uuid)
+
+
+def _time_of(xid: XidEvent, now: float) -> float:
+    """When it happened, as the node says; ``now`` where that cannot be (a time that no database takes must not block the others)."""
+    return xid.at if 0.0 <= xid.at <= now else now
 
 
 def _same(one: XidEvent, other: XidEvent) -> bool:
