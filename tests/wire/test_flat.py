@@ -115,7 +115,8 @@ def test_a_wrong_value_is_refused(bad):
         ({"gpus": [3]}, "GpuReading is not an object"),
         ({"host": {"cores_percent": -1}}, "cores_percent is not a count"),
         ({"host": {"ips": [["a"]]}}, "HostReading.ips"),
-        ({"gpus": [{}] * 20001}, "more than 20000"),
+        ({"host": {"disks": [{}] * 20001}}, "20001 disks in one list"),
+        ({"host": {"disks": [{}] * 15000, "networks": [{}] * 15000}}, "more than 20000"),
     ],
 )
 def test_a_hostile_shape_is_refused_in_words(change, words):
@@ -165,3 +166,36 @@ def test_frames_round_trip_and_refuse_nan():
         frame.decode(b"<html>")
     with pytest.raises(WireError):
         frame.loads(b"[" * 100000)
+
+
+def hostile(change):
+    doc = json.loads(json.dumps(Flattener().flatten(sample()).shape))
+    change(doc)
+    return doc
+
+
+def nested(levels):
+    return [] if levels == 0 else [nested(levels - 1)]
+
+
+HOSTILE = {
+    "long field name": lambda doc: doc["fields"]["GpuReading"].append("x" * 5000),
+    "deep": lambda doc: doc["facts"].update(later=nested(200)),
+    "many GPUs": lambda doc: doc["facts"].update(gpus=[{}] * 5000),
+    "many slices": lambda doc: doc["facts"]["gpus"][0].update(mig=[{}] * 5000),
+    "many processes": lambda doc: doc["facts"]["gpus"][0].update(processes=[{}] * 5000),
+    "many Xids": lambda doc: doc["facts"].update(xids=[{}] * 5000),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_shapes_that_only_cost_are_refused(name):
+    with pytest.raises(WireError):
+        Shape.parse(hostile(HOSTILE[name]))
+
+
+def test_a_number_with_the_name_of_a_fact_does_not_take_its_place():
+    shape = Shape.parse(hostile(lambda doc: doc["fields"].update(GpuReading=["missing", "uuid", "processes", "power_watts"])))
+    first, second = shape.build(list(range(shape.count))).gpus
+    assert (first.uuid, second.uuid, dict(second.missing)) == ("GPU-1", "GPU-2", {})
+    assert first.power_watts is not None

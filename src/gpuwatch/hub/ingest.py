@@ -120,7 +120,7 @@ def _not_a_frame(body: bytes) -> Any:
 
 def _not_flat(header: Mapping[str, Any]) -> None:
     if "flat" in header:
-        raise WireError(f"The node speaks frame version {str(header['flat'])[:20]}, this hub {FLAT_VERSION}.", "Next: upgrade the older one.")
+        raise WireError(f"The node speaks frame version {clean(str(header['flat']), 20)}, this hub {FLAT_VERSION}.", "Next: upgrade the older one.")
     raise WireError("The answer is readable status, not a frame: another program, or an older gpuwatch.", "Next: upgrade gpuwatch there.")
 
 

@@ -15,7 +15,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from gpuwatch.model.errors import WireError
 from gpuwatch.model.snapshot import SCHEMA, Snapshot
-from gpuwatch.wire.layout import MAX_ITEMS, SNAPSHOT, Layout, layout_of, read_fact, write_fact
+from gpuwatch.wire.layout import MAX_DEPTH, MAX_ITEMS, MAX_NAME, MAX_OF, SNAPSHOT, Layout, layout_of, read_fact, write_fact
 
 LIMIT = 2**63
 _NUMBERS = frozenset((int, float, type(None)))
@@ -113,6 +113,8 @@ class Shape:
             raise WireError("The shape of the answer is not an object with facts and fields.")
         if doc.get("schema") != SCHEMA:
             raise WireError(f"The node's snapshot schema is {str(doc.get('schema'))[:20]}, this hub reads {SCHEMA}. Upgrade the older one.")
+        if _is_deep(doc, MAX_DEPTH):
+            raise WireError(f"The shape of the answer is nested more than {MAX_DEPTH} levels deep.")
         reader = _Reader(doc["fields"])
         builder = reader.one(SNAPSHOT, doc["facts"])
         return cls(doc, shape_id(doc), reader.position, builder)
@@ -143,6 +145,13 @@ class Shape:
         return found
 
 
+def _is_deep(doc: object, levels: int) -> bool:
+    """What is stored must be readable with any stack: JSON that just fits into the recursion limit here does not fit elsewhere."""
+    if not isinstance(doc, (dict, list)):
+        return False
+    return levels == 0 or any(_is_deep(one, levels - 1) for one in (doc.values() if isinstance(doc, dict) else doc))
+
+
 class _Reader:
     """Walks a shape once; counts positions; makes one closure per reading."""
 
@@ -169,8 +178,8 @@ class _Reader:
 
     def _names(self, layout: Layout) -> Tuple[str, ...]:
         names = self._fields.get(layout.name, [])
-        if not isinstance(names, list) or len(names) > 500 or not all(isinstance(name, str) for name in names):
-            raise WireError(f"The shape's field names of {layout.name} are not a list of texts.")
+        if not isinstance(names, list) or len(names) > 500 or not all(isinstance(name, str) and len(name) <= MAX_NAME for name in names):
+            raise WireError(f"The shape's field names of {layout.name} are not a list of short texts.")
         return _shared(tuple(names))
 
     def _nested(self, nested: Any, doc: Any) -> Builder:
@@ -180,6 +189,8 @@ class _Reader:
             return self.one(nested.layout, {} if doc is None else doc)
         if doc is not None and not isinstance(doc, list):
             raise WireError(f"The shape's {nested.name} is not a list.")
+        if len(doc or ()) > MAX_OF.get(nested.name, MAX_ITEMS):
+            raise WireError(f"The shape has {len(doc or ())} {nested.name} in one list, at most {MAX_OF.get(nested.name, MAX_ITEMS)} are taken.")
         builders = [self.one(nested.layout, one) for one in doc or ()]
         return lambda values: tuple([build(values) for build in builders])
 
@@ -206,11 +217,11 @@ def _builder_of(layout: Layout, facts: Dict[str, Any], names: Sequence[str], sta
     def build(values: Sequence[Any]) -> Any:
         made = cls.__new__(cls)
         fields = made.__dict__
-        fields.update(facts)
         fields.update(zip(names, values[start:stop]))
         if strange:
             for name in set(names) - set(layout.values):
                 del fields[name]
+        fields.update(facts)  # last: a stranger may call a number by the name of a fact
         for name, make in inner:
             fields[name] = make(values)
         return made

@@ -16,6 +16,12 @@ from gpuwatch.model.errors import WireError
 
 MAX_TEXT = 2000
 MAX_ITEMS = 20000
+MAX_NAME = 100
+"""Longest name of a field."""
+MAX_OF: Mapping[str, int] = {"gpus": 128, "mig": 64, "processes": 4096, "xids": 64}
+"""Most readings in one list: far more than any machine has. Views look at each process for each slice."""
+MAX_DEPTH = 16
+"""Deepest nesting of a shape; of this version it has five levels."""
 
 Reader = Callable[[Any], Any]
 
