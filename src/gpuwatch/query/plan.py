@@ -75,12 +75,14 @@ def _rows(gpu: GpuReading) -> Sequence[Row]:
 
 
 def _slice_row(gpu: GpuReading, part: MigReading, lost: bool) -> Row:
+    """A slice. Processes that cannot be told from those of other slices leave it unknown who is in it: never "nobody"."""
     inside = [
         process
         for process in gpu.processes
         if process.gpu_instance == part.gpu_instance and process.compute_instance in (part.compute_instance, None)
     ]
-    processes = takers(inside, gpu.missing.get("processes"))
+    blind = part.gpu_instance is None or any(process.gpu_instance is None for process in gpu.processes)
+    processes = takers(inside, gpu.missing.get("processes") or ("in which slice, is not reported" if blind else None))
     return Row(part.uuid, lost, False, processes, False, _place(part.sm_activity_percent), _place(part.memory_used_bytes))
 
 
