@@ -1,10 +1,11 @@
+import random
 import sqlite3
 
 import pytest
 from tests.store.samples import DOC, SHAPE, START, docs_for, journal_entry, numbers_of
 
 from gpuwatch.model.event import Event
-from gpuwatch.store import database, events, machines, packing, snapshots, upkeep
+from gpuwatch.store import database, events, machines, packing, snapshots, states, upkeep
 from gpuwatch.store.snapshots import JournalEntry
 
 NO_LIMIT = 10**12
@@ -61,6 +62,36 @@ def test_a_limit_that_cannot_be_met_ends(store, machine):
     fill(store, machine, range(30))
     upkeep.prune(store, START, 1e9, 1)
     assert len(numbers_of(snapshots.read(store, machine))) <= 1
+
+
+def test_a_node_that_makes_up_facts_pays_with_its_own_history(store):
+    good, greedy = machines.ensure_all(store, {"gpu01": "a", "gpu02": "b"}).values()
+    dice = random.Random(1)
+    fill(store, good, range(41))
+    for number in range(41):
+        shape_id = f"{number:032x}"
+        doc = {"schema": 1, "facts": {"hostname": dice.randbytes(30_000).hex()}}
+        snapshots.append(store, [journal_entry(greedy, number, shape_id)], {(greedy, shape_id): doc})
+    while packing.pack_machine(store, greedy, 5):
+        pass
+    info = upkeep.info(store)
+    upkeep.prune(store, START, 1e9, info.file_bytes - info.free_bytes - 300_000)
+    assert numbers_of(snapshots.read(store, good)) == list(range(41))
+    left = numbers_of(snapshots.read(store, greedy))
+    assert 1 <= len(left) < 41
+    assert left[-1] == 40
+    assert upkeep.prune(store, START, 1e9, NO_LIMIT) == upkeep.PruneResult()
+
+
+def test_made_up_events_and_gpus_are_bounded(store, machine, monkeypatch):
+    monkeypatch.setattr(upkeep, "_MOST_EVENTS", 10)
+    monkeypatch.setattr(upkeep, "_MOST_STATES", 5)
+    other = machines.ensure(store, "gpu02", "b")
+    events.add(store, [Event(START + n, "xid", machine, "h", str(n)) for n in range(30)] + [Event(START, "xid", other, "h", "other")])
+    states.save(store, [states.GpuStateRow(machine, f"GPU-{n}", "free", 1.0) for n in range(9)] + [states.GpuStateRow(other, "GPU-1", "free", 1.0)])
+    assert upkeep.prune(store, START, 1e9, NO_LIMIT).events == 20
+    assert sorted(event.message for event in events.newest(store, 50)) == sorted([*map(str, range(20, 30)), "other"])
+    assert list(states.load(store)) == [(other, "GPU-1")]
 
 
 def test_shapes_nobody_needs_go_and_come_back(store, machine):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from itertools import accumulate, count
 from typing import List, Optional, Tuple
 
 from gpuwatch.model.errors import StoreError
@@ -17,6 +18,12 @@ _FREE_BYTES_KEPT = 64 * 1024**2
 """So much free space stays in the file for the journal to reuse; more than a quarter of the file beyond goes back to the disk."""
 EVENT_SECONDS = 400 * 86400.0
 """Events are few and kept for over a year, whatever the retention of snapshots."""
+_MOST_EVENTS = 20_000
+_MOST_STATES = 4096
+"""Of one machine: a hostile node makes up events and GPUs at each poll."""
+_SHAPES_SHARE = 10
+"""The shapes of one machine may take a tenth of the database."""
+_BATCHES_A_TURN = 25
 
 
 @dataclass(frozen=True)
@@ -53,20 +60,61 @@ class StoreInfo:
 def prune(store: Store, now: float, retention_seconds: float, max_bytes: int) -> PruneResult:
     """Delete snapshots older than ``retention_seconds``, then the oldest until the database's content is at most ``max_bytes``."""
     cutoff_ms = round((now - retention_seconds) * 1000)
-    deleted: Rows = []
-    while True:
+    deleted, gone = _delete_of_greedy(store, max_bytes // _SHAPES_SHARE)
+    for turn in count(1):
         too_large = _used_bytes(store) > max_bytes
         batch = _delete_oldest_blocks(store, None if too_large else cutoff_ms)
         deleted += batch
         if not batch:
             break
+        if too_large and turn % _BATCHES_A_TURN == 0:
+            gone += _delete_unused_shapes(store)  # they take space too, which need not be made by deleting more blocks
         store.rest()
     journal = _delete_old_journal(store, cutoff_ms)
     with store.writing():
-        events = store.change("DELETE FROM event WHERE at_ms < ?", (round((now - EVENT_SECONDS) * 1000),))
-    gone = _delete_unused_shapes(store) if deleted or journal else 0
+        events = store.change("DELETE FROM event WHERE at_ms < ?", (round((now - EVENT_SECONDS) * 1000),)) + _delete_floods(store)
+    gone += _delete_unused_shapes(store) if deleted or journal else 0
     give_back_space(store, max_bytes)
-    return PruneResult(len(deleted), journal + sum(count for _, count, _ in deleted), sum(size for _, _, size in deleted), gone, events)
+    snapshots = journal + sum(block[1] for block in deleted)
+    return PruneResult(len(deleted), snapshots, sum(block[2] for block in deleted), gone, events)
+
+
+def _delete_of_greedy(store: Store, most_bytes: int) -> Tuple[Rows, int]:
+    """Blocks (as ``_delete_oldest_blocks`` tells them) and shapes of machines whose shapes take more than ``most_bytes``.
+
+    Facts are small and much alike. A node that sends new ones at each poll pays with its own history, not with that of all others.
+    """
+    deleted: Rows = []
+    shapes_gone = 0
+    greedy = store.rows("SELECT machine_id FROM shape GROUP BY machine_id HAVING sum(length(doc)) > ?", (most_bytes,))
+    for (machine_id,) in greedy:
+        sizes = store.rows("SELECT last_ms, length(doc) FROM shape WHERE machine_id = ? ORDER BY last_ms DESC", (machine_id,))
+        totals = accumulate(size for _, size in sizes)
+        cut_ms = next((last_ms for (last_ms, _), total in zip(sizes, totals) if total > most_bytes // 2), 0)
+        while True:
+            with store.writing():
+                batch = store.rows(
+                    "SELECT rowid, count, size FROM block WHERE machine_id = ? AND start_ms <= ? LIMIT ?", (machine_id, cut_ms, _BATCH)
+                )
+                store.change_many("DELETE FROM block WHERE rowid = ?", [row[:1] for row in batch])
+            deleted += batch
+            if not batch:
+                break
+            store.rest()
+        with store.writing():
+            shapes_gone += shapes.delete_unused(store, machine_id)
+            packing.start_epoch(store)
+    return deleted, shapes_gone
+
+
+def _delete_floods(store: Store) -> int:
+    """Inside ``writing()``: all but the newest events of a machine with very many, and states of one with more GPUs than there can be."""
+    store.change("DELETE FROM gpu_state WHERE machine_id IN (SELECT machine_id FROM gpu_state GROUP BY machine_id HAVING count(*) > ?)", (_MOST_STATES,))
+    many = store.rows("SELECT machine_id FROM event GROUP BY machine_id HAVING count(*) > ?", (_MOST_EVENTS,))
+    return store.change_many(
+        "DELETE FROM event WHERE machine_id = ? AND id NOT IN (SELECT id FROM event WHERE machine_id = ? ORDER BY id DESC LIMIT ?)",
+        [(machine_id, machine_id, _MOST_EVENTS) for (machine_id,) in many],
+    ) if many else 0
 
 
 def _delete_oldest_blocks(store: Store, before_ms: Optional[int]) -> Rows:
