@@ -52,9 +52,9 @@ def test_what_the_issue_of_a_service_needs(name):
     text = (ROOT / "systemd" / f"{name}.service").read_text(encoding="utf-8")
     for line in (
         "DynamicUser=yes",
-        "StateDirectory=gpuwatch",
-        "CacheDirectory=gpuwatch",
-        "SHIV_ROOT=/var/cache/gpuwatch",
+        f"StateDirectory={name}",  # one each: two services on one machine are two users
+        f"CacheDirectory={name}",
+        f"SHIV_ROOT=/var/cache/{name}",
         "LoadCredential=password:",
     ):
         assert line in text
