@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from types import SimpleNamespace
 
 import pytest
 
@@ -45,7 +46,7 @@ def look(table, pid, now):
     table.begin(now)
     found = table.look(pid)
     table.end()
-    return found
+    return None if found is None else SimpleNamespace(**{name: getattr(found, name) for name in ("facts", "cpu_percent", "host_memory_bytes")})
 
 
 def test_facts_and_shares(tree):
@@ -105,7 +106,7 @@ def test_a_clock_that_goes_back_gives_no_share(tree):
 @pytest.mark.parametrize("name", ["a b", "x) S 1 2 (y", "((", "))", "tmux: server"])
 def test_names_with_brackets_and_blanks(name):
     stat = parse_stat(stat_line(name=name, cpu=5, start=77, pages=9).encode())
-    assert stat == (name, 5, 77, 9)
+    assert stat == (name.encode(), 5, 77, 9)
 
 
 @pytest.mark.parametrize("data", [b"", b"7", b"7 (x", b"7 (x)", b"7 (x) S 1 2 3", b"7 (x) " + b"a " * 40, b"\xff" * 200])

@@ -23,6 +23,7 @@ RETRY_SECONDS = 600.0
 
 IDENTITY = ("uuid", "index", "name", "minor_number", "pci_bus_id", "serial", "vbios_version", "cuda_capability")
 _BLANK = defaults(GpuReading)
+_GOOD = nvml.REFUSALS | {nvml.SUCCESS}
 _SLOW = ("identity", "health", "status")
 
 
@@ -44,15 +45,16 @@ class Due:
         samples = max(1, int(age // interval)) if interval > 0 else 1
         self._shift = place % samples * interval
         self._read_at: Optional[float] = None
-        self._until = 0.0
+        self.at = 0.0
+        """It is due after this."""
 
     def is_due(self, now: float) -> bool:
-        """Whether it must be read now, since at the next sample it would be too old."""
-        return self._read_at is None or now < self._read_at or now + self._interval > self._until
+        """Whether it must be read now, since at the next sample it would be too old; also when the clock went back."""
+        return now > self.at or (self._read_at is not None and now < self._read_at)
 
     def done(self, now: float) -> None:
         """It was read at ``now``."""
-        self._until = now + self._age - (self._shift if self._read_at is None else 0.0)
+        self.at = now + self._age - self._interval - (self._shift if self._read_at is None else 0.0)
         self._read_at = now
 
 
@@ -112,6 +114,7 @@ class Gpu:
         self._calls = {group: [_Prepared(call, call.prepare(device)) for call in calls] for group, calls in CALLS.items()}
         ages = {"status": self._ages.status, "health": self._ages.health, "identity": self._ages.identity}
         self._due = {group: Due(age, self._ages.interval, self._place) for group, age in ages.items()}
+        self._slow_at = self._last_at = 0.0
         self._missing = {}
         self._gpm_code = is_supported(device)
         self._gpm = Gpm(device, (SM_UTIL, DRAM_BW_UTIL)) if self._gpm_code == nvml.SUCCESS else None
@@ -135,14 +138,14 @@ class Gpu:
         if self._device is None:
             return None
         codes = self._read_group("live", now)
-        status_due = self._due["status"].is_due(now)
-        processes = self._read_processes(now, status_due, codes)
+        due = [group for group in _SLOW if self._due[group].is_due(now)] if now > self._slow_at or now < self._last_at else []
+        self._last_at = now
+        processes = self._read_processes(now, "status" in due, codes)
         self.code = _failure(codes)
         if self.code:
             return None
-        for group in _SLOW:
-            if self._due[group].is_due(now):
-                self._read_slow(group, now)
+        for group in due:
+            self._read_slow(group, now)
         self._values["mig"] = self._mig.read() if self._values.get("mig_enabled") else ()
         self._values["processes"], self._values["unified_memory"] = processes, False
         if self._unified and not self._values.get("mig_enabled"):
@@ -216,6 +219,7 @@ class Gpu:
                 self._mig.find(self._gpm_code == nvml.SUCCESS)
         self._values[f"{group}_read_at"] = round(now, 3)
         self._due[group].done(now)
+        self._slow_at = min(due.at for due in self._due.values())
 
     def _read_activity(self) -> None:
         fields = ("sm_activity_percent", "memory_activity_percent")
@@ -241,6 +245,8 @@ class Gpu:
 
 def _failure(codes: Set[int]) -> int:
     """The code that says that the GPU does not answer, or SUCCESS: lost for one call is lost; else all calls must have failed."""
+    if codes <= _GOOD:
+        return nvml.SUCCESS
     for lost in (nvml.GPU_IS_LOST, nvml.RESET_REQUIRED):
         if lost in codes:
             return lost

@@ -91,6 +91,7 @@ class Gpus:
     def _start(self) -> None:
         self._nvml.open()
         self._open = True
+        self._ask_count = self._nvml.device_count()
         self.facts = DriverFacts(*self._nvml.versions())
 
     def _explain(self, error: NvmlError, now: float) -> Tuple[bool, Optional[str]]:
@@ -135,7 +136,7 @@ class Gpus:
 
     def _look_around(self) -> int:
         """Find out which GPUs there are when their number changed or one is lost. Gives a code of no return, else SUCCESS."""
-        code, count = self._nvml.device_count()
+        code, count = self._ask_count()
         if code:
             return code if code in nvml.NO_RETURN else nvml.SUCCESS
         if count == self._count and not self._absent:

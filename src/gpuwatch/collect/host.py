@@ -80,12 +80,14 @@ class Host:
     def _set(self, found: Dict[str, Any]) -> None:
         """Take over values; a ``_Why`` is the reason why there is none."""
         for name, value in found.items():
-            reason = value.reason if isinstance(value, _Why) else None
-            self._values[name] = value.instead if isinstance(value, _Why) else value
-            if reason is None and name in self._missing:
-                self._missing = {key: why for key, why in self._missing.items() if key != name}
-            elif reason is not None and self._missing.get(name) != reason:
-                self._missing = {**self._missing, name: reason}
+            if value.__class__ is not _Why:
+                self._values[name] = value
+                if name in self._missing:
+                    self._missing = {key: why for key, why in self._missing.items() if key != name}
+                continue
+            self._values[name] = value.instead
+            if self._missing.get(name) != value.reason:
+                self._missing = {**self._missing, name: value.reason}
 
     def _read_memory(self) -> Dict[str, Any]:
         data = self._meminfo.read()

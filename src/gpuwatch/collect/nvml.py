@@ -188,9 +188,9 @@ class Nvml:
             library = re.sub(r"^\d{1,2}\.(?=\d{3}\.)", "", library)  # 13.590.48.01: CUDA's major version, then the driver's
         return driver or None, library or None, None if code or not cuda else f"{cuda // 1000}.{cuda % 1000 // 10}"
 
-    def device_count(self) -> Tuple[int, int]:
-        """(code, number of GPUs)."""
-        return self.numbers(("nvmlDeviceGetCount_v2", "nvmlDeviceGetCount"), (ctypes.c_uint,))()
+    def device_count(self) -> Read:
+        """The call that gives the number of GPUs."""
+        return self.numbers(("nvmlDeviceGetCount_v2", "nvmlDeviceGetCount"), (ctypes.c_uint,))
 
     def device(self, index: int) -> Tuple[int, Optional[Device]]:
         """(code, GPU number ``index``)."""
@@ -317,6 +317,12 @@ class ProcessList:
 
     def read(self) -> Tuple[int, int]:
         """(code, number of rows)."""
+        count = self._count
+        count.value = self._nvml.list_rows
+        code = self._rungs[0][0](self._handle, self._count_at, self._nvml.list_buffer)
+        if code == SUCCESS:
+            found = count.value
+            return code, found if found <= self._nvml.list_rows else self._nvml.list_rows
         code = self._ask()
         while code in _RUNG_MISSING and len(self._rungs) > 1:
             del self._rungs[0]
@@ -332,6 +338,10 @@ class ProcessList:
                 break
             self._nvml.grow_lists(2 * min(max(count.value, _FIRST_ROWS), _MOST_ROWS))
         return code
+
+    def raw(self, count: int, wide: bool) -> bytes:
+        """The rows just read as the driver wrote them: the same bytes are the same processes. ``wide``: in the layout of ``rows_of_535``."""
+        return bytes(self._nvml.list_view[: count * (_ROW_32 if wide else self._rungs[0][1]).size])
 
     def rows(self, count: int) -> List[ProcessRow]:
         """The rows just read, in the layout that belongs to the function's version."""

@@ -24,7 +24,7 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 class Stat(NamedTuple):
     """What this room needs of a /proc/PID/stat: times in clock ticks, memory in pages."""
 
-    name: str
+    name: bytes
     cpu_ticks: int
     start_ticks: int
     resident_pages: int
@@ -34,23 +34,19 @@ NOBODY: Dict[str, Any] = defaults(ProcessReading)
 """Fields of a process of which only its pid is known."""
 
 
-class Look(NamedTuple):
-    """One process at one time. ``facts``: fields of a ProcessReading that stay the same as long as it lives (and keeps its name)."""
+class Known:
+    """A process from sample to sample. ``facts``: fields of a ProcessReading that stay as long as it lives (and keeps its name).
 
-    facts: Dict[str, Any]
-    cpu_percent: Optional[float]
-    host_memory_bytes: int
+    Its open /proc/PID/stat saves half of the cost, and can never show another process of the same pid.
+    """
 
+    __slots__ = ("cpu_at", "cpu_percent", "data", "descriptor", "facts", "host_memory_bytes", "stat")
 
-class _Known:
-    """A process between two samples. Its open /proc/PID/stat saves half of the cost, and can never show another process of the same pid."""
-
-    __slots__ = ("cpu_at", "data", "descriptor", "facts", "stat")
-
-    def __init__(self, descriptor: int, data: bytes, stat: Stat) -> None:
-        self.descriptor, self.data, self.stat = descriptor, data, stat
+    def __init__(self, descriptor: int, data: bytes, stat: Stat, now: float) -> None:
+        self.descriptor, self.data, self.stat, self.cpu_at = descriptor, data, stat, now
         self.facts: Dict[str, Any] = {}
-        self.cpu_at = 0.0
+        self.cpu_percent: Optional[float] = None
+        self.host_memory_bytes = stat.resident_pages * _PAGE
 
 
 class ProcessTable:
@@ -59,8 +55,8 @@ class ProcessTable:
     def __init__(self, root: str) -> None:
         self._proc = under(root, "proc")
         self._users = Users(root)
-        self._known: Dict[int, _Known] = {}
-        self._seen: Dict[int, Optional[Look]] = {}
+        self._known: Dict[int, Known] = {}
+        self._seen: Dict[int, Optional[Known]] = {}
         self._now = 0.0
         self._boot_at = boot_time(root)
         self.pid_max = _pid_max(root)
@@ -79,28 +75,30 @@ class ProcessTable:
         for pid in list(self._known):
             self._forget(pid)
 
-    def look(self, pid: int) -> Optional[Look]:
+    def look(self, pid: int) -> Optional[Known]:
         """The process as it is now, read once per sample; None when it has ended or cannot be seen."""
-        if pid not in self._seen:
-            self._seen[pid] = self._look(pid)
-        return self._seen[pid]
-
-    def _look(self, pid: int) -> Optional[Look]:
+        if pid in self._seen:
+            return self._seen[pid]
         known = self._known.get(pid)
-        if known is None:
-            return self._meet(pid)
-        data, before = self._read(pid, known.descriptor), known.stat
-        stat = before if data == known.data else parse_stat(data)
-        if stat is None or stat.start_ticks != before.start_ticks or stat.name != before.name:
-            self._forget(pid)  # it ended, and the pid may be another's by now; or it became another program
-            return self._meet(pid)
-        percent, seconds = None, self._now - known.cpu_at
-        if seconds > 0:
-            percent = max(0.0, round((stat.cpu_ticks - before.cpu_ticks) * 100.0 / _TICKS / seconds, 1))
-        known.data, known.stat, known.cpu_at = data, stat, self._now
-        return Look(known.facts, percent, stat.resident_pages * _PAGE)
+        found = self._seen[pid] = self._look_again(pid, known) if known is not None else self._meet(pid)
+        return found
 
-    def _meet(self, pid: int) -> Optional[Look]:
+    def _look_again(self, pid: int, known: Known) -> Optional[Known]:
+        data, before = self._read(pid, known.descriptor), known.stat
+        if data != known.data:
+            stat = parse_stat(data)
+            if stat is None or stat.start_ticks != before.start_ticks or stat.name != before.name:
+                self._forget(pid)  # it ended, and the pid may be another's by now; or it became another program
+                return self._meet(pid)
+            known.data, known.stat = data, stat
+            known.host_memory_bytes = stat.resident_pages * _PAGE
+        seconds, now = self._now - known.cpu_at, self._now
+        known.cpu_percent, known.cpu_at = None, now
+        if seconds > 0:
+            known.cpu_percent = max(0.0, round((known.stat.cpu_ticks - before.cpu_ticks) * 100.0 / _TICKS / seconds, 1))
+        return known
+
+    def _meet(self, pid: int) -> Optional[Known]:
         """A process that was not known."""
         descriptor = self._open(pid) if len(self._known) < _MOST_OPEN else -1
         data = self._read(pid, descriptor)
@@ -108,9 +106,9 @@ class ProcessTable:
         if stat is None:
             _close(descriptor)
             return None
-        known = self._known[pid] = _Known(descriptor, data, stat)
-        known.facts, known.cpu_at = self._facts(pid, stat), self._now
-        return Look(known.facts, None, stat.resident_pages * _PAGE)
+        known = self._known[pid] = Known(descriptor, data, stat, self._now)
+        known.facts = self._facts(pid, stat)
+        return known
 
     def _open(self, pid: int) -> int:
         try:
@@ -138,7 +136,7 @@ class ProcessTable:
             **NOBODY,
             "started_at": started_at,
             "user": self._owner(folder),
-            "name": stat.name,
+            "name": stat.name.decode("utf-8", "replace"),
             "command": command.decode("utf-8", "replace")[:COMMAND_LENGTH] or None,
             "container": place.container,
             "job": place.job,
@@ -167,8 +165,7 @@ def parse_stat(data: bytes) -> Optional[Stat]:
     if opened < 0 or closed < 0 or len(fields) < 22:
         return None
     try:
-        name = data[opened + 1 : closed].decode("utf-8", "replace")
-        return Stat(name, int(fields[11]) + int(fields[12]), int(fields[19]), int(fields[21]))
+        return Stat(data[opened + 1 : closed], int(fields[11]) + int(fields[12]), int(fields[19]), int(fields[21]))
     except ValueError:
         return None
 

@@ -11,7 +11,7 @@ from typing import Any, Dict, List, Optional, Tuple
 from gpuwatch.collect import nvml
 from gpuwatch.collect.build import build
 from gpuwatch.collect.nvml import Device, ProcessList, ProcessRow
-from gpuwatch.collect.proc import NOBODY, Look, ProcessTable, visible_pids
+from gpuwatch.collect.proc import NOBODY, Known, ProcessTable, visible_pids
 from gpuwatch.model.snapshot import ProcessReading
 
 _LISTS = (("C", "Compute"), ("G", "Graphics"), ("M", "MPSCompute"))
@@ -35,6 +35,37 @@ class Attribution:
         return "not every process is visible here: run the node on the host, or with --pid=host, and outside hidepid"
 
 
+_OF_LIST = ("pid", "kind", "gpu_memory_bytes", "gpu_instance", "compute_instance")
+
+
+class _Row:
+    """One process on this GPU, as long as the driver's lists stay the same."""
+
+    __slots__ = ("facts", "pid", "values")
+
+    def __init__(self, key: _Key, kind: str, used: int) -> None:
+        self.pid, gpu_instance, compute_instance = key
+        self.facts: Dict[str, Any] = {}
+        self.values: Dict[str, Any] = {
+            "pid": self.pid,
+            "kind": kind,
+            "gpu_memory_bytes": None if used == nvml.NOT_AVAILABLE else used,
+            "gpu_instance": None if gpu_instance == nvml.NO_INSTANCE else gpu_instance,
+            "compute_instance": None if compute_instance == nvml.NO_INSTANCE else compute_instance,
+        }
+
+    def reading(self, known: Optional[Known], share: Optional[float]) -> ProcessReading:
+        """The process as it is now; ``known`` None where it cannot be seen."""
+        facts = NOBODY if known is None else known.facts
+        if facts is not self.facts:
+            self.facts, self.values = facts, {**facts, **{name: self.values[name] for name in _OF_LIST}}
+        if known is None:
+            return build(ProcessReading, self.values, sm_percent=share)
+        return build(
+            ProcessReading, self.values, sm_percent=share, cpu_percent=known.cpu_percent, host_memory_bytes=known.host_memory_bytes
+        )
+
+
 class GpuProcesses:
     """The processes of one GPU, from sample to sample."""
 
@@ -45,28 +76,35 @@ class GpuProcesses:
         self._last_seen = 0
         self._refused: Dict[str, Tuple[str, float]] = {}
         self._has_mps = True
+        self._raw: Dict[str, bytes] = {}
+        self._listed: Dict[str, List[ProcessRow]] = {}
+        self._left_out: Dict[str, str] = {}
+        self._rows: List[_Row] = []
         self.codes: List[int] = []
         self.missing: Dict[str, str] = {}
 
     def read(self, now: float, total_bytes: Optional[float], interval: float, status_due: bool, retry: float) -> Tuple[ProcessReading, ...]:
         """Rows, most memory first. ``total_bytes`` bounds what a process can hold; ``status_due``: look for MPS clients anew."""
         self.codes, self.missing = [], {}
-        merged: Dict[_Key, Tuple[str, int]] = {}
+        changed = False
         for kind, rows in self._lists if status_due or self._has_mps else self._lists[:2]:
-            if kind in self._refused and self._is_refused(kind, now):
-                continue
-            code, count = rows.read()
-            self.codes.append(code)
-            if code:
-                self._refuse(kind, code, now + retry)
-            elif count:
-                for row in self._checked(rows, count, total_bytes):
-                    _merge(merged, kind, row)
+            code, count = nvml.NOT_SUPPORTED, 0
+            if kind not in self._refused or not self._is_refused(kind, now):
+                code, count = rows.read()
+                self.codes.append(code)
+                if code:
+                    self._refuse(kind, code, now + retry)
+            raw = rows.raw(count, self._shared.layout_of_535) if count else b""
+            if raw != self._raw.get(kind, b""):
+                self._listed[kind] = self._checked(kind, rows, count, total_bytes)
+                self._raw[kind], changed = raw, True
             if kind == "M":
                 self._has_mps = count > 0
-        if not merged:
-            return ()
-        return self._readings(merged, self._shares(now, interval, retry))
+        if changed:
+            self._rows = _merged(self._listed)
+        if self._left_out:
+            self.missing["processes"] = next(iter(self._left_out.values()))
+        return self._readings(self._shares(now, interval, retry)) if self._rows else ()
 
     def _refuse(self, kind: str, code: int, retry_at: float) -> None:
         """A call failed; one that is refused is not made again before ``retry_at``."""
@@ -85,7 +123,7 @@ class GpuProcesses:
             self.missing[_MISSING[kind]] = reason
         return True
 
-    def _checked(self, rows: ProcessList, count: int, total_bytes: Optional[float]) -> List[ProcessRow]:
+    def _checked(self, kind: str, rows: ProcessList, count: int, total_bytes: Optional[float]) -> List[ProcessRow]:
         """The rows that can be true, in the layout in which more of them are."""
         shared = self._shared
         listed = rows.rows_of_535(count) if shared.layout_of_535 else rows.rows(count)
@@ -97,7 +135,10 @@ class GpuProcesses:
                 shared.layout_of_535 = not shared.layout_of_535
                 good = better
         if len(good) < len(listed):
-            self.missing["processes"] = f"{len(listed) - len(good)} of {len(listed)} rows left out: the driver returned a scrambled process list"
+            left_out = f"{len(listed) - len(good)} of {len(listed)} rows left out: the driver returned a scrambled process list"
+            self._left_out[kind] = left_out
+        else:
+            self._left_out.pop(kind, None)
         return good
 
     def _plausible(self, rows: List[ProcessRow], total_bytes: Optional[float]) -> List[ProcessRow]:
@@ -120,47 +161,39 @@ class GpuProcesses:
             self._last_seen = max(self._last_seen, at)
         return {pid: share for pid, (_, share) in shares.items()}
 
-    def _readings(self, merged: Dict[_Key, Tuple[str, int]], shares: Dict[int, float]) -> Tuple[ProcessReading, ...]:
-        readings = []
-        for key, (kind, used) in merged.items():
-            look = self._shared.table.look(key[0])
-            if look is None:
+    def _readings(self, shares: Dict[int, float]) -> Tuple[ProcessReading, ...]:
+        readings, look = [], self._shared.table.look
+        for row in self._rows:
+            known = look(row.pid)
+            if known is None:
                 if self._shared.all_visible:
                     continue  # it ended between NVML's answer and ours
                 self.missing["processes.user"] = self._shared.blind_reason or ""
-            if used == nvml.NOT_AVAILABLE:
+            if row.values["gpu_memory_bytes"] is None:
                 self.missing["processes.gpu_memory_bytes"] = "not available"
-            readings.append(_reading(key, kind, used, shares.get(key[0]), look))
-        if len(readings) > 1:
-            readings.sort(key=lambda reading: (-(reading.gpu_memory_bytes or 0), reading.pid))
+            readings.append(row.reading(known, shares.get(row.pid)))
         return tuple(readings)
+
+
+def _merged(listed: Dict[str, List[ProcessRow]]) -> List[_Row]:
+    """The rows of all lists, one per process and slice, most memory first."""
+    merged: Dict[_Key, Tuple[str, int]] = {}
+    for kind in (kind for kind, _ in _LISTS):
+        for row in listed.get(kind, ()):
+            _merge(merged, kind, row)
+    rows = [_Row(key, kind, used) for key, (kind, used) in merged.items()]
+    rows.sort(key=lambda row: (-(row.values["gpu_memory_bytes"] or 0), row.pid))
+    return rows
 
 
 def _merge(merged: Dict[_Key, Tuple[str, int]], kind: str, row: ProcessRow) -> None:
     """Lists overlap: one row per process and slice, the larger memory, the kinds together."""
     pid, used, gpu_instance, compute_instance = row
     key = (pid, gpu_instance, compute_instance)
-    before = merged.get(key)
-    if before is None:
+    if key not in merged:
         merged[key] = (kind, used)
         return
-    old_kind, old_used = before
+    old_kind, old_used = merged[key]
     known = [value for value in (old_used, used) if value != nvml.NOT_AVAILABLE]
     both = "M" if "M" in (old_kind, kind) else old_kind if old_kind == kind else "C+G"
     merged[key] = (both, max(known) if known else nvml.NOT_AVAILABLE)
-
-
-def _reading(key: _Key, kind: str, used: int, share: Optional[float], look: Optional[Look]) -> ProcessReading:
-    pid, gpu_instance, compute_instance = key
-    return build(
-        ProcessReading,
-        look.facts if look else NOBODY,
-        pid=pid,
-        kind=kind,
-        gpu_memory_bytes=None if used == nvml.NOT_AVAILABLE else used,
-        sm_percent=share,
-        gpu_instance=None if gpu_instance == nvml.NO_INSTANCE else gpu_instance,
-        compute_instance=None if compute_instance == nvml.NO_INSTANCE else compute_instance,
-        cpu_percent=look.cpu_percent if look else None,
-        host_memory_bytes=look.host_memory_bytes if look else None,
-    )

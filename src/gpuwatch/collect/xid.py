@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import re
+import select
 import time
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
@@ -69,6 +70,8 @@ class KernelLog:
     def __init__(self, root: str) -> None:
         path = under(root, "dev/kmsg")
         self._descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        self._poll = select.poll()
+        self._poll.register(self._descriptor, select.POLLIN)
         self._rest = b""
         self._offset = time.time() - time.clock_gettime(time.CLOCK_MONOTONIC)
         try:
@@ -79,6 +82,8 @@ class KernelLog:
 
     def read(self) -> List[XidEvent]:
         """Events since the last time."""
+        if not self._pending and not self._poll.poll(0):
+            return []
         pieces = [self._rest, self._pending]
         for _ in range(_RECORDS_PER_READ):
             piece = self._read()
