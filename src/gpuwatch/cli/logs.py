@@ -16,10 +16,17 @@ FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
 
 class _OneLine(logging.Formatter):
-    """Nobody from outside may forge a line of the log: control characters of a message are shown, not obeyed."""
+    """Nobody from outside may forge a line of the log: control characters of a message are shown, not obeyed; lines of a trace are indented."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in super().formatMessage(record))
+        return _shown(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:
+        return "\n".join(f"  | {_shown(line)}" for line in super().formatException(ei).split("\n"))
+
+
+def _shown(text: str) -> str:
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def set_up(settings: CommonSettings) -> None:
