@@ -22,7 +22,8 @@ class Candidate(NamedTuple):
     gpu: str
     """Its number; ``0.1`` is slice 1 of GPU 0."""
     name: str
-    free_bytes: int
+    free_bytes: Optional[int]
+    """None = not reported: last in order, and never enough for ``--min-free``."""
 
 
 @click.command("pick")
@@ -44,8 +45,8 @@ def command(count: int, min_free: Optional[str], model: str, as_export: bool, as
         raise UsageError(f"-n {count} is less than 1.")
     least = parse_bytes(min_free) if min_free else 0
     cluster = here.this_machine(load(NodeSettings, "node", {"config": config}))
-    found = [one for one in candidates(cluster) if one.free_bytes >= least and model.casefold() in one.name.casefold()]
-    found.sort(key=lambda one: -one.free_bytes)
+    found = [one for one in candidates(cluster) if (not least or (one.free_bytes or 0) >= least) and model.casefold() in one.name.casefold()]
+    found.sort(key=lambda one: -(one.free_bytes or 0))
     if len(found) < count:
         raise GpuwatchError(_too_few(cluster, len(found), count, least, model), "`gpuwatch status` shows who is on the others.")
     chosen = found[:count]
@@ -62,10 +63,15 @@ def candidates(cluster: ClusterNow) -> Iterator[Candidate]:
         reading = view.reading
         for one, state in zip(reading.mig, view.mig_states):
             if state.state == "free":
-                free = int((one.memory_total_bytes or 0) - (one.memory_used_bytes or 0))
-                yield Candidate(one.uuid, f"{reading.index}.{one.index}", f"{reading.name} {one.profile or ''}", free)
+                total, used = one.memory_total_bytes, one.memory_used_bytes
+                free = None if total is None or used is None else int(total - used)
+                yield Candidate(one.uuid, f"{reading.index}.{one.index}", f"{reading.name or ''} {one.profile or ''}".strip(), free)
         if view.state.state == "free" and not reading.mig:
-            yield Candidate(reading.uuid, str(reading.index), reading.name or "", int(reading.memory_free_bytes or 0))
+            yield Candidate(reading.uuid, str(reading.index), reading.name or "", _whole(reading.memory_free_bytes))
+
+
+def _whole(number: Optional[float]) -> Optional[int]:
+    return None if number is None else int(number)
 
 
 def _too_few(cluster: ClusterNow, found: int, count: int, least: int, model: str) -> str:

@@ -1,0 +1,31 @@
+"""What ``gpuwatch pick`` chooses from: free GPUs and slices; memory that is not reported is not 0."""
+
+import time
+
+from gpuwatch.cli.pick import candidates
+from gpuwatch.model.cluster import ClusterNow, GpuState, GpuView, NodeState, Target
+from gpuwatch.model.snapshot import GpuReading, MigReading
+
+
+def cluster_of(*views):
+    node = NodeState(Target("here", "127.0.0.1", 0), "0" * 32, "up", 1.0, gpus=views)
+    return ClusterNow(time.time(), (node,))
+
+
+def view(state, slices=(), **reading):
+    states = tuple(GpuState(one, 1.0) for one in slices)
+    return GpuView("here", GpuReading(**reading), GpuState(state, 1.0), states)
+
+
+def test_only_free_gpus_are_candidates():
+    cluster = cluster_of(
+        view("free", uuid="GPU-1", index=0, name="H100", memory_free_bytes=80.0), view("busy", uuid="GPU-2", index=1),
+        view("unknown", uuid="GPU-3", index=2),
+    )  # fmt: skip
+    assert [(one.uuid, one.free_bytes) for one in candidates(cluster)] == [("GPU-1", 80)]
+
+
+def test_memory_that_is_not_reported_is_not_made_up():
+    slices = (MigReading("MIG-1", 0, "1g.10gb", memory_used_bytes=5), MigReading("MIG-2", 1, memory_used_bytes=5, memory_total_bytes=15))
+    cluster = cluster_of(view("mig", ("free", "free"), uuid="GPU-1", mig=slices), view("free", uuid="GPU-2", index=1))
+    assert [(one.uuid, one.free_bytes) for one in candidates(cluster)] == [("MIG-1", None), ("MIG-2", 10), ("GPU-2", None)]
