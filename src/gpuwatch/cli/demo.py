@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import threading
 from typing import Any
@@ -28,6 +29,14 @@ NODES = (
 IDLE_AFTER_SECONDS = 20.0
 DOWN_AFTER_SECONDS = 15.0
 SEEN_SECONDS = 60.0
+_HELLO = f"""
+Demo: the GPUs of these six nodes are simulated.  {{url}}
+
+  curl -s '{{url}}?term=true'
+  curl -s '{{url}}?term=true&view=rows'
+  curl -s '{{url}}api/v1/cluster'
+
+One node ({DOWN}) goes down in {DOWN_AFTER_SECONDS:g} s; a GPU counts as idle after {IDLE_AFTER_SECONDS:g} s without work. Ctrl-C ends all."""
 
 
 @click.command("demo")
@@ -45,21 +54,13 @@ def command(**flags: Any) -> None:
     plans = [NodePlan(name, tags, {**simulated, "source_argument": argument}) for name, tags, argument in NODES]
     click.echo("starting six simulated nodes ...", err=True)
     with Together(plans) as together:
-        serve(together.hub_settings(settings), lambda hub, url: _ready(together, hub, url))
+        # in a thread: page and Ctrl-C must work while the nodes come up
+        serve(together.hub_settings(settings), lambda hub, url: threading.Thread(target=_ready, args=(together, hub, url), daemon=True).start())
 
 
 def _ready(together: Together, hub: Any, url: str) -> None:
     if not wait_until(lambda: all(node.status == "up" for node in hub.cluster().nodes), SEEN_SECONDS):
         click.echo("some simulated nodes do not answer; the page says why", err=True)
-    # in a thread: the page must answer while the node takes its time to end
-    threading.Thread(target=together.end_node, args=(DOWN,), daemon=True).start()
-    click.echo(
-        f"""
-Demo: the GPUs of these six nodes are simulated.  {url}
-
-  curl -s '{url}?term=true'
-  curl -s '{url}?term=true&view=rows'
-  curl -s '{url}api/v1/cluster'
-
-One node ({DOWN}) goes down in {DOWN_AFTER_SECONDS:g} s; a GPU counts as idle after {IDLE_AFTER_SECONDS:g} s without work. Ctrl-C ends all."""
-    )
+    with contextlib.suppress(BrokenPipeError):  # nobody reads it: the page goes on
+        click.echo(_HELLO.format(url=url))
+    together.end_node(DOWN)

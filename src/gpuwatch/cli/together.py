@@ -89,8 +89,9 @@ class Together:
         config = self.folder / f"{plan.name}.toml"
         lines = [f"{name} = {_toml(value)}\n" for name, value in settings.items()]
         config.write_text(f'state_dir = {_toml(str(state))}\npassword_file = {_toml(str(self.password_file))}\n[node]\nport = 0\n' + "".join(lines))
-        argv = [*self_argv(), "node", "--config", str(config), "--no-access-log", "--log-level", "error"]
-        return Child(argv)
+        # to a file: nobody reads the pipe of its stderr any more once it runs, and a full pipe would stop it
+        log_file = str(self.folder / f"{plan.name}.log")
+        return Child([*self_argv(), "node", "--config", str(config), "--no-access-log", "--log-level", "error", "--log-file", log_file])
 
     def _port(self, name: str) -> int:
         child = self._children[name]
