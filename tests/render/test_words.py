@@ -54,7 +54,8 @@ def test_clock_knows_the_zone_and_survives_odd_ones():
     assert words.iso(NOW, "Europe/Berlin") == "2026-11-18T14:32:10+01:00"
     assert words.zone_label(NOW, "Europe/Berlin") == "Europe/Berlin (UTC+01:00)"
     assert words.zone_label(NOW, "UTC") == words.zone_label(NOW, "Etc/UTC") == "UTC"
-    words.clock(1e18, NOW, "UTC")
+    assert words.clock(1e18, NOW, "UTC") == words.clock_seconds(-1e18, "UTC") == words.iso(1e18, "UTC") == ""  # never 1 January 1970
+    assert words.zone_label(1e18, "UTC") == "UTC"
 
 
 def test_sizes():

@@ -69,10 +69,15 @@ def zone_of(name: str) -> tzinfo:
 
 
 def clock(at: Optional[float], now: float, zone: str) -> str:
-    """``14:32`` today, ``Tue 03:12`` up to six days off, ``17 Nov 03:12`` else, with the year where it is another. Epoch seconds in."""
+    """``14:32`` today, ``Tue 03:12`` up to six days off, ``17 Nov 03:12`` else, with the year where it is another. Epoch seconds in.
+
+    Empty for None, and for what is no time of this calendar.
+    """
     if at is None:
         return ""
     then, today = _local(at, zone), _local(now, zone)
+    if then is None or today is None:
+        return ""
     time = f"{then.hour:02d}:{then.minute:02d}"
     days = abs((then.date() - today.date()).days)
     if days == 0:
@@ -84,21 +89,21 @@ def clock(at: Optional[float], now: float, zone: str) -> str:
 
 
 def clock_seconds(at: Optional[float], zone: str) -> str:
-    """``14:32:10``; empty for None."""
-    if at is None:
-        return ""
-    then = _local(at, zone)
-    return f"{then.hour:02d}:{then.minute:02d}:{then.second:02d}"
+    """``14:32:10``; empty for None, and for what is no time."""
+    then = None if at is None else _local(at, zone)
+    return "" if then is None else f"{then.hour:02d}:{then.minute:02d}:{then.second:02d}"
 
 
 def iso(at: Optional[float], zone: str) -> str:
     """``2026-11-17T14:32:10+01:00``, for machines that read a page; empty for None."""
-    return "" if at is None else _local(at, zone).isoformat(timespec="seconds")
+    then = None if at is None else _local(at, zone)
+    return "" if then is None else then.isoformat(timespec="seconds")
 
 
 def zone_label(at: float, zone: str) -> str:
     """The zone as a page names it: ``Europe/Berlin (UTC+01:00)``; ``UTC`` alone."""
-    offset = _local(at, zone).utcoffset() or timedelta()
+    then = _local(at, zone)
+    offset = (then.utcoffset() if then else None) or timedelta()
     if not offset and (not zone or zone.endswith(("UTC", "GMT", "Universal", "Zulu"))):
         return "UTC"
     minutes = round(offset.total_seconds() / 60)
@@ -106,11 +111,11 @@ def zone_label(at: float, zone: str) -> str:
     return f"{clean(zone)} (UTC{sign}{abs(minutes) // 60:02d}:{abs(minutes) % 60:02d})"
 
 
-def _local(at: float, zone: str) -> datetime:
+def _local(at: float, zone: str) -> Optional[datetime]:
     try:
         return datetime.fromtimestamp(at, zone_of(zone))
     except (OverflowError, ValueError, OSError):
-        return datetime.fromtimestamp(0, timezone.utc)
+        return None
 
 
 # ---- sizes and numbers
@@ -121,6 +126,7 @@ def gb(size_bytes: Optional[float]) -> str:
     return "" if size_bytes is None else f"{size_bytes / 2**30:.1f}"
 
 
+@lru_cache(maxsize=1024)
 def gb_total(size_bytes: Optional[float]) -> str:
     """The size of a card or of a machine's memory: ``80``, ``24``; one decimal below 10. Empty for None."""
     if size_bytes is None:
