@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import signal
+import sys
 from typing import Any, Callable, Optional
 
 import click
@@ -13,6 +14,8 @@ from gpuwatch.cli.options import settings_options
 from gpuwatch.config.checks import is_loopback
 from gpuwatch.config.load import load
 from gpuwatch.config.settings import HubSettings
+
+SWITCH_SECONDS = 0.0005
 
 
 @click.command("hub")
@@ -45,6 +48,8 @@ def serve(settings: HubSettings, ready: Optional[Callable[[Any, str], None]] = N
         signal.signal(number, lambda *_: server.close())
     hub.start()
     _calm_collector()
+    # a poll gives up the interpreter at each system call; while a page is rendered it must get it back soon
+    sys.setswitchinterval(SWITCH_SECONDS)
     try:
         (ready or _announce)(hub, server.url)
         server.run()
