@@ -27,3 +27,13 @@ def test_it_never_grows_beyond_its_limit():
         assert len(fragments) <= 10
     assert fragments.get(99, 1, lambda: "made anew") == ""
     assert fragments.get(0, 1, lambda: "made anew") == "made anew"
+
+
+def test_parts_are_bounded_in_bytes():
+    fragments = Fragments(most_bytes=10_000)
+    for number in range(1000):
+        fragments.get(("text", number), 1, lambda: "x" * 1000)
+    assert len(fragments) <= 10
+    for version in range(100):
+        fragments.get("one", version, lambda: "x" * 1000)
+    assert 1 <= len(fragments) <= 10
