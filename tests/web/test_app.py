@@ -1,7 +1,9 @@
 """The WSGI app: names beyond ASCII in paths, and answers to addresses that mean harm."""
 
 import io
+import json
 import time
+from urllib.parse import quote
 
 from gpuwatch.config.settings import HubSettings
 from gpuwatch.model.cluster import Target
@@ -19,7 +21,7 @@ class Readings:
 
     def __init__(self):
         self.latest = Latest()
-        self.latest.set_targets([(Target(NAME, "h1", 1), "a" * 32)], time.time())
+        self.latest.set_targets([(Target(NAME, "h1", 1), "a" * 32), (Target("gpu9", "h9", 1), "b" * 32)], time.time())
 
     def cluster(self, audience="stranger"):
         return cluster(self.latest, time.time(), audience)
@@ -52,3 +54,42 @@ def test_what_an_address_says_cannot_steer_a_terminal():
     assert "/nope" in body
     assert "\x1b" not in body
     assert "\u202e" not in body
+
+
+def test_streams_are_given_back_when_they_are_closed(monkeypatch):
+    from gpuwatch.web import legacy
+
+    readings = Readings()
+    readings.store = object()
+    monkeypatch.setattr(legacy, "_entries", lambda *_: iter(()))
+    app = make_app(readings)
+    for _ in range(3 * readings.settings.threads):
+        environ = {
+            "REQUEST_METHOD": "GET", "PATH_INFO": "/states/", "QUERY_STRING": "fetch_num=5", "wsgi.input": io.BytesIO(), "SERVER_NAME": "hub",
+            "SERVER_PORT": "1", "wsgi.url_scheme": "http",
+        }  # fmt: skip
+        told = []
+        body = app(environ, lambda status, *_, told=told: told.append(status))
+        assert b"".join(body).startswith(b"{")
+        body.close()
+        assert told == ["200 OK"]
+
+
+def test_a_negative_page_of_the_old_table_is_refused_as_seed_004_did():
+    for query in ("term=true&page=-1", "page=-7&term=true&detail=true", "format=text&page=-1"):
+        status, _, body = get("/", query)
+        assert status.startswith("200")
+        assert json.loads(body) == {"status": "ERROR", "status_code": 404, "message": "invalid page number."}
+    for query in ("page=-1", "format=json&page=-1", "term=true&page=-x", "term=true&page=-0"):
+        assert get("/", query)[0].startswith("400")
+
+
+def test_the_text_of_one_host_at_its_old_address_is_its_part_of_the_details():
+    status, headers, body = get(f"/states/{NAME}/", "term=true")
+    assert status.startswith("200")
+    assert headers["Content-Type"].startswith("text/plain")
+    assert f"### {NAME} :: h1 #" in body
+    assert "status: unseen" in body
+    assert "gpu9" not in body
+    assert body == get("/", f"term=true&detail=true&host={quote(NAME)}")[2]
+    assert json.loads(get("/states/nobody/", "term=true")[2])["message"] == "not found"

@@ -5,7 +5,8 @@ import threading
 
 import pytest
 
-from gpuwatch.web.replies import MOST_BODIES, Body, Pages
+from gpuwatch.model.errors import GpuwatchError
+from gpuwatch.web.replies import MOST_BODIES, Body, Pages, Streams
 
 
 class Clock:
@@ -96,3 +97,30 @@ def test_nothing_stays_of_what_cannot_be_rendered():
         with pytest.raises(KeyError):
             pages.get(("host", number), 1, fail)
     assert not pages._rendering
+
+
+def test_long_answers_leave_threads_for_others():
+    streams = Streams(2)
+    first, second = streams.take([b"a", b"b"]), streams.take(iter([b"c"]))
+    with pytest.raises(GpuwatchError, match="Try again"):
+        streams.take([b"d"])
+    assert list(first) == [b"a", b"b"]
+    first.close()
+    third = streams.take([b"e"])
+    with pytest.raises(GpuwatchError):
+        streams.take([b"f"])
+    del second  # never begun, never closed
+    assert list(streams.take([b"g"])) == [b"g"]
+    third.close()
+
+
+def test_a_long_answer_that_fails_is_over():
+    def fail():
+        yield b"a"
+        raise KeyError("damaged")
+
+    streams = Streams(1)
+    broken = streams.take(fail())
+    with pytest.raises(KeyError):
+        list(broken)
+    assert list(streams.take([b"b"])) == [b"b"]

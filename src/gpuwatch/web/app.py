@@ -21,7 +21,7 @@ from gpuwatch.serve.wsgi import accepts_gzip
 from gpuwatch.web.context import Context, Readings
 from gpuwatch.web.guard import HEADERS, audience, check_routes
 from gpuwatch.web.params import Params
-from gpuwatch.web.replies import HTML, JSON, LEAST_GZIP_BYTES, TEXT, Body, Pages, Reply
+from gpuwatch.web.replies import HTML, JSON, LEAST_GZIP_BYTES, TEXT, Body, Pages, Reply, Streams
 from gpuwatch.web.routes import ROUTES, Route
 
 log = logging.getLogger(__name__)
@@ -38,9 +38,9 @@ def make_app(hub: Readings) -> Any:
     """The WSGI app over a running hub."""
     check_routes(ROUTES)
     app = bottle.Bottle(autojson=False)
-    pages, fragments = Pages(), Fragments()
+    kept = Pages(), Fragments(), Streams(max(1, hub.settings.threads // 2))
     for route in ROUTES:
-        app.route(route.path, route.method, _handler(route, hub, pages, fragments))
+        app.route(route.path, route.method, _handler(route, hub, *kept))
     app.default_error_handler = _bottle_error  # 404, 405 and what bottle itself refuses
     return app
 
@@ -51,13 +51,13 @@ def _load(dotted: str) -> View:
     return view
 
 
-def _handler(route: Route, hub: Readings, pages: Pages, fragments: Fragments) -> Callable[..., Any]:
+def _handler(route: Route, hub: Readings, pages: Pages, fragments: Fragments, streams: Streams) -> Callable[..., Any]:
     view = _load(route.function)
 
     def handle(**path: str) -> Any:
         try:
             params = Params.parse(bottle.request.query_string)
-            context = Context(hub, pages, fragments, params, audience(), path, bottle.request.path)
+            context = Context(hub, pages, fragments, streams, params, audience(), path, bottle.request.path)
             return _answer(view(context))
         except Exception as error:  # one way out: nothing of the inside may reach the client
             return _answer(_error_reply(error))

@@ -10,7 +10,7 @@ from gpuwatch.model.cluster import ClusterNow
 from gpuwatch.model.view import ViewOptions
 from gpuwatch.render.fragments import Fragments
 from gpuwatch.web.params import Params
-from gpuwatch.web.replies import Body, Pages, Reply
+from gpuwatch.web.replies import Body, Pages, Reply, Streams
 
 
 class Readings(Protocol):
@@ -35,6 +35,7 @@ class Context:
     hub: Readings
     pages: Pages
     fragments: Fragments
+    streams: Streams
     params: Params
     audience: str
     path: Mapping[str, str]

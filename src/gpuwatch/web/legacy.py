@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Iterator, Optional
 
 from gpuwatch.model.cluster import ClusterNow, NodeState
@@ -46,20 +47,31 @@ def states(ctx: Context) -> Reply:
         return ctx.kept("004", seed004.CONTENT_TYPE, lambda now: seed004.states(now, ctx.fragments))
     now = ctx.cluster()
     hosts = ((node, _entries(ctx, node, count)) for node in now.nodes)
-    return Reply(seed004.all_states(hosts, now.timezone), content_type=seed004.CONTENT_TYPE)
+    return Reply(ctx.streams.take(seed004.all_states(hosts, now.timezone)), content_type=seed004.CONTENT_TYPE)
 
 
 def host_states(ctx: Context) -> Reply:
-    """The newest ``fetch_num`` entries of one host, oldest first, also when it is down; ``term=true`` as text."""
+    """The newest ``fetch_num`` entries of one host, oldest first, also when it is down; with ``term=true`` its part of the detailed text."""
     now = ctx.cluster()
     node = _find(now, ctx.path["name"])
     if node is None:
         return Reply(Body(seed004.not_found(), seed004.CONTENT_TYPE))
     if ctx.params.format == "text":
-        return views.host(ctx)
+        return _host_text(ctx, node.name)
     count = seed004.fetch_number(ctx.params.values.get("fetch_num"))
     entries = _entries(ctx, node, count)
-    return Reply(seed004.host_states(node, entries, now.timezone), content_type=seed004.CONTENT_TYPE)
+    pieces = seed004.host_states(node, entries, now.timezone)
+    return Reply(pieces if count == 1 else ctx.streams.take(pieces), content_type=seed004.CONTENT_TYPE)
+
+
+def _host_text(ctx: Context, name: str) -> Reply:
+    options, style = ctx.options(), ctx.hub.settings.date_style
+
+    def render(now: ClusterNow) -> bytes:
+        alone = replace(now, nodes=tuple(node for node in now.nodes if node.name == name))
+        return as_ascii.detail(alone, options, ctx.fragments, style).encode("utf-8", "replace")
+
+    return ctx.kept(("004", name, options), TEXT, render)
 
 
 def _find(now: ClusterNow, name: str) -> Optional[NodeState]:

@@ -58,6 +58,11 @@ class Params:
             raise UsageError(f"{name}={value[:40]!r} is not a whole number from {least} to {most}.")
         return int(value)
 
+    def negative(self, name: str) -> bool:
+        """A whole number below zero is given."""
+        sign, digits = self.text(name)[:1], self.text(name)[1:]
+        return sign == "-" and digits.isascii() and digits.isdigit() and int(digits) > 0
+
     def choice(self, name: str, choices: tuple[str, ...]) -> str:
         """One of ``choices``; the first where the parameter is absent or empty."""
         value = self.text(name)

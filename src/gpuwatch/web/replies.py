@@ -8,7 +8,9 @@ import threading
 import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import Callable, Hashable, Iterable, Mapping, Optional, Union
+from typing import Callable, Hashable, Iterable, Iterator, Mapping, Optional, Union
+
+from gpuwatch.model.errors import GpuwatchError
 
 HTML = "text/html; charset=utf-8"
 TEXT = "text/plain; charset=utf-8"
@@ -124,3 +126,42 @@ class Pages:
                 gone, dropped = self._kept.popitem(last=False)
                 self._bytes -= len(dropped.body.data)
                 self._rendering.pop(gone, None)
+
+
+class Streams:
+    """Long answers that are made while they are sent. A reader that takes its time holds one of the server's threads, so some are kept free."""
+
+    def __init__(self, most: int) -> None:
+        self._free = threading.Semaphore(most)
+
+    def take(self, pieces: Iterable[bytes]) -> Iterable[bytes]:
+        """``pieces``, counted until they are read or given up. Raises GpuwatchError when too many are being read."""
+        if not self._free.acquire(blocking=False):
+            raise GpuwatchError("Too many others read the history now.", "Try again in a minute.")
+        return _Stream(iter(pieces), self._free.release)
+
+
+class _Stream:
+    """An iterator, not a generator: one that was never begun would not notice that it is closed."""
+
+    def __init__(self, pieces: Iterator[bytes], release: Callable[[], None]) -> None:
+        self._pieces = pieces
+        self._release: Optional[Callable[[], None]] = release
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        try:
+            return next(self._pieces)
+        except BaseException:  # its end, too
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """The server has sent all, or the reader is gone."""
+        release, self._release = self._release, None
+        if release is not None:
+            release()
+
+    __del__ = close

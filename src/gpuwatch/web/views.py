@@ -11,6 +11,7 @@ from gpuwatch.render.static_files import static_file
 from gpuwatch.web.app import NotFound
 from gpuwatch.web.context import Context
 from gpuwatch.web.replies import CSV, HTML, JSON, TEXT, Body, Reply, text_reply
+from gpuwatch.wire.legacy import seed004
 
 Makers = Mapping[str, Callable[[ClusterNow], bytes]]
 TYPES = {"html": HTML, "text": TEXT, "json": JSON, "csv": CSV}
@@ -22,7 +23,10 @@ def _utf8(text: str) -> bytes:
 
 def cluster(ctx: Context) -> Reply:
     """Every GPU of every host at a glance."""
-    options, format = ctx.options(), ctx.params.format
+    format = ctx.params.format
+    if format == "text" and ctx.params.negative("page"):  # as seed 004 says it
+        return Reply(Body(seed004.error(404, "invalid page number."), seed004.CONTENT_TYPE))
+    options = ctx.options()
     style = ctx.hub.settings.date_style
     makers: Makers = {
         "html": lambda now: _utf8(as_html.cluster_page(now, options, ctx.fragments)),
