@@ -396,6 +396,17 @@ def test_errors_of_usage_are_one_line(lab: Lab, argv: list[str], word: str) -> N
     one_line_error(lab.run(*argv), 2, word)
 
 
+def test_a_hub_says_who_sees_what(lab: Lab) -> None:
+    (lab.folder / "hosts.txt").write_text("")
+    closed = lab.start("closed", "hub", "--port", "0", "--hosts", lab.folder / "hosts.txt")
+    closed.wait_for(r"Only this machine can reach it. To open it to the network: --host 0\.0\.0\.0.*\n")
+    assert "Strangers then see hosts, GPUs, states, users and names of programs without their arguments." in closed.output
+    opened = lab.start("opened", "hub", "--host", "0.0.0.0", "--port", "0", "--hosts", lab.folder / "hosts.txt")
+    opened.wait_for("Whoever reaches .* sees hosts, GPUs, states, users and names of programs without their arguments")
+    assert "No nodes yet" in get(f"{closed.url()}/?term=true")[1]
+    assert get(f"{closed.url()}/")[0] == 200
+
+
 def test_failures_are_one_line(lab: Lab) -> None:
     one_line_error(lab.run("hub", "--host", "192.0.2.77", "--port", "0"), 1, "192.0.2.77", "--host")
     one_line_error(lab.run("node", "--host", "no.such.name.invalid", env={"GPUWATCH_PASSWORD": "x"}), 1, "no.such.name.invalid")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
 import re
@@ -12,7 +13,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+import urllib.request
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -449,6 +451,21 @@ def test_hostile_request_lines(cluster: Cluster) -> None:
             assert not re.search(rb"(?mi)^(x-evil|set-cookie):", head), (method, target[:80])
 
 
+def test_compression_and_tags_of_the_page(cluster: Cluster) -> None:
+    until_status(cluster.hub, "good", "up", seconds=20)
+    for path in ("/", "/?term=true&detail=true", "/api/v1/cluster", "/get-status", "/static/app.css"):
+        plain = urllib.request.urlopen(cluster.hub.url() + path, timeout=20)
+        assert plain.headers["Content-Encoding"] is None
+        asked = urllib.request.Request(cluster.hub.url() + path, headers={"Accept-Encoding": "gzip"})
+        with urllib.request.urlopen(asked, timeout=20) as packed:
+            assert (packed.headers["Content-Encoding"], packed.headers["Vary"]) == ("gzip", "Accept-Encoding"), path
+            assert gzip.decompress(packed.read())
+    with urllib.request.urlopen(f"{cluster.hub.url()}/static/app.css", timeout=20) as answer:
+        tag = answer.headers["ETag"]
+    status, text, _ = cluster.get("/static/app.css", headers={"If-None-Match": tag})
+    assert (status, text) == (304, "")
+
+
 def test_nothing_of_all_this_was_an_error(cluster: Cluster) -> None:
     """Stands last: whatever the tests above asked, the hub's own code never failed."""
     cluster.body("/")
@@ -532,6 +549,99 @@ def test_two_names_of_one_address_are_two_rows(lab: Lab) -> None:
     for name in ("a", "b"):
         assert until_status(hub, name, "up")["snapshot"]["hostname"] == "own-name"
     assert [node["hostname"] for node in get_json(f"{hub.url()}/get-status")["Nodes"]] == ["a", "b"]
+
+
+class Neighbours:
+    """One server for each way to be a bad node; each connection is handled in a thread of its own."""
+
+    def __init__(self) -> None:
+        self._servers: list[socket.socket] = []
+        self._stop = threading.Event()
+        self.lines: list[str] = []
+        for name in ("silent", "dripping", "huge", "redirecting", "foreign", "closing"):
+            server = socket.create_server(("127.0.0.1", 0))
+            self._servers.append(server)
+            self.lines.append(f"{name}=127.0.0.1:{server.getsockname()[1]}\n")
+            threading.Thread(target=self._serve, args=(server, getattr(self, name)), daemon=True).start()
+
+    def _serve(self, server: socket.socket, answer: Callable[[socket.socket], None]) -> None:
+        while not self._stop.is_set():
+            try:
+                connection, _ = server.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._answer, args=(connection, answer), daemon=True).start()
+
+    def _answer(self, connection: socket.socket, answer: Callable[[socket.socket], None]) -> None:
+        with connection:
+            try:
+                if connection.recv(65536):
+                    answer(connection)
+            except OSError:
+                pass
+
+    def silent(self, connection: socket.socket) -> None:
+        """Takes the request and never answers."""
+        self._stop.wait(60)
+
+    def dripping(self, connection: socket.socket) -> None:
+        """A byte now and then."""
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 10000\r\n\r\n")
+        while not self._stop.wait(0.05):
+            connection.sendall(b"x")
+
+    def huge(self, connection: socket.socket) -> None:
+        """More and more."""
+        connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+        while not self._stop.is_set():
+            connection.sendall(b"[" * 65536)
+
+    def redirecting(self, connection: socket.socket) -> None:
+        """Elsewhere, to a place that would cost the hub its password."""
+        connection.sendall(b"HTTP/1.1 302 Found\r\nLocation: http://198.51.100.1/steal\r\nContent-Length: 0\r\n\r\n")
+
+    def foreign(self, connection: socket.socket) -> None:
+        """Another program."""
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 16\r\n\r\n" + b'{"hello": "you"}')
+
+    def closing(self, connection: socket.socket) -> None:
+        """Hangs up."""
+
+    def close(self) -> None:
+        """End them all."""
+        self._stop.set()
+        for server in self._servers:
+            server.shutdown(socket.SHUT_RDWR)
+            server.close()
+
+
+def test_bad_neighbours_delay_nobody(lab: Lab) -> None:
+    node = lab.simulated("good")
+    locked = lab.node("locked", {"source": "gpuwatch.sim.source:make"}, password="another")
+    neighbours = Neighbours()
+    try:
+        hosts = f"good={address(node)}\nlocked={address(locked)}\n" + "".join(neighbours.lines)
+        hub = lab.hub(hosts, {"interval": 0.5, "poll_deadline": 2.0, "poll_max_bytes": 200_000})
+        until_status(hub, "good", "up")
+        errors = {
+            "locked": "wrong password: locked answered 403", "silent": "no whole answer", "dripping": "no whole answer", "huge": "larger than 200000 bytes",
+            "redirecting": "302, a redirect to http://198.51.100.1/steal; redirects are not followed", "foreign": "not a gpuwatch frame",
+            "closing": "closed",
+        }  # fmt: skip
+        for name, words in errors.items():
+            assert eventually(lambda: re.search(words, nodes_of(hub)[name]["error"] or "")), nodes_of(hub)[name]  # noqa: B023
+            assert "Next:" in nodes_of(hub)[name]["error"], name
+        until = time.monotonic() + 4
+        while time.monotonic() < until:
+            answer = get_json(f"{hub.url()}/api/v1/cluster")
+            good = answer["nodes"][0]
+            assert good["status"] == "up"
+            assert answer["taken_at"] - good["received_at"] < 4, "it is asked twice a second, whatever the others do"
+            time.sleep(0.1)
+        assert ask_node(locked.url(), "another")[0] in (200, 429), "a hub with a wrong password backs off"
+        assert "Traceback" not in hub.output
+    finally:
+        neighbours.close()
 
 
 def test_fetch_num_over_blocks_and_journal(lab: Lab, tmp_path: Path) -> None:
