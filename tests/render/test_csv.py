@@ -71,6 +71,16 @@ def test_no_text_is_a_formula_or_breaks_a_line(text):
         assert row["host"].isprintable() or not row["host"].isascii()
 
 
+def test_fields_are_quoted_as_the_csv_module_does_it():
+    texts = ["a,b", 'say "hi"', '"', ",", "a b", "'", "x\ty", "a;b", " lead"]
+    tagged = replace(LAB.nodes[0], target=replace(LAB.nodes[0].target, tags=tuple(texts)), error='x,"y"')
+    (head, *lines) = csv.reader(io.StringIO(as_csv.host_csv(LAB, tagged), newline=""), strict=True)
+    again = io.StringIO(newline="")
+    csv.writer(again, lineterminator="\r\n").writerows([head, *lines])
+    assert again.getvalue() == as_csv.host_csv(LAB, tagged)
+    assert lines[0][2:4] == ['x,"y"', 'a,b say "hi" " , a b \' x y a;b  lead']
+
+
 def test_hostile_names_keep_the_columns():
     rows(as_csv.cluster_csv(samples.hostile(), ViewOptions()))
 

@@ -136,5 +136,21 @@ def test_fragments_give_the_same_bytes_and_never_another_audience_or_version():
     assert len(cluster(LAB, query="lisa")["nodes"]) == 3
 
 
+def test_a_template_that_is_kept_shows_the_numbers_of_now():
+    cache = Fragments()
+    as_json.cluster_json(LAB, ViewOptions(), cache)
+    node = LAB.nodes[0]
+    reading = replace(node.gpus[0].reading, utilization_percent=12.5, throttle_mask=4, memory_used_bytes=None, processes=())
+    view = replace(node.gpus[0], reading=reading, state=GpuState("idle", 5.0, marks=("100 %s",)))
+    for gpu in (replace(node.gpus[0], reading=replace(reading, processes=node.gpus[0].reading.processes)), view):
+        node = replace(node, gpus=(gpu, *node.gpus[1:]), version=node.version + 1, received_at=None)
+        later = replace(LAB, nodes=(node, *LAB.nodes[1:]))
+        body = as_json.cluster_json(later, ViewOptions(), cache)
+        assert body == as_json.cluster_json(later, ViewOptions())
+        told = strict(body)["nodes"][0]["snapshot"]["gpus"][0]
+        assert (told["utilization_percent"], told["memory_used_bytes"], told["throttle_reasons"]) == (12.5, None, ["power cap"])
+    assert (told["state"], told["marks"], told["processes"]) == ("idle", ["100 %s"], [])
+
+
 def test_errors():
     assert strict(as_json.error_json("There is no host 'x'.", "See /.")) == {"error": "There is no host 'x'.", "next_step": "See /."}

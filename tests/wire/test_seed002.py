@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from gpuwatch.model.cluster import ClusterNow, NodeState, Target
+from gpuwatch.model.cluster import NodeState, Target
 from gpuwatch.model.snapshot import GpuReading, HostReading, ProcessReading, Snapshot
 from gpuwatch.wire.legacy import seed002
 
@@ -86,15 +86,14 @@ def test_without_a_zone_it_is_this_machine_s():
 @pytest.mark.parametrize("at", [None, 1e18, -1e18, float("nan")])
 def test_what_is_no_time_is_left_out_and_never_null(at):
     assert "last_update" not in seed002.node_body(Snapshot(taken_at=at))
-    cluster = ClusterNow(AT, (state("a", "up", Snapshot(taken_at=at), clock_skew_seconds=1.0),))
-    assert "last_update" not in seed002.hub_body(cluster)["Nodes"][0]
+    assert "last_update" not in seed002.hub_entry(state("a", "up", Snapshot(taken_at=at), clock_skew_seconds=1.0))
 
 
 def state(name, status, snapshot=None, **more):
     return NodeState(Target(name, name, 7080), "0" * 32, status, None, snapshot=snapshot, **more)
 
 
-def test_the_hub_s_body_has_one_entry_a_target_in_order():
+def test_the_hub_s_entries():
     nodes = (
         state("b", "up", SNAPSHOT),
         state("a", "unseen"),
@@ -103,18 +102,17 @@ def test_the_hub_s_body_has_one_entry_a_target_in_order():
         state("e", "error"),
         state("f", "up", Snapshot(taken_at=AT)),
     )
-    body = through_json(seed002.hub_body(ClusterNow(AT, nodes), timezone.utc))
-    assert list(body) == ["Nodes"]
-    assert [(n["hostname"], n["status"]) for n in body["Nodes"]] == [
+    entries = [through_json(seed002.hub_entry(node, timezone.utc)) for node in nodes]
+    assert [(n["hostname"], n["status"]) for n in entries] == [
         ("b", True), ("a", False), ("c", False), ("d", True), ("e", False), ("f", True)
     ]  # fmt: skip
-    assert body["Nodes"][0]["version"] == "NVIDIA GeForce RTX 3090"
-    assert body["Nodes"][1] == {"hostname": "a", "status": False, "gpus": [], "version": ""}
-    assert len(body["Nodes"][2]["gpus"]) == 2
-    assert body["Nodes"][3]["last_update"] == "2026-11-21T23:21:29.685502"
-    assert (body["Nodes"][5]["gpus"], body["Nodes"][5]["version"]) == ([], "")
+    assert entries[0]["version"] == "NVIDIA GeForce RTX 3090"
+    assert entries[1] == {"hostname": "a", "status": False, "gpus": [], "version": ""}
+    assert len(entries[2]["gpus"]) == 2
+    assert entries[3]["last_update"] == "2026-11-21T23:21:29.685502"
+    assert (entries[5]["gpus"], entries[5]["version"]) == ([], "")
 
 
 def test_keys_are_exactly_those_of_the_old_hub():
-    body = seed002.hub_body(ClusterNow(AT, (state("b", "up", SNAPSHOT),)))
-    assert set(body["Nodes"][0]) == {"gpus", "hostname", "ips", "last_update", "status", "version"}
+    entry = seed002.hub_entry(state("b", "up", SNAPSHOT))
+    assert set(entry) == {"gpus", "hostname", "ips", "last_update", "status", "version"}

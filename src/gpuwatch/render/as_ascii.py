@@ -32,7 +32,7 @@ def rows(cluster: ClusterNow, options: ViewOptions, cache: Cache | None = None) 
     """``view=rows``: counts, free GPUs, then one line a GPU. ``detail``: its processes below it."""
     look = Look.of(options)
     found = select(cluster, options)
-    drawer = Rows(look, cluster.taken_at, cluster.timezone, options.detail)
+    drawer = Rows(look, cluster.taken_at, cluster.timezone, options.detail, cache)
     lines = top(cluster, options, look, cache)
     if found:
         lines.append(drawer.head())

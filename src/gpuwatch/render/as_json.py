@@ -14,7 +14,7 @@ from typing import Any, Callable
 from gpuwatch.model import snapshot as model
 from gpuwatch.model.cluster import ClusterNow, GpuState, GpuView, NodeState
 from gpuwatch.model.view import ViewOptions
-from gpuwatch.render.json_parts import Column, Facts, Many, Numbers, Reading, encoded, escaped, mapping, plain, written
+from gpuwatch.render.json_parts import NUMBER, Column, Facts, Many, Numbers, Reading, encoded, mapping, plain, template, written
 from gpuwatch.render.select import select
 from gpuwatch.render.text_words import Cache
 
@@ -140,10 +140,10 @@ def _slices(view: GpuView, numbers: Numbers) -> Facts:
     return tuple(slices)
 
 
-def _view_template(facts: Facts) -> str:
+def _marked_view(facts: Facts) -> str:
     reading, state, slices = facts
-    mig = ",".join([f"{_MIG.template(part)[:-1]},{_STATE.template(of_part)[1:]}" for part, of_part in slices])
-    return f'{_GPU.template(reading)[:-1]},{_STATE.template(state)[1:-1]},"throttle_reasons":%s,"mig":[{mig}]}}'
+    mig = ",".join([f"{_MIG.marked(part)[:-1]},{_STATE.marked(of_part)[1:]}" for part, of_part in slices])
+    return f'{_GPU.marked(reading)[:-1]},{_STATE.marked(state)[1:-1]},"throttle_reasons":{NUMBER},"mig":[{mig}]}}'
 
 
 @lru_cache(maxsize=512)
@@ -153,7 +153,7 @@ def _reasons(mask: float | None) -> str:
 
 def _view_text(view: GpuView) -> str:
     numbers: Numbers = []
-    return _view_template(_view(view, numbers)) % tuple(numbers)
+    return template(_marked_view(_view(view, numbers))) % tuple(numbers)
 
 
 def _node_text(node: NodeState, gpus: tuple[GpuView, ...], key: tuple[object, ...] = (), cache: Cache | None = None) -> str:
@@ -163,14 +163,14 @@ def _node_text(node: NodeState, gpus: tuple[GpuView, ...], key: tuple[object, ..
     numbers = written(numbers)
     views = tuple([_view(view, numbers) for view in gpus]) if node.snapshot else ()
     facts = (_node_of(node), snapshot, views)
-    template = _node_template(facts) if cache is None else cache.get(key, facts, lambda: _node_template(facts))
-    return template % tuple(numbers)
+    form = _node_template(facts) if cache is None else cache.get(key, facts, lambda: _node_template(facts))
+    return form % tuple(numbers)
 
 
 def _node_template(facts: Facts) -> str:
     own, snapshot, views = facts
-    head = ",".join([f'"{name}":{escaped(plain(value))}' for name, value in zip(_NODE, own)])
+    head = ",".join([f'"{name}":{plain(value)}' for name, value in zip(_NODE, own)])
     inside = "null"
     if snapshot is not None:
-        inside = f'{_SNAPSHOT.template(snapshot)[:-1]},"gpus":[{",".join(map(_view_template, views))}]}}'
-    return f'{{{head},"received_at":%s,"clock_skew_seconds":%s,"snapshot":{inside}}}'
+        inside = f'{_SNAPSHOT.marked(snapshot)[:-1]},"gpus":[{",".join(map(_marked_view, views))}]}}'
+    return template(f'{{{head},"received_at":{NUMBER},"clock_skew_seconds":{NUMBER},"snapshot":{inside}}}')

@@ -1,6 +1,6 @@
-"""How a reading becomes JSON: its numbers are taken out, its facts become a template with a ``%s`` for each number. Pure.
+"""How a reading becomes JSON: its numbers are taken out, its facts become a text with a mark for each number. Pure.
 
-Facts rarely change, so a template serves many polls, and filling it in costs a fraction of writing everything anew.
+Facts rarely change, so such a text, as a template, serves many polls; filling it in costs a fraction of writing everything anew.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ from gpuwatch.model.fields import describe
 _COMPACT = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False, check_circular=False)
 _quote = json.encoder.encode_basestring
 
+NUMBER = "\0"
+"""Stands for a number. JSON never has this letter: in its texts it is written as an escape."""
+
 SLOW = ("health", "identity")
 """Groups of numbers that are read so rarely that they count as facts."""
 
@@ -29,10 +32,10 @@ class Part(Protocol):
     """A field, or a reading, that holds numbers and facts."""
 
     def apart(self, value: Any, numbers: Numbers) -> Any:
-        """Append the numbers of ``value``, in the order of the template; return what else there is, to be compared."""
+        """Append the numbers of ``value``, in the order of the JSON; return what else there is, to be compared."""
 
-    def template(self, facts: Any) -> str:
-        """JSON with ``%s`` in place of each number, made from what ``apart`` returned."""
+    def marked(self, facts: Any) -> str:
+        """JSON with NUMBER in place of each number, made from what ``apart`` returned."""
 
 
 class Reading:
@@ -53,8 +56,7 @@ class Reading:
         self._writers = (plain,) * len(plain_facts) + tuple(special.values())
         self._nested = tuple(nested.items())
         names = [name for name in plain_facts if name not in numbers] + [*numbers, *special, *nested]
-        marks = [f'"{name}":{"%s" if numbers.get(name, True) else "%%s"}' for name in names]
-        self._form = "{%s}" % ",".join(marks)  # noqa: UP031
+        self._form = "{%s}" % ",".join([f'"{name}":{"%s" if numbers.get(name, True) else NUMBER}' for name in names])  # noqa: UP031
 
     def apart(self, value: Any, numbers: Numbers) -> Facts:
         """See ``Part``."""
@@ -63,17 +65,18 @@ class Reading:
             return self._facts_of(value)
         return (self._facts_of(value), *[part.apart(getattr(value, name), numbers) for name, part in self._nested])
 
-    def template(self, facts: Facts) -> str:
+    def marked(self, facts: Facts) -> str:
         """See ``Part``."""
         own, *inner = facts if self._nested else (facts,)
-        texts = [write(value).replace("%", "%%") for write, value in zip(self._writers, own)]
-        texts += [part.template(value) for (_, part), value in zip(self._nested, inner)]
+        texts = [write(value) for write, value in zip(self._writers, own)]
+        texts += [part.marked(value) for (_, part), value in zip(self._nested, inner)]
         return self._form % tuple(texts)
 
     def text(self, value: Any) -> str:
         """The JSON of one instance."""
         numbers: Numbers = []
-        return filled(self.template(self.apart(value, numbers)), numbers)
+        facts = self.apart(value, numbers)
+        return template(self.marked(facts)) % tuple(written(numbers))
 
 
 class Many:
@@ -86,9 +89,9 @@ class Many:
         """See ``Part``."""
         return tuple([self._reading.apart(one, numbers) for one in value])
 
-    def template(self, facts: Facts) -> str:
+    def marked(self, facts: Facts) -> str:
         """See ``Part``."""
-        return f"[{','.join(map(self._reading.template, facts))}]"
+        return f"[{','.join(map(self._reading.marked, facts))}]"
 
 
 class Column:
@@ -99,9 +102,9 @@ class Column:
         numbers += value
         return len(value)
 
-    def template(self, facts: int) -> str:
+    def marked(self, facts: int) -> str:
         """See ``Part``."""
-        return f"[{','.join(['%s'] * facts)}]"
+        return f"[{','.join([NUMBER] * facts)}]"
 
 
 def _values_of(names: Sequence[str]) -> Callable[[Any], Facts]:
@@ -111,13 +114,13 @@ def _values_of(names: Sequence[str]) -> Callable[[Any], Facts]:
     return lambda instance: tuple([getattr(instance, name) for name in names])
 
 
-def filled(template: str, numbers: Sequence[Any]) -> str:
-    """The template with its numbers; null for None and for what is no JSON number."""
-    return template % tuple(written(numbers))
+def template(marked: str) -> str:
+    """A format for the numbers of ``written``."""
+    return marked.replace("%", "%%").replace(NUMBER, "%s")
 
 
 def written(numbers: Iterable[Any]) -> list[Any]:
-    """Numbers as ``%s`` writes them into JSON."""
+    """Numbers as ``%s`` writes them into JSON: null for None and for what JSON does not have."""
     return [value if type(value) is int else _number(value) for value in numbers]
 
 
@@ -127,22 +130,18 @@ def _number(value: float | None) -> str:
     return repr(value) if value is not None and math.isfinite(value) else "null"
 
 
-def escaped(text: str) -> str:
-    """Text as it must stand in a template."""
-    return text.replace("%", "%%")
-
-
 def plain(value: Any) -> str:
     """A fact as JSON: by hand what is frequent, since a call of the encoder costs more than all of it."""
-    if type(value) is str:
+    kind = type(value)
+    if kind is str:
         return _quote(value)
     if value is None:
         return "null"
-    if type(value) in (int, float):
-        return repr(value) if math.isfinite(value) else "null"
-    if isinstance(value, bool):
+    if kind is int:
+        return str(value)
+    if kind is bool:
         return "true" if value else "false"
-    return encoded(value) if value or not isinstance(value, tuple) else "[]"
+    return _number(value) if kind is float else encoded(value)
 
 
 def mapping(values: Mapping[str, str]) -> str:

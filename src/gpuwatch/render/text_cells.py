@@ -6,8 +6,8 @@ Every name that a stranger chose goes through ``plain`` (or ``left``, ``right``,
 from __future__ import annotations
 
 import unicodedata
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from gpuwatch.model.view import ViewOptions
 from gpuwatch.render import words
@@ -22,9 +22,8 @@ FREE, IDLE, BROKEN, ALARM, HELD, DIM, BOLD = "1;37;44", "30;43", "1;37;41", "1;3
 CHIPS = {"free": FREE, "idle": IDLE, "lost": BROKEN, "down": BROKEN, "error": BROKEN}
 
 
-@dataclass(frozen=True)
-class Look:
-    """How a text view is to look."""
+class Look(NamedTuple):
+    """How a text view is to look. A tuple, since it is part of the key of each cached piece."""
 
     width: int = 80
     ascii_only: bool = False

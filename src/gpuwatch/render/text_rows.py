@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from operator import attrgetter
 
 from gpuwatch.model.cluster import GpuState, GpuView, NodeState
@@ -12,9 +13,10 @@ from gpuwatch.model.snapshot import GpuReading, MigReading, ProcessReading
 from gpuwatch.render import text_cells, words
 from gpuwatch.render.select import AWAY, Selected
 from gpuwatch.render.text_cells import Look
-from gpuwatch.render.text_tally import by_label, tally
+from gpuwatch.render.text_tally import Tally, by_label, tally
 from gpuwatch.render.text_words import (
     UNKNOWN,
+    Cache,
     lost_reason,
     memory_percent,
     node_reason,
@@ -40,8 +42,8 @@ _values_of = attrgetter("utilization_percent", "memory_used_bytes", "temperature
 class Rows:
     """Draws hosts as rows."""
 
-    def __init__(self, look: Look, now: float, zone: str, detail: bool = False) -> None:
-        self.look, self.now, self.zone, self.detail = look, now, zone, detail
+    def __init__(self, look: Look, now: float, zone: str, detail: bool = False, cache: Cache | None = None) -> None:
+        self.look, self.now, self.zone, self.detail, self.cache = look, now, zone, detail, cache
         spare = max(0, look.width - LINE)
         self.bar = BAR - max(0, (LINE + 1 - look.width) // 2)
         self.user = USER + min(8, max(0, look.width - 80) // 4)
@@ -100,7 +102,7 @@ class Rows:
         right = self._machine(node)
         room = self.look.width - len(right) - 2
         name = self.look.cut(node.name, min(40, room), "..")
-        rest = "  ".join(filter(None, (_models(node), " ".join(map(words.clean, node.target.tags)))))
+        rest = "  ".join(filter(None, (_models(tally(node, self.cache)), " ".join(map(words.clean, node.target.tags)))))
         rest = self.look.cut(f"  {rest}" if rest else "", room - text_cells.width(name), "..")
         gap = " " * (self.look.width - text_cells.width(name + rest) - len(right)) if right else ""
         return f"{self.look.paint(name, text_cells.BOLD)}{rest}{gap}{right}"
@@ -134,13 +136,12 @@ class Rows:
 
     def _row(self, mark: str, gpu: GpuView) -> str:
         reading, state = gpu.reading, gpu.state
-        people = list(dict.fromkeys(words.clean(process.user) or UNKNOWN for process in reading.processes))
-        hot = self.look.paint if state.marks else None
         heat = f"{_unit(reading.temperature_celsius, 'C'):>5}"
+        if state.marks:
+            heat = self.look.paint(heat, text_cells.ALARM)
         line = (
-            f"{mark}{reading.index:>3} {self._chip(state.state)} {self._people(people)}{self._since(gpu):>7} "
-            f"{self._load(reading.utilization_percent)} {self._memory(gpu)}"
-            f"{hot(heat, text_cells.ALARM) if hot else heat}{_unit(reading.power_watts, 'W'):>6}"
+            f"{mark}{reading.index:>3} {self._chip(state.state)} {self._people(reading.processes)}{self._since(gpu):>7} "
+            f"{self._load(reading.utilization_percent)} {self._memory(gpu)}{heat}{_unit(reading.power_watts, 'W'):>6}"
         )
         if self._command_beside() and reading.processes and not reading.mig:
             line += "  " + self.look.cut(program(reading.processes[0]), self.command, "..")
@@ -150,10 +151,14 @@ class Rows:
         word = {"mig": "MIG"}.get(state, state)
         return self.look.paint(word, text_cells.CHIPS.get(state, "")) + " " * (STATE - len(word))
 
-    def _people(self, people: list[str]) -> str:
-        more = f"+{len(people) - 1}" if len(people) > 1 else ""
-        shown = self.look.cut(people[0] if people else "", self.user - len(more), "..")
-        shown += more
+    def _people(self, processes: Sequence[ProcessReading]) -> str:
+        """Who runs the first process, and how many others run something."""
+        if not processes:
+            return " " * self.user
+        users = dict.fromkeys([process.user for process in processes])
+        first, *others = dict.fromkeys([words.clean(user) or UNKNOWN for user in users])
+        more = f"+{len(others)}" if others else ""
+        shown = self.look.cut(first, self.user - len(more), "..") + more
         return shown + " " * (self.user - text_cells.width(shown))
 
     def _since(self, gpu: GpuView) -> str:
@@ -169,8 +174,7 @@ class Rows:
     def _memory(self, gpu: GpuView) -> str:
         reading = gpu.reading
         text = _sizes(reading.memory_used_bytes, reading.memory_total_bytes)
-        drawn = self._memory_bar(memory_percent(gpu), gpu.state.state)
-        return f"{text:>{MEMORY}} {drawn}"
+        return f"{text.rjust(MEMORY)} {self._memory_bar(memory_percent(gpu), gpu.state.state)}"
 
     def _memory_bar(self, percent: float | None, state: str) -> str:
         if state != "idle":
@@ -179,14 +183,13 @@ class Rows:
 
     def _slice(self, reading: GpuReading, part: MigReading, state: GpuState, held: list[ProcessReading]) -> list[str]:
         """A MIG slice, numbered 7.0, 7.1 ... with its own numbers; where the card's temperature and power would be, its profile."""
-        people = list(dict.fromkeys(words.clean(process.user) or UNKNOWN for process in held))
         mark = MARKS.get(state.state, " ")
         used, total = part.memory_used_bytes, part.memory_total_bytes
         percent = None if used is None or not total else 100.0 * used / total
         since = held[0].started_at if held and held[0].started_at is not None else state.since_at
         age = "" if since is None else words.span_compact(self.now - since)
         line = (
-            f"{mark}{f'{reading.index}.{part.index}':>3} {self._chip(state.state)} {self._people(people)}{age:>7} "
+            f"{mark}{f'{reading.index}.{part.index}':>3} {self._chip(state.state)} {self._people(held)}{age:>7} "
             f"{self._load(part.sm_activity_percent)} {_sizes(used, total):>{MEMORY}} {self._memory_bar(percent, state.state)}"
             f"  {self.look.left(part.profile, 9)}"
         )
@@ -246,7 +249,7 @@ def _inside(process: ProcessReading, part: MigReading) -> bool:
     return process.gpu_instance == part.gpu_instance and part.compute_instance in (None, process.compute_instance)
 
 
-def _models(node: NodeState) -> str:
+def _models(counts: Tally) -> str:
     """``3 x GTX 1080 Ti 11GB, 1 x RTX 3090 24GB``."""
-    kinds = by_label(tally(node).cards)
+    kinds = by_label(counts.cards)
     return ", ".join(f"{sum(one.total for one in cards)} x {label}" for label, cards in kinds.items())

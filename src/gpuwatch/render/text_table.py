@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Callable
 
-from gpuwatch.model.cluster import ClusterNow, GpuView, NodeState
+from gpuwatch.model.cluster import ClusterNow, GpuState, GpuView, NodeState
+from gpuwatch.model.snapshot import GpuReading
 from gpuwatch.model.view import ViewOptions
 from gpuwatch.render import text_cells, words
 from gpuwatch.render.select import Selected, select
@@ -127,22 +128,18 @@ class _Frame:
 
 def _cells(look: Look, widths: tuple[int, ...], gpu: GpuView, now: float) -> list[str]:
     """Columns of one GPU after the host's: name, memory, and the two numbers where the table has them."""
-    reading, state = gpu.reading, gpu.state.state
-    name = _named(look, gpu, widths[1], now)
-    memory = _memory(gpu, widths[2])
-    cells = [_painted(look, name, state), look.paint(memory, text_cells.HELD if state == "idle" else "")]
+    reading = gpu.reading
+    cells = [_named(look, gpu, widths[1], now), _memory(reading, widths[2])]
     if len(widths) > 3:
         load, heat = reading.utilization_percent, reading.temperature_celsius
-        cells.append(f"{UNKNOWN:>{LOAD}}" if load is None else f"{number(load):>6} %")
-        degrees = f"{UNKNOWN:>{HEAT}}" if heat is None else f"{number(heat):>4} °C"
-        cells.append(look.paint(degrees, text_cells.ALARM if gpu.state.marks else ""))
-    return cells
+        cells.append(UNKNOWN.rjust(LOAD) if load is None else f"{number(load):>6} %")
+        cells.append(UNKNOWN.rjust(HEAT) if heat is None else f"{number(heat):>4} °C")
+    return _painted(look, cells, gpu.state) if look.color else cells
 
 
-def _memory(gpu: GpuView, columns: int) -> str:
+def _memory(reading: GpuReading, columns: int) -> str:
     digits = 6 if columns == MEMORY else 7
-    used, total = mib(gpu.reading.memory_used_bytes), mib(gpu.reading.memory_total_bytes)
-    return f" {used:>{digits}} / {total:>{digits}} "
+    return f" {mib(reading.memory_used_bytes).rjust(digits)} / {mib(reading.memory_total_bytes).rjust(digits)} "
 
 
 def _named(look: Look, gpu: GpuView, columns: int, now: float) -> str:
@@ -164,9 +161,14 @@ def _named(look: Look, gpu: GpuView, columns: int, now: float) -> str:
     return look.left(f"{look.left(f' {reading.index}:{name}', 30)} {told}", columns)
 
 
-def _painted(look: Look, cell: str, state: str) -> str:
-    if not look.color:
-        return cell
-    if state == "free":
-        return f" {look.paint(cell[1:].rstrip(), text_cells.FREE)}{' ' * (len(cell) - len(cell.rstrip()))}"
-    return cell.replace(":lost", f":{look.paint('lost', text_cells.BROKEN)}", 1) if state == "lost" else cell
+def _painted(look: Look, cells: list[str], state: GpuState) -> list[str]:
+    name, memory, *numbers = cells
+    if state.state == "free":
+        name = f" {look.paint(name[1:].rstrip(), text_cells.FREE)}{' ' * (len(name) - len(name.rstrip()))}"
+    elif state.state == "lost":
+        name = name.replace(":lost", f":{look.paint('lost', text_cells.BROKEN)}", 1)
+    elif state.state == "idle":
+        memory = look.paint(memory, text_cells.HELD)
+    if state.marks and numbers:
+        numbers[-1] = look.paint(numbers[-1], text_cells.ALARM)
+    return [name, memory, *numbers]

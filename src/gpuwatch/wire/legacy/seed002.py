@@ -7,9 +7,9 @@ zone freezes it for good. What is unknown is null; a lost GPU stays in ``gpus`` 
 from __future__ import annotations
 
 from datetime import datetime, tzinfo
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, Optional
 
-from gpuwatch.model.cluster import ClusterNow, NodeState
+from gpuwatch.model.cluster import NodeState
 from gpuwatch.model.snapshot import GpuReading, Number, ProcessReading, Snapshot
 from gpuwatch.model.units import MIB
 
@@ -23,9 +23,21 @@ def node_body(snapshot: Snapshot, zone: Optional[tzinfo] = None) -> Dict[str, An
     return _body(snapshot, snapshot.hostname, snapshot.taken_at, zone)
 
 
-def hub_body(cluster: ClusterNow, zone: Optional[tzinfo] = None) -> Dict[str, Any]:
-    """The object that the hub answers to ``GET /get-status``: one entry a target, in the order of the hosts file."""
-    return {"Nodes": [_node(node, zone) for node in cluster.nodes]}
+def hub_entry(node: NodeState, zone: Optional[tzinfo] = None) -> Dict[str, Any]:
+    """One of the ``Nodes`` that the hub answers to ``GET /get-status``: the node's last readings under its name in the hosts file.
+
+    ``last_update`` is by the hub's clock, ``version`` the first GPU's name. ``zone``: as for ``node_body``.
+    """
+    alive = node.status in ALIVE
+    if node.snapshot is None:
+        return {"hostname": node.name, "status": alive, "gpus": [], "version": ""}
+    taken_at: Number = node.snapshot.taken_at  # from a stranger: may be null
+    if taken_at is not None:
+        taken_at -= node.clock_skew_seconds or 0.0
+    body = _body(node.snapshot, node.name, taken_at, zone)
+    body["version"] = (node.snapshot.gpus[0].name or "") if node.snapshot.gpus else ""
+    body["status"] = alive
+    return body
 
 
 def local_time(at: Number, zone: Optional[tzinfo] = None) -> Optional[str]:
@@ -46,20 +58,6 @@ def _body(snapshot: Snapshot, hostname: str, taken_at: Number, zone: Optional[tz
     }
 
 
-def _node(node: NodeState, zone: Optional[tzinfo]) -> Dict[str, Any]:
-    """The node's last readings under its name in the hosts file. ``last_update`` is by the hub's clock, ``version`` the first GPU's name."""
-    alive = node.status in ALIVE
-    if node.snapshot is None:
-        return {"hostname": node.name, "status": alive, "gpus": [], "version": ""}
-    taken_at: Number = node.snapshot.taken_at  # from a stranger: may be null
-    if taken_at is not None:
-        taken_at -= node.clock_skew_seconds or 0.0
-    body = _body(node.snapshot, node.name, taken_at, zone)
-    body["version"] = (node.snapshot.gpus[0].name or "") if node.snapshot.gpus else ""
-    body["status"] = alive
-    return body
-
-
 def _gpu(gpu: GpuReading) -> Dict[str, Any]:
     return {
         "index": gpu.index,
@@ -68,12 +66,8 @@ def _gpu(gpu: GpuReading) -> Dict[str, Any]:
         "tot_mem": _mebibytes(gpu.memory_total_bytes),
         "utilize": _whole(gpu.utilization_percent),
         "temp": _whole(gpu.temperature_celsius),
-        "users": _users(gpu),
+        "users": [_user(process) for process in gpu.processes],
     }
-
-
-def _users(gpu: GpuReading) -> List[Dict[str, Any]]:
-    return [_user(process) for process in gpu.processes]
 
 
 def _user(process: ProcessReading) -> Dict[str, Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from datetime import datetime
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any, Optional
 
@@ -142,18 +143,26 @@ def timestamp(at: float | None, zone: str) -> int | None:
     if at is None:
         return None
     try:
-        return int(datetime.fromtimestamp(at, words.zone_of(zone)).strftime("%Y%m%d%H%M%S"))
+        year, month, day, hour, minute, second = datetime.fromtimestamp(at, words.zone_of(zone)).timetuple()[:6]
     except (OverflowError, ValueError, OSError):
         return None
+    return ((((year * 100 + month) * 100 + day) * 100 + hour) * 100 + minute) * 100 + second
 
 
 def address(node: NodeState) -> str | None:
     """The host's IP address: the target's where it is one, else the first that the machine reports; None = unknown."""
+    own = _ip(node.target.host)
+    if own is None and node.snapshot is not None and node.snapshot.host.ips:
+        return node.snapshot.host.ips[0][1]
+    return own
+
+
+@lru_cache(maxsize=4096)
+def _ip(host: str) -> str | None:
     try:
-        return str(ip_address(node.target.host))
+        return str(ip_address(host))
     except ValueError:
-        ips = node.snapshot.host.ips if node.snapshot else ()
-        return ips[0][1] if ips else None
+        return None
 
 
 def _process(process: ProcessReading) -> dict[str, Any]:

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gpuwatch.model.snapshot import ContainerRef, GpuReading, ProcessReading
+from gpuwatch.render import json_parts
+from gpuwatch.render.json_parts import Many, Reading
+
+PROCESS = Reading(ProcessReading, written={"container": lambda value: "null" if value is None else Reading(ContainerRef).text(value)})
+GPU = Reading(GpuReading, skip=("mig",), written={"missing": json_parts.mapping}, processes=Many(PROCESS))
+READING = GpuReading("GPU-1", 0, "100 %s", missing={"fan_percent": "%d\0"}, power_watts=1.5, power_limit_watts=400.0)
+
+
+def plain(reading: GpuReading) -> dict[str, object]:
+    return {name: value for name, value in json.loads(json.dumps(asdict(reading))).items() if name != "mig"}
+
+
+def test_the_template_of_one_poll_serves_the_next():
+    numbers: list[object] = []
+    facts = GPU.apart(READING, numbers)
+    form = json_parts.template(GPU.marked(facts))
+    later = replace(READING, power_watts=None, utilization_percent=0, live_read_at=2.5)
+    numbers = []
+    assert GPU.apart(later, numbers) == facts
+    assert json.loads(form % tuple(json_parts.written(numbers))) == plain(later)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"name": "other"}, {"error": "lost"}, {"missing": {}}, {"power_limit_watts": 350.0}, {"processes": (ProcessReading(7),)}],
+    ids=lambda change: next(iter(change)),
+)
+def test_another_fact_is_another_template(change):
+    assert GPU.apart(replace(READING, **change), []) != GPU.apart(READING, [])
+
+
+@given(st.text(), st.none() | st.integers() | st.floats(allow_nan=False, allow_infinity=False), st.dictionaries(st.text(), st.text()))
+def test_no_text_and_no_number_breaks_it(text, number, missing):
+    process = ProcessReading(1, None, text, text, text, container=ContainerRef(text, text), gpu_memory_bytes=number, job=text)
+    reading = GpuReading(text, name=text, missing=missing, power_watts=number, processes=(process, process))
+    assert json.loads(GPU.text(reading)) == plain(reading)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf"), None])
+def test_what_is_no_number_is_null(number):
+    assert json_parts.written([number, 1, 1.0]) == ["null", 1, "1.0"]
+    assert json_parts.plain(number) == "null"
+    assert json_parts.encoded({"a": [number], "b": 0}) == '{"a":[null],"b":0}'
+
+
+@pytest.mark.parametrize(("fact", "text"), [('"\n\0', '"\\"\\n\\u0000"'), (True, "true"), (0, "0"), (0.5, "0.5"), ((), "[]"), (("a",), '["a"]')])
+def test_facts(fact, text):
+    assert json_parts.plain(fact) == text
