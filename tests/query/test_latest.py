@@ -292,3 +292,15 @@ def test_readers_and_writers_do_not_disturb_each_other(latest: Latest) -> None:
     for reader in readers:
         reader.join(10)
     assert wrong == []
+
+
+def test_a_dead_node_is_not_fresh_for_an_hour_when_the_clock_goes_back() -> None:
+    latest = Latest()
+    latest.set_targets([(Target("a", "h", 1), "a" * 32)], 10_000.0)
+    latest.accept("a", *flat(snapshot(10_000.0)), received_at=10_000.0)
+    for second in range(6_400, 6_480):
+        latest.tick(float(second))
+        latest.fail("a", "connection refused", second + 0.5)
+    known = latest.get("a")
+    assert known is not None
+    assert (known.verdict.status, known.received_at) == ("down", 6_400.0)

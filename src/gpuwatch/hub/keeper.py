@@ -46,7 +46,7 @@ class Keeper:
         try:
             self._snapshots()
             self._events()
-            if now >= self._states_due_at:
+            if not 0 < self._states_due_at - now <= self._interval_seconds:  # the clock may have been set back
                 self._states(now)
                 self._states_due_at = now + self._interval_seconds
             snapshots.pack_due(self.store, now, BLOCKS_AT_ONCE, self._per_block)

@@ -112,7 +112,7 @@ class Hub:
 
     def _open(self, now: float) -> bool:
         """Open the store if it is not open; True when it was opened just now."""
-        if self._keeper is not None or now < self._reopen_at:
+        if self._keeper is not None or 0 < self._reopen_at - now <= REOPEN_SECONDS:  # the clock may have been set back
             return False
         try:
             store = open_store(self.database)

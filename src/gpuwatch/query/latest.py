@@ -18,6 +18,9 @@ from gpuwatch.rules.limits import Limits
 from gpuwatch.rules.nodes import NodeFacts, NodeVerdict, node_verdict
 from gpuwatch.wire.flat import Shape
 
+CLOCK_STEP_SECONDS = 5.0
+"""A reading that came so far in the future came before the hub's clock was set back."""
+
 
 class Report(NamedTuple):
     """What a node says of its own readings: the header's ``status``."""
@@ -185,10 +188,15 @@ class Latest:
                 self._notices[key] = text
 
     def tick(self, now: float) -> None:
-        """Once a second: nodes that became stale or down by time alone."""
+        """Once a second: nodes that became stale or down by time alone.
+
+        Where the hub's clock was set back, readings would be of the future, and a dead node fresh until then: they count as of now.
+        """
         with self._lock:
             for name, known in self._known.items():
-                if known.verdict.changes_at <= now:
+                if known.received_at is not None and known.received_at > now + CLOCK_STEP_SECONDS:
+                    self._put(name, known.changed(received_at=now), now, always=True)
+                elif known.verdict.changes_at <= now:
                     self._put(name, known, now)
 
     def get(self, name: str) -> Optional[Known]:

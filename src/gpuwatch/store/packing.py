@@ -70,7 +70,7 @@ def pack_due(store: Store, now: float, at_most: int, per_block: int = 120) -> in
 
 
 def _is_due(machine_id: str, waiting: Waiting, now: float, per_block: int) -> bool:
-    if waiting.count < 2 or now * 1000 < waiting.rest_until_ms:
+    if waiting.count < 2 or 0 < waiting.rest_until_ms - now * 1000 <= REST_SECONDS * 1000:  # the clock may have been set back
         return False
     full = waiting.count > target_count(machine_id, per_block, first=not waiting.packed) or waiting.size > MAX_BLOCK_BYTES
     return full or now * 1000 - waiting.newest_ms > SILENT_SECONDS * 1000
