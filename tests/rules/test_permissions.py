@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Optional
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpuwatch.model.snapshot import GpuReading, ProcessReading, Snapshot
-from gpuwatch.rules.permissions import redact, visible_command
+from gpuwatch.model.snapshot import ProcessReading
+from gpuwatch.rules.permissions import visible_command
 
 
 @pytest.mark.parametrize(
@@ -93,14 +92,3 @@ def test_what_follows_the_script_is_never_seen(program: str, flags: "list[str]",
 def test_any_text(command: str, comm: Optional[str]) -> None:
     seen = visible_command(ProcessReading(command=command, name=comm), "stranger")
     assert isinstance(seen, str)
-
-
-def test_redact_cuts_every_command_and_nothing_else() -> None:
-    process = ProcessReading(pid=7, user="lisa", name="python", command="python train.py --key SECRET")
-    snapshot = Snapshot(hostname="a", gpus=(GpuReading(uuid="1", processes=(process, ProcessReading(pid=8))), GpuReading(uuid="2")))
-    cut = redact(snapshot, "stranger")
-    assert cut.gpus[0].processes == (dataclasses.replace(process, command="train.py"), ProcessReading(pid=8))
-    assert cut.gpus[1] is snapshot.gpus[1]
-    assert "SECRET" not in repr(cut)
-    assert redact(snapshot, "admin") is snapshot
-    assert redact(snapshot, "stranger", show_arguments=True) is snapshot

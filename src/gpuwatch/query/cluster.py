@@ -5,14 +5,13 @@ NodeStates are built when somebody looks, and once per version and audience. Nev
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Iterator, Sequence, Tuple
+from typing import Iterator, Tuple
 
 from gpuwatch.model.cluster import ClusterNow, GpuState, GpuView, NodeState
 from gpuwatch.model.snapshot import GpuReading, Snapshot
 from gpuwatch.query.latest import Known, Latest
 from gpuwatch.query.states import Recent
-from gpuwatch.rules.permissions import STRANGER, redact
+from gpuwatch.rules.permissions import STRANGER
 from gpuwatch.rules.states import shown_state
 
 
@@ -38,13 +37,12 @@ def node_state(latest: Latest, known: Known, now: float, audience: str = STRANGE
     key = STRANGER if audience == STRANGER and not latest.display.show_arguments else "all"
     built = known.built.get(key)
     if built is None:
-        whole = known.built.get("all") or _build(latest, known, now)
-        built = known.built[key] = _cut(whole, key) if key == STRANGER else whole
+        built = known.built[key] = _build(latest, known, now, key)
     return built
 
 
-def _build(latest: Latest, known: Known, now: float) -> NodeState:
-    snapshot = known.plan.shape.build(known.values) if known.plan else None
+def _build(latest: Latest, known: Known, now: float, audience: str) -> NodeState:
+    snapshot = known.plan.shape_for(audience).build(known.values) if known.plan else None
     verdict = known.verdict
     return NodeState(
         known.target,
@@ -72,15 +70,3 @@ def _gpu(latest: Latest, known: Known, gpu: GpuReading, settled: Iterator[GpuSta
     own = shown_state(next(settled), gpu, verdict.status, verdict.since_at, latest.limits)
     slices = [shown_state(next(settled), part, verdict.status, verdict.since_at, latest.limits) for part in gpu.mig]
     return GpuView(known.target.name, gpu, own, tuple(slices), recent)
-
-
-def _cut(node: NodeState, audience: str) -> NodeState:
-    """The same node with the commands cut, in the snapshot and in the views of its GPUs."""
-    if node.snapshot is None:
-        return node
-    snapshot = redact(node.snapshot, audience)
-    return dataclasses.replace(node, snapshot=snapshot, gpus=_with_readings(node.gpus, snapshot.gpus))
-
-
-def _with_readings(views: Sequence[GpuView], readings: Sequence[GpuReading]) -> Tuple[GpuView, ...]:
-    return tuple([GpuView(one.host, reading, one.state, one.mig_states, one.recent_utilization) for one, reading in zip(views, readings)])

@@ -6,7 +6,7 @@ from typing import Dict, Iterator, Optional, Tuple
 
 from gpuwatch.model.errors import GpuwatchError
 from gpuwatch.model.snapshot import Snapshot
-from gpuwatch.rules.permissions import redact
+from gpuwatch.query.plan import Plan
 from gpuwatch.store import snapshots
 from gpuwatch.store.database import Store
 from gpuwatch.wire.flat import Shape
@@ -19,14 +19,14 @@ def newest(
     shapes: Dict[str, Optional[Shape]] = {}
     for entry in snapshots.newest(store, machine_id, count, on_damage=lambda error: None):
         if entry.shape_id not in shapes:
-            shapes[entry.shape_id] = _shape(store, machine_id, entry.shape_id)
+            shapes[entry.shape_id] = _shape(store, machine_id, entry.shape_id, "all" if show_arguments else audience)
         shape = shapes[entry.shape_id]
         if shape is not None:
-            yield redact(shape.build(entry.values), audience, show_arguments), entry.received_at_ms / 1000
+            yield shape.build(entry.values), entry.received_at_ms / 1000
 
 
-def _shape(store: Store, machine_id: str, shape_id: str) -> Optional[Shape]:
+def _shape(store: Store, machine_id: str, shape_id: str, audience: str) -> Optional[Shape]:
     try:
-        return Shape.parse(snapshots.shape(store, machine_id, shape_id))
+        return Plan(Shape.parse(snapshots.shape(store, machine_id, shape_id))).shape_for(audience)
     except GpuwatchError:
         return None

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple
 
-from gpuwatch.model.snapshot import CollectorStatus, GpuReading, MigReading, XidEvent
+from gpuwatch.model.snapshot import CollectorStatus, GpuReading, MigReading, ProcessReading, XidEvent
+from gpuwatch.rules.permissions import STRANGER, visible_command
 from gpuwatch.rules.states import takers
 from gpuwatch.wire.flat import Shape
 
@@ -27,12 +28,15 @@ class Row(NamedTuple):
 class Plan:
     """What the hub needs of a shape at each poll."""
 
-    __slots__ = ("buses", "errors", "hostname", "interval_seconds", "rows", "shape", "simulated", "taken_at_at", "trouble", "warning", "xids")
+    __slots__ = (
+        "_cut", "buses", "errors", "hostname", "interval_seconds", "rows", "shape", "simulated", "taken_at_at", "trouble", "warning", "xids",
+    )  # fmt: skip
 
     def __init__(self, shape: Shape) -> None:
         """Raises nothing for a shape that ``Shape.parse`` accepted."""
         places = shape.places()
         self.shape = shape
+        self._cut: Optional[Shape] = None
         self.taken_at_at: Optional[int] = _taken_at_position(shape)
         self.interval_seconds = _interval(places.interval_seconds)
         self.hostname: str = places.hostname
@@ -46,6 +50,28 @@ class Plan:
     def taken_at(self, values: Sequence[Any]) -> Optional[float]:
         """When the sample was taken, by the node's clock; None = not said."""
         return None if self.taken_at_at is None else values[self.taken_at_at]
+
+
+    def shape_for(self, audience: str) -> Shape:
+        """The shape with the commands that ``audience`` may see: cut once per shape, not at each look."""
+        if audience != STRANGER:
+            return self.shape
+        if self._cut is None:
+            self._cut = Shape.parse(_cut_commands(self.shape.doc))
+        return self._cut
+
+
+def _cut_commands(doc: Dict[str, Any]) -> Dict[str, Any]:
+    """A copy of a shape's data in which strangers may read every command."""
+    gpus = [{**gpu, "processes": [_cut_command(one) for one in gpu["processes"]]} if gpu.get("processes") else gpu for gpu in doc["facts"].get("gpus") or ()]
+    return {**doc, "facts": {**doc["facts"], "gpus": gpus}}
+
+
+def _cut_command(facts: Dict[str, Any]) -> Dict[str, Any]:
+    if facts.get("command") is None:
+        return facts
+    process = ProcessReading(name=facts.get("name"), command=facts["command"])
+    return {**facts, "command": visible_command(process, STRANGER) or None}
 
 
 def driver_trouble(collectors: Sequence[CollectorStatus], has_gpus: bool) -> Tuple[Optional[str], Optional[str]]:

@@ -65,27 +65,6 @@ def _seen_by_strangers(command: str, name: str) -> str:
     return (_script(words, 0) if words else None) or name or _base(words[0] if words else "")
 
 
-def redact(snapshot: Snapshot, audience: str, show_arguments: bool = False) -> Snapshot:
-    """The snapshot as ``audience`` may see it: command lines cut by ``visible_command``, all else untouched."""
-    if show_arguments or audience != STRANGER:
-        return snapshot
-    gpus = tuple([_with(gpu, processes=tuple([_redacted(one) for one in gpu.processes])) if gpu.processes else gpu for gpu in snapshot.gpus])
-    return _with(snapshot, gpus=gpus)
-
-
-def _redacted(process: ProcessReading) -> ProcessReading:
-    if process.command is None:
-        return process
-    return _with(process, command=_seen_by_strangers(process.command, process.name or "") or None)
-
-
-def _with(reading: Reading, **changes: object) -> Reading:
-    """``dataclasses.replace`` without its cost: this runs for each process of each node at each look."""
-    new = object.__new__(type(reading))
-    new.__dict__.update(reading.__dict__, **changes)
-    return new
-
-
 def _base(path: str) -> str:
     return path.rstrip("/").rpartition("/")[2]
 
