@@ -274,6 +274,23 @@ def test_events_and_hostnames_are_kept(lab: Lab, street: Street) -> None:
     assert "no whole answer" in events.newest(hub.store, 1)[0].message
 
 
+def test_a_database_that_is_removed_under_the_hub_is_made_anew(lab: Lab, street: Street) -> None:
+    fine = street.node()
+    lab.write(f"fine=127.0.0.1:{fine.port}")
+    hub = lab.start()
+    until(lambda: stored(hub, "fine") >= 1)
+    before = hub.store
+    for path in lab.database.parent.glob("hub.db*"):
+        path.unlink()
+    until(lambda: hub.store not in (None, before))
+    until(lambda: any(one.name == "fine" for one in machines.list_all(hub.store)))  # type: ignore[arg-type]
+    until(lambda: stored(hub, "fine") >= 1)
+    until(lambda: status(hub, "fine") == "up")
+    other = open_store(str(lab.database), read_only=True)
+    assert [one.name for one in machines.list_all(other)] == ["fine"]
+    other.close()
+
+
 def test_retention_runs(lab: Lab) -> None:
     lab.write()
     hub = lab.hub()

@@ -105,13 +105,17 @@ class Hub:
 
     def prune(self, now: float) -> None:
         """Retention's beat. Raises StoreError (its Loop says it)."""
-        if self.store is not None:
-            result = upkeep.prune(self.store, now, self.settings.raw_retention, self.settings.max_database)
+        store = self.store  # the writer may open another one meanwhile
+        if store is not None:
+            result = upkeep.prune(store, now, self.settings.raw_retention, self.settings.max_database)
             if result.snapshots:
                 log.info("retention: %d snapshots deleted, %d bytes", result.snapshots, result.bytes)
 
     def _open(self, now: float) -> bool:
-        """Open the store if it is not open; True when it was opened just now."""
+        """Open the store if it is not open, or is not where it was; True when it was opened just now."""
+        if self.store is not None and not self.store.is_in_place():
+            log.error("The database %s was removed or replaced under the hub; it is opened anew.", self.store.label)
+            self._keeper = self.store = None  # other threads may still read it: closed when they are done
         if self._keeper is not None or 0 < self._reopen_at - now <= REOPEN_SECONDS:  # the clock may have been set back
             return False
         try:

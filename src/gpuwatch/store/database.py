@@ -114,6 +114,7 @@ class Store:
         self.memory = JournalMemory()
         self.backup: Optional[str] = None
         """Path of the copy that was made before migrating, if one was."""
+        self._file: Optional[Tuple[int, int]] = None
         self._turn = threading.Lock()
         self._of_thread = _OfThread()
         self._database: Any = self._make(f"file:{quote(self.path)}?mode=ro" if read_only else self.path)
@@ -132,6 +133,16 @@ class Store:
         if not self.read_only:
             self.rows("PRAGMA journal_mode = WAL")
         self.backup = migrations.migrate(self)
+        status = os.stat(self.path)
+        self._file = status.st_dev, status.st_ino
+
+    def is_in_place(self) -> bool:
+        """The file is still the one that was opened: what is written to one that was removed or replaced is lost when all close it."""
+        try:
+            status = os.stat(self.path)
+        except OSError as error:
+            return not isinstance(error, FileNotFoundError)  # a file system that does not answer has not removed anything
+        return self._file in (None, (status.st_dev, status.st_ino))
 
     def _prepare_reading(self) -> None:
         """In a folder that may not be written, SQLite opens a WAL database only when told that nobody else writes it."""

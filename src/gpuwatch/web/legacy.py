@@ -81,11 +81,12 @@ def _find(now: ClusterNow, name: str) -> Optional[NodeState]:
 def _entries(ctx: Context, node: NodeState, count: Optional[int]) -> Iterator[seed004.Entry]:
     """From the store; the newest one from memory where the store is away or has nothing yet."""
     from_memory = [(node.snapshot, node.received_at)] if node.snapshot is not None else []
-    if ctx.hub.store is None or count == 1:
+    store = ctx.hub.store
+    if store is None or count == 1:
         yield from from_memory
         return
     found = False
-    for entry in history.newest(ctx.hub.store, node.machine_id, count, ctx.audience, ctx.hub.settings.show_arguments):
+    for entry in history.newest(store, node.machine_id, count, ctx.audience, ctx.hub.settings.show_arguments):
         found = True
         yield entry
     if not found and count != 0:
