@@ -158,6 +158,7 @@ def test_a_stopped_sampler(lab: Lab, tmp_path: Path) -> None:
     assert {gpu["state"] for gpu in node["snapshot"]["gpus"]} == {"stale"}
     words = r"the sampler was stopped \(SIGSTOP\) and reads nothing since \d\d:\d\d:\d\d; restarted \(works again since \d\d:\d\d:\d\d\)"
     assert fresh(one.until(words, 8, stale=False))
+    one.until_hub_says(words, "up", rows=False)
     assert eventually(lambda: one.sampler() not in (first, None))
     one.ask()
     until_status(one.hub, "sick", "up")

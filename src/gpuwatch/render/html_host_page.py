@@ -23,8 +23,10 @@ def host_main(node: NodeState, moment: Moment) -> str:
     table = f'<table class="gpus" role="table" aria-label="GPUs of {e(node.name)}">{plain_head()}{away}{_rows(node, moment)}</table>'
     last = ""
     if node.status != "up" and node.received_at is not None:
-        why = f" {e(words.clean(node.error))}" if node.error and not away else ""
-        last = f'<p class="note">The last reading is of {e(moment.clock(node.received_at))}.{why}</p>'
+        last = f"The last reading is of {e(moment.clock(node.received_at))}."
+    if node.error and not away:
+        last = f"{last} {e(words.clean(node.error))}".strip()
+    last = f'<p class="note">{last}</p>' if last else ""
     return (
         f'<div class="head"><h1>{e(node.name)}</h1>{tags(node)}<span class="soft">{e(models(node.gpus) or "no GPU")}</span>{_status(node, moment)}</div>'
         f'{table}{last}<div class="split"><section aria-labelledby="s-procs"><h2 class="sec" id="s-procs">Processes</h2>'

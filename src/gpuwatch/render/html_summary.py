@@ -229,10 +229,19 @@ def _troubles_of(node: NodeState) -> Iterable[Trouble]:
         return
     for view in node.gpus:
         yield from _gpu_troubles(node, view)
-    for part in node.snapshot.collectors if node.snapshot and node.status == "up" else ():
-        if not part.ok:
-            text = f"{words.clean(part.name)}: {split_next(part.message)[0]}"
-            yield Trouble(4, "warn", "readings missing", text, node.name, None, "", part.since_at)
+    if node.status == "up":
+        yield from _warnings(node)
+
+
+def _warnings(node: NodeState) -> Iterable[Trouble]:
+    """What an up node says of itself: parts of its collecting that fail, and its own sentence where it tells something else."""
+    parts = [part for part in (node.snapshot.collectors if node.snapshot else ()) if not part.ok]
+    for part in parts:
+        text = f"{words.clean(part.name)}: {split_next(part.message)[0]}"
+        yield Trouble(4, "warn", "readings missing", text, node.name, None, "", part.since_at)
+    said = split_next(node.error)[0]
+    if said and not any(part.message and said.startswith(words.clean(part.message).rstrip(".")) for part in parts):
+        yield Trouble(4, "warn", "with a warning", said, node.name, None, "", None)
 
 
 def _gpu_troubles(node: NodeState, view: GpuView) -> Iterable[Trouble]:
