@@ -81,9 +81,9 @@ class Hub:
             self._keeper.finish(time.time())
             self._keeper.store.close()
 
-    def cluster(self, audience: str = "stranger") -> ClusterNow:
-        """The cluster as ``audience`` may see it now."""
-        return cluster(self.latest, time.time(), audience)
+    def cluster(self, audience: str = "stranger", *, host: Optional[str] = None, gpu: Optional[str] = None) -> ClusterNow:
+        """The cluster as ``audience`` may see it now; with ``host`` or ``gpu`` that node alone."""
+        return cluster(self.latest, time.time(), audience, host=host, gpu=gpu)
 
     def version(self) -> int:
         """Changes when anything of the cluster changes; cheap."""

@@ -5,7 +5,7 @@ NodeStates are built when somebody looks, and once per version and audience. Nev
 
 from __future__ import annotations
 
-from typing import Iterator, Tuple
+from typing import Iterator, Optional, Tuple
 
 from gpuwatch.model.cluster import ClusterNow, GpuState, GpuView, NodeState
 from gpuwatch.model.snapshot import GpuReading, Snapshot
@@ -15,9 +15,16 @@ from gpuwatch.rules.permissions import STRANGER
 from gpuwatch.rules.states import shown_state
 
 
-def cluster(latest: Latest, now: float, audience: str = STRANGER) -> ClusterNow:
-    """All targets in the order of the hosts file, as ``audience`` (see ``model.view.AUDIENCES``) may see them at ``now``."""
+def cluster(latest: Latest, now: float, audience: str = STRANGER, *, host: Optional[str] = None, gpu: Optional[str] = None) -> ClusterNow:
+    """All targets in the order of the hosts file, as ``audience`` (see ``model.view.AUDIENCES``) may see them at ``now``.
+
+    With ``host`` (a name) or ``gpu`` (a UUID, also of a MIG slice) that node alone, or none: a page of one host need not build a thousand.
+    """
     version, known, notices = latest.all()
+    if host is not None:
+        known = [one for one in known if one.target.name == host]
+    if gpu is not None:
+        known = [one for one in known if one.plan is not None and any(row.uuid == gpu for row in one.plan.rows)]
     display = latest.display
     return ClusterNow(
         now,

@@ -37,7 +37,8 @@ class NotFound(GpuwatchError):
 def make_app(hub: Readings) -> Any:
     """The WSGI app over a running hub."""
     check_routes(ROUTES)
-    app = bottle.Bottle(autojson=False)
+    app = bottle.Bottle()
+    app.config["json.enable"] = False
     kept = Pages(), Fragments(), Streams(max(1, hub.settings.threads // 2))
     for route in ROUTES:
         app.route(route.path, route.method, _handler(route, hub, *kept))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Callable, Hashable, Mapping, Protocol
+from typing import Any, Callable, Hashable, Mapping, Optional, Protocol
 
 from gpuwatch.config.settings import HubSettings
 from gpuwatch.model.cluster import ClusterNow
@@ -21,8 +21,8 @@ class Readings(Protocol):
     """None while the database cannot be opened."""
     timezone: str
 
-    def cluster(self, audience: str = "stranger") -> ClusterNow:
-        """The cluster now."""
+    def cluster(self, audience: str = "stranger", *, host: Optional[str] = None, gpu: Optional[str] = None) -> ClusterNow:
+        """The cluster now; with ``host`` or ``gpu`` (UUID) that node alone."""
 
     def version(self) -> int:
         """Changes when the cluster changes; cheap."""
@@ -50,11 +50,11 @@ class Context:
         """The cluster now, cut to what the audience may see."""
         return self.hub.cluster(self.audience)
 
-    def kept(self, key: Hashable, content_type: str, render: Callable[[ClusterNow], bytes]) -> Reply:
-        """A body that many readers share: by key, audience and the cluster's version."""
+    def kept(self, key: Hashable, content_type: str, render: Callable[[ClusterNow], bytes], **only: str) -> Reply:
+        """A body that many readers share: by key, audience and the cluster's version. ``only``: host or gpu, what the key is about."""
 
         def make() -> Body:
-            return Body(render(self.cluster()), content_type)
+            return Body(render(self.hub.cluster(self.audience, **only)), content_type)
 
         return Reply(self.pages.get((key, self.audience), self.hub.version(), make))
 

@@ -70,7 +70,7 @@ def host(ctx: Context) -> Reply:
         "json": lambda now: as_json.host_json(now, find_host(now, name)),
         "csv": lambda now: _utf8(as_csv.host_csv(now, find_host(now, name))),
     }
-    return ctx.kept(("host", name, format, options), TYPES[format], makers[format])
+    return ctx.kept(("host", name, format, options), TYPES[format], makers[format], host=name)
 
 
 def gpu(ctx: Context) -> Reply:
@@ -82,19 +82,19 @@ def gpu(ctx: Context) -> Reply:
         "json": lambda now: as_json.gpu_json(now, *find_gpu(now, uuid)),
         "csv": lambda now: _utf8(as_csv.gpu_csv(now, *find_gpu(now, uuid))),
     }
-    return ctx.kept(("gpu", uuid, format, options), TYPES[format], makers[format])
+    return ctx.kept(("gpu", uuid, format, options), TYPES[format], makers[format], gpu=uuid)
 
 
 def api_host(ctx: Context) -> Reply:
     """One host as JSON."""
     name = ctx.path["name"]
-    return ctx.kept(("host", name, "json"), JSON, lambda now: as_json.host_json(now, find_host(now, name)))
+    return ctx.kept(("host", name, "json"), JSON, lambda now: as_json.host_json(now, find_host(now, name)), host=name)
 
 
 def api_gpu(ctx: Context) -> Reply:
     """One GPU as JSON."""
     uuid = ctx.path["uuid"]
-    return ctx.kept(("gpu", uuid, "json"), JSON, lambda now: as_json.gpu_json(now, *find_gpu(now, uuid)))
+    return ctx.kept(("gpu", uuid, "json"), JSON, lambda now: as_json.gpu_json(now, *find_gpu(now, uuid)), gpu=uuid)
 
 
 def live(ctx: Context) -> Reply:
