@@ -97,7 +97,7 @@ def _options(words: Sequence[str]) -> dict[str, Any]:
 
 
 def _checked(tag: str) -> str:
-    if tag and not _NAME.fullmatch(tag):
+    if tag and not (_NAME.fullmatch(tag) and tag.isprintable()):
         raise UsageError(f"{tag[:40]!r} is not a tag.")
     return tag
 
@@ -145,9 +145,9 @@ def _target(name: str, address: str, port: int) -> Target:
         raise UsageError(f"{scheme[:20]}:// is not known; this version asks nodes by {', '.join(SCHEMES)}.")
     rest = rest.rstrip("/")
     host, own_port = _host_and_port(rest)
-    chosen = name or (host if own_port is None else rest.strip("[]") if ":" in host else rest)
-    if not _NAME.fullmatch(chosen):
-        raise UsageError(f"{chosen[:40]!r} cannot be a name: no spaces, quotes, slashes, '=', '?', '&' or '#'.")
+    chosen = name or (host if own_port is None else rest)
+    if not _NAME.fullmatch(chosen) or not chosen.isprintable():  # invisible and bidi characters: pages leave them out, so no link would lead there
+        raise UsageError(f"{chosen[:40]!r} cannot be a name: no spaces, quotes, slashes, '=', '?', '&' or '#', nothing invisible.")
     return Target(chosen, host, port if own_port is None else own_port, scheme)
 
 
