@@ -6,6 +6,7 @@ from tests.hub.readings import flat, gpu, process, snapshot
 
 from gpuwatch.model.snapshot import GpuReading, MigReading, ProcessReading, Snapshot
 from gpuwatch.query.plan import Plan
+from gpuwatch.rules.states import why_unknown
 from gpuwatch.wire.flat import Flattener, Shape
 
 
@@ -48,3 +49,11 @@ def test_strangers_read_no_arguments_and_everything_else():
     whole = dataclasses.replace(seen.gpus[0].processes[0], command=processes[0].command)
     assert dataclasses.replace(seen, gpus=(dataclasses.replace(seen.gpus[0], processes=(whole, processes[1])), seen.gpus[1])) == snapshot
     assert plan.shape_for("stranger") is plan.shape_for("stranger")
+
+
+def test_a_gpu_that_may_be_cut_into_slices_is_not_free():
+    reading = gpu(mig_enabled=None, missing={"mig_enabled": "error: Unknown Error"})
+    assert Plan(flat(snapshot(1_000.0, reading))[0]).rows[0].processes is None
+    assert why_unknown(reading) == "Whether MIG is on is not reported: error: Unknown Error"
+    card = gpu(mig_enabled=None, missing={"mig_enabled": "not supported"})
+    assert Plan(flat(snapshot(1_000.0, card))[0]).rows[0].processes == 0

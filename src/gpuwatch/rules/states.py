@@ -45,6 +45,12 @@ def takers(processes: Sequence[ProcessReading], missing_reason: Optional[str]) -
     return None if missing_reason is not None and not count else count
 
 
+def mig_trouble(reading: Union[GpuReading, MigReading]) -> Optional[str]:
+    """Why it is not known whether the GPU is cut into slices; None where it is, or where the card knows no slices."""
+    reason = getattr(reading, "missing", {}).get("mig_enabled", "")
+    return reason if reason.startswith("error") else None
+
+
 def holds_memory(memory_used_bytes: Number, unified: bool, limits: Limits) -> bool:
     """The GPU's memory is held, as the idle rule asks. Missing data holds nothing: nobody is called idle for it."""
     return unified or (memory_used_bytes is not None and memory_used_bytes >= limits.idle_memory)
@@ -61,6 +67,8 @@ def why_unknown(reading: Union[GpuReading, MigReading]) -> str:
     for name, word in (("processes", "The list of processes"), ("memory_used_bytes", "The memory in use")):
         if name in missing:
             return f"{word} is not reported: {missing[name]}"
+    if mig_trouble(reading):
+        return f"Whether MIG is on is not reported: {mig_trouble(reading)}"
     if reading.memory_used_bytes is None:
         return "The memory in use is not reported."
     return "The values that decide are not reported."
