@@ -7,11 +7,10 @@ card can mean (``Missing``): a sentinel never becomes a reading. Nothing here ca
 from __future__ import annotations
 
 from ctypes import c_int, c_uint, c_ulonglong
-from dataclasses import dataclass
-from typing import Any, Callable, Dict, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, NamedTuple, Optional, Sequence, Tuple
 
 from gpuwatch.collect import nvml
-from gpuwatch.collect.nvml import Device, Read
+from gpuwatch.collect.nvml import Ask, Nvml, ProcessList
 
 
 class Missing(str):
@@ -21,12 +20,19 @@ class Missing(str):
 Convert = Callable[[Any], Tuple[Any, ...]]
 
 
-@dataclass(frozen=True)
-class Call:
-    """One NVML call: the fields it fills, how it is prepared for a device, how its raw value becomes theirs."""
+class Call(NamedTuple):
+    """One NVML call: the fields it fills, how it is prepared for a library, how its raw value becomes theirs."""
 
     fields: Tuple[str, ...]
-    prepare: Callable[[Device], Read]
+    prepare: Callable[[Nvml], Ask]
+    convert: Convert
+
+
+class Prepared(NamedTuple):
+    """A call that is ready to be made."""
+
+    fields: Tuple[str, ...]
+    ask: Ask
     convert: Convert
 
 
@@ -38,6 +44,7 @@ def _number(least: float, most: float, unit: str, *, divisor: float = 1.0, digit
     return convert
 
 
+_MOST_FANS = 8
 _percent = _number(0, 100, "%")
 _celsius = _number(-50, 150, "C")
 _megahertz = _number(0, 100_000, "MHz")
@@ -91,34 +98,39 @@ def short_pci_address(text: str) -> str:
     return f"{domain[-4:] if domain[:-4].strip('0') == '' else domain}:{rest}"
 
 
-def _fans(device: Device) -> Read:
+def _fans(library: Nvml) -> Ask:
     """All fans of the card: the fastest counts."""
-    code, count = device.number("nvmlDeviceGetNumFans")()
-    if code or count < 2:
-        return device.number("nvmlDeviceGetFanSpeed")
-    fans = [device.number("nvmlDeviceGetFanSpeed_v2", before=(fan,)) for fan in range(count)]
+    ask_count, ask_first = library.number("nvmlDeviceGetNumFans"), library.number("nvmlDeviceGetFanSpeed")
+    ask_each = [library.number("nvmlDeviceGetFanSpeed_v2", before=(fan,)) for fan in range(_MOST_FANS)]
+    counts: Dict[Any, int] = {}
 
-    def read() -> Tuple[int, Any]:
-        results = [fan() for fan in fans]
+    def ask(handle: Any) -> Tuple[int, Any]:
+        count = counts.get(handle.value)
+        if count is None:
+            code, count = ask_count(handle)
+            count = counts[handle.value] = 0 if code else min(count, _MOST_FANS)
+        if count < 2:
+            return ask_first(handle)
+        results = [ask_one(handle) for ask_one in ask_each[:count]]
         speeds = [speed for code, speed in results if code == nvml.SUCCESS]
         return (nvml.SUCCESS, max(speeds)) if speeds else results[0]
 
-    return read
+    return ask
 
 
-def _fields(*wanted: Tuple[int, int]) -> Callable[[Device], Read]:
+def _fields(*wanted: Tuple[int, int]) -> Callable[[Nvml], Ask]:
     """Field values; the card that knows none of them gives the first one's code."""
 
-    def prepare(device: Device) -> Read:
-        ask = device.fields(wanted)
+    def prepare(library: Nvml) -> Ask:
+        ask_fields = library.fields(wanted)
 
-        def read() -> Tuple[int, Any]:
-            code, values = ask()
+        def ask(handle: Any) -> Tuple[int, Any]:
+            code, values = ask_fields(handle)
             if code == nvml.SUCCESS and all(value_code for value_code, _ in values):
                 return values[0][0], None
             return code, values
 
-        return read
+        return ask
 
     return prepare
 
@@ -178,26 +190,25 @@ def _capability(raw: Any) -> Tuple[Any, ...]:
 
 
 def _one(field: str, convert: Convert, *names: str, kind: Any = c_uint, before: Sequence[Any] = ()) -> Call:
-    return Call((field,), lambda device: device.number(*names, kind=kind, before=before), convert)
+    return Call((field,), lambda library: library.number(*names, kind=kind, before=before), convert)
 
 
-def _several(fields: Sequence[str], convert: Convert, name: str, *kinds: Any) -> Call:
-    return Call(tuple(fields), lambda device: device.numbers(name, kinds), convert)
+def _pair(field: str, convert: Convert, name: str, kind: Any = c_uint) -> Call:
+    return Call((field,), lambda library: library.pair(name, kind), convert)
 
 
 def _words(field: str, name: str, size: int = 96) -> Call:
-    return Call((field,), lambda device: device.text(name, size), _text)
+    return Call((field,), lambda library: library.text(name, size), _text)
 
 
 MEMORY = Call(
-    ("memory_used_bytes", "memory_reserved_bytes", "memory_free_bytes", "memory_total_bytes"), lambda device: device.memory(), memory_values
+    ("memory_used_bytes", "memory_reserved_bytes", "memory_free_bytes", "memory_total_bytes"), lambda library: library.memory(), memory_values
 )
-MIG_MODE = _several(("mig_enabled",), _first_flag, "nvmlDeviceGetMigMode", c_uint, c_uint)
 
 CALLS: Dict[str, Tuple[Call, ...]] = {
     "live": (
         MEMORY,
-        Call(("utilization_percent", "memory_utilization_percent"), lambda device: device.utilization_rates(), _percents),
+        Call(("utilization_percent", "memory_utilization_percent"), lambda library: library.utilization_rates(), _percents),
         _one("temperature_celsius", _celsius, "nvmlDeviceGetTemperature", kind=c_int, before=(0,)),
         _one("power_watts", _watts, "nvmlDeviceGetPowerUsage"),
         _one(
@@ -205,8 +216,8 @@ CALLS: Dict[str, Tuple[Call, ...]] = {
         ),
     ),
     "status": (
-        _several(("encoder_percent",), _first_percent, "nvmlDeviceGetEncoderUtilization", c_uint, c_uint),
-        _several(("decoder_percent",), _first_percent, "nvmlDeviceGetDecoderUtilization", c_uint, c_uint),
+        _pair("encoder_percent", _first_percent, "nvmlDeviceGetEncoderUtilization"),
+        _pair("decoder_percent", _first_percent, "nvmlDeviceGetDecoderUtilization"),
         Call(("memory_temperature_celsius", "energy_joules"), _fields((82, 0), (83, 0)), _each(_memory_celsius, _joules)),
         _one("graphics_clock_mhz", _megahertz, "nvmlDeviceGetClockInfo", before=(0,)),
         _one("sm_clock_mhz", _megahertz, "nvmlDeviceGetClockInfo", before=(1,)),
@@ -218,7 +229,7 @@ CALLS: Dict[str, Tuple[Call, ...]] = {
         _one("power_limit_watts", _watts, "nvmlDeviceGetEnforcedPowerLimit"),
         _one("pcie_generation", _lanes, "nvmlDeviceGetCurrPcieLinkGeneration"),
         _one("pcie_width", _lanes, "nvmlDeviceGetCurrPcieLinkWidth"),
-        _several(("ecc_enabled",), _first_flag, "nvmlDeviceGetEccMode", c_uint, c_uint),
+        _pair("ecc_enabled", _first_flag, "nvmlDeviceGetEccMode"),
         Call(
             (
                 "ecc_corrected_errors", "ecc_uncorrected_errors", "remapped_rows_corrected", "remapped_rows_uncorrected",
@@ -227,7 +238,7 @@ CALLS: Dict[str, Tuple[Call, ...]] = {
             _fields(*_HEALTH_FIELDS),
             _health,
         ),
-        MIG_MODE,
+        _pair("mig_enabled", _first_flag, "nvmlDeviceGetMigMode"),
         _one(
             "compute_mode", _mode({0: "default", 1: "exclusive-thread", 2: "prohibited", 3: "exclusive-process"}), "nvmlDeviceGetComputeMode"
         ),
@@ -238,8 +249,8 @@ CALLS: Dict[str, Tuple[Call, ...]] = {
         _words("serial", "nvmlDeviceGetSerial", 30),
         _words("vbios_version", "nvmlDeviceGetVbiosVersion", 32),
         _one("minor_number", _as_is, "nvmlDeviceGetMinorNumber"),
-        Call(("pci_bus_id",), lambda device: device.pci_info(), _pci_address),
-        _several(("cuda_capability",), _capability, "nvmlDeviceGetCudaComputeCapability", c_int, c_int),
+        Call(("pci_bus_id",), lambda library: library.pci_info(), _pci_address),
+        _pair("cuda_capability", _capability, "nvmlDeviceGetCudaComputeCapability", c_int),
         _one("temperature_shutdown_celsius", _celsius, "nvmlDeviceGetTemperatureThreshold", before=(0,)),
         _one("temperature_slowdown_celsius", _celsius, "nvmlDeviceGetTemperatureThreshold", before=(1,)),
         _one("sm_clock_max_mhz", _megahertz, "nvmlDeviceGetMaxClockInfo", before=(1,)),
@@ -249,3 +260,25 @@ CALLS: Dict[str, Tuple[Call, ...]] = {
     ),
 }  # fmt: skip
 """Group -> calls. ``live`` is read at each sample; the others when they would grow older than their age before the next one."""
+
+LISTS = (("C", "Compute"), ("G", "Graphics"), ("M", "MPSCompute"))
+"""Kind of process -> NVML's name of its list."""
+
+
+class Calls:
+    """Everything that is asked of a device, prepared once for the loaded library and shared by all GPUs."""
+
+    def __init__(self, library: Nvml) -> None:
+        self.library = library
+        self.groups = {
+            group: tuple(Prepared(call.fields, call.prepare(library), call.convert) for call in calls) for group, calls in CALLS.items()
+        }
+        self.memory = library.memory()
+        self.pci_info = library.pci_info()
+        self.uuid = library.text("nvmlDeviceGetUUID")
+        self.name = library.text("nvmlDeviceGetName")
+        self.gpu_instance = library.number("nvmlDeviceGetGpuInstanceId")
+        self.compute_instance = library.number("nvmlDeviceGetComputeInstanceId")
+        self.most_slices = library.number("nvmlDeviceGetMaxMigDeviceCount")
+        self.process_utilization = library.process_utilization()
+        self.process_lists = tuple((kind, ProcessList(library, name)) for kind, name in LISTS)

@@ -11,7 +11,7 @@ import struct
 from typing import Any, List, Optional, Sequence, Tuple
 
 from gpuwatch.collect import nvml
-from gpuwatch.collect.nvml import Device
+from gpuwatch.collect.nvml import Handle, Nvml
 
 SM_UTIL = 2
 DRAM_BW_UTIL = 10
@@ -28,20 +28,20 @@ _METRIC = struct.Struct("<IId24x")
 _ROWS = 512
 
 
-def is_supported(device: Device) -> int:
+def is_supported(library: Nvml, handle: Handle) -> int:
     """SUCCESS where the GPU offers GPM, else NVML's code."""
     support = _Support(1, 0)
-    code = device.nvml.function("nvmlGpmQueryDeviceSupport")(device.handle, ctypes.byref(support))
+    code = library.function("nvmlGpmQueryDeviceSupport")(handle, ctypes.byref(support))
     return code or (nvml.SUCCESS if support.supported else nvml.NOT_SUPPORTED)
 
 
 class Gpm:
     """Activity of one GPU, or of one GPU instance of it. ``close`` gives the driver its memory back."""
 
-    def __init__(self, device: Device, metrics: Sequence[int], gpu_instance: Optional[int] = None) -> None:
-        self._nvml, self._handle, self._gpu_instance = device.nvml, device.handle, gpu_instance
-        self._sample_get = device.nvml.function("nvmlGpmSampleGet" if gpu_instance is None else "nvmlGpmMigSampleGet")
-        self._metrics_get = device.nvml.function("nvmlGpmMetricsGet")
+    def __init__(self, library: Nvml, handle: Handle, metrics: Sequence[int], gpu_instance: Optional[int] = None) -> None:
+        self._nvml, self._handle, self._gpu_instance = library, handle, gpu_instance
+        self._sample_get = library.function("nvmlGpmSampleGet" if gpu_instance is None else "nvmlGpmMigSampleGet")
+        self._metrics_get = library.function("nvmlGpmMetricsGet")
         self._samples: List[Any] = []
         self._taken = False
         self._count = len(metrics)

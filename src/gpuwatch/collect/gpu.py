@@ -11,10 +11,10 @@ from typing import Any, Dict, List, Optional, Set, Tuple
 
 from gpuwatch.collect import nvml
 from gpuwatch.collect.build import build, defaults
-from gpuwatch.collect.calls import CALLS, MEMORY, Call, Missing, pci_address
+from gpuwatch.collect.calls import MEMORY, Calls, Missing, pci_address
 from gpuwatch.collect.gpm import DRAM_BW_UTIL, SM_UTIL, Gpm, is_supported
 from gpuwatch.collect.mig import MigSlices
-from gpuwatch.collect.nvml import Device, Read
+from gpuwatch.collect.nvml import Handle
 from gpuwatch.collect.processes import Attribution, GpuProcesses
 from gpuwatch.model.snapshot import GpuReading
 
@@ -58,16 +58,6 @@ class Due:
         self._read_at = now
 
 
-class _Prepared:
-    """A row of the table, ready for this device, with the time until which it is not asked."""
-
-    __slots__ = ("call", "raw", "read", "skip_until")
-
-    def __init__(self, call: Call, read: Read) -> None:
-        self.call, self.read, self.skip_until = call, read, 0.0
-        self.raw: Any = None
-
-
 class Gpu:
     """A GPU that answers, or one that did. Its identity is its UUID."""
 
@@ -79,8 +69,9 @@ class Gpu:
         self._missing_told: Dict[str, str] = {}
         self._missing_parts: Tuple[Dict[str, str], Dict[str, str]] = ({}, {})
         self._unified = False
-        self._device: Optional[Device] = None
-        self._calls: Dict[str, List[_Prepared]] = {}
+        self._handle: Optional[Handle] = None
+        self._raw: Dict[str, List[Any]] = {}
+        self._refused: Dict[Tuple[str, ...], float] = {}
         self._due: Dict[str, Due] = {}
         self._gpm: Optional[Gpm] = None
         self.code = nvml.SUCCESS
@@ -101,33 +92,33 @@ class Gpu:
     @property
     def is_attached(self) -> bool:
         """Whether it is read; False for one that was lost or is only known from before."""
-        return self._device is not None
+        return self._handle is not None
 
-    def attach(self, device: Device, index: int) -> None:
+    def attach(self, calls: Calls, handle: Handle, index: int) -> None:
         """The driver gave this handle for the GPU: read everything anew with it."""
         self.release()
-        self._device = device
+        self._calls, self._handle = calls, handle
         self._values["index"] = index
-        code, raw = device.pci_info()()
+        code, raw = calls.pci_info(handle)
         if code == nvml.SUCCESS:  # at once: Xid events are matched by it
             self._values["pci_bus_id"] = pci_address(raw)
-        self._calls = {group: [_Prepared(call, call.prepare(device)) for call in calls] for group, calls in CALLS.items()}
+        self._raw = {group: [None] * len(members) for group, members in calls.groups.items()}
+        self._refused, self._missing = {}, {}
         ages = {"status": self._ages.status, "health": self._ages.health, "identity": self._ages.identity}
         self._due = {group: Due(age, self._ages.interval, self._place) for group, age in ages.items()}
         self._slow_at = self._last_at = 0.0
-        self._missing = {}
-        self._gpm_code = is_supported(device)
-        self._gpm = Gpm(device, (SM_UTIL, DRAM_BW_UTIL)) if self._gpm_code == nvml.SUCCESS else None
-        self._mig = MigSlices(device)
-        self._processes = GpuProcesses(device, self._shared)
+        self._gpm_code = is_supported(calls.library, handle)
+        self._gpm = Gpm(calls.library, handle, (SM_UTIL, DRAM_BW_UTIL)) if self._gpm_code == nvml.SUCCESS else None
+        self._mig = MigSlices(calls, handle)
+        self._processes = GpuProcesses(calls, handle, self._shared)
 
     def release(self) -> None:
         """Give back what the driver keeps for us."""
-        if self._device is not None:
+        if self._handle is not None:
             self._mig.close()
             if self._gpm is not None:
                 self._gpm.close()
-            self._device = None
+            self._handle = None
 
     def move(self, index: int) -> None:
         """NVML numbers it anew, since another GPU came or went."""
@@ -135,7 +126,7 @@ class Gpu:
 
     def read(self, now: float, memory: Tuple[Optional[float], Optional[float]]) -> Optional[GpuReading]:
         """The GPU at ``now``; None when it does not answer (then ``code`` says why). ``memory``: total and available of the host."""
-        if self._device is None:
+        if self._handle is None:
             return None
         codes = self._read_group("live", now)
         due = [group for group in _SLOW if self._due[group].is_due(now)] if now > self._slow_at or now < self._last_at else []
@@ -163,26 +154,27 @@ class Gpu:
     def _read_group(self, group: str, now: float) -> Set[int]:
         """Make the group's calls; gives their codes. A raw value that is the same as before is not converted again."""
         codes: Set[int] = set()
-        for prepared in self._calls[group]:
-            if prepared.skip_until > now and prepared.skip_until - now <= RETRY_SECONDS:
+        handle, raws, refused = self._handle, self._raw[group], self._refused
+        for place, (fields, ask, convert) in enumerate(self._calls.groups[group]):
+            if refused and fields in refused and 0 < refused[fields] - now <= RETRY_SECONDS:
                 continue
-            code, raw = prepared.read()
+            code, raw = ask(handle)
             codes.add(code)
             if code:
-                self._refuse(prepared, code, now + RETRY_SECONDS if group != "identity" else 0.0)
-            elif raw != prepared.raw:
-                prepared.raw = raw
-                self._set(prepared.call.fields, prepared.call.convert(raw))
-                if prepared.call is MEMORY:
+                raws[place] = None
+                self._refuse(fields, code, now if group == "identity" else now + RETRY_SECONDS)
+            elif raw != raws[place]:
+                raws[place] = raw
+                self._set(fields, convert(raw))
+                if fields is MEMORY.fields:
                     self._unified = raw[0] == 0
         return codes
 
-    def _refuse(self, prepared: _Prepared, code: int, retry_at: float) -> None:
-        fields = prepared.call.fields
-        prepared.raw = None
-        prepared.skip_until = retry_at if code in nvml.REFUSALS else 0.0
+    def _refuse(self, fields: Tuple[str, ...], code: int, retry_at: float) -> None:
+        if code in nvml.REFUSALS:
+            self._refused[fields] = retry_at
         self._set(fields, (Missing(nvml.reason(code)),) * len(fields))
-        if prepared.call is MEMORY:
+        if fields is MEMORY.fields:
             self._unified = code == nvml.NOT_SUPPORTED
 
     def _set(self, fields: Tuple[str, ...], values: Tuple[Any, ...]) -> None:

@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
 
 from gpuwatch.collect import driver, nvml
+from gpuwatch.collect.calls import Calls
 from gpuwatch.collect.gpu import IDENTITY, Ages, Due, Gpu
 from gpuwatch.collect.host import DriverFacts
-from gpuwatch.collect.nvml import Device, Nvml, NvmlError, WrongLibrary
+from gpuwatch.collect.nvml import Handle, Nvml, NvmlError, WrongLibrary
 from gpuwatch.collect.processes import Attribution
 from gpuwatch.collect.xid import FALLEN_OFF_THE_BUS, Xids
 from gpuwatch.model.snapshot import GpuReading
@@ -92,6 +93,7 @@ class Gpus:
         self._nvml.open()
         self._open = True
         self._ask_count = self._nvml.device_count()
+        self._calls = Calls(self._nvml)
         self.facts = DriverFacts(*self._nvml.versions())
 
     def _explain(self, error: NvmlError, now: float) -> Tuple[bool, Optional[str]]:
@@ -149,13 +151,13 @@ class Gpus:
         found: Set[str] = set()
         nameless: List[Tuple[int, int]] = []
         for index in range(count):
-            code, device = self._nvml.device(index)
-            uuid_code, uuid = device.text("nvmlDeviceGetUUID")() if device is not None else (code, None)
-            if device is None or uuid_code or not uuid:
+            code, handle = self._nvml.device(index)
+            uuid_code, uuid = (code, None) if code else self._calls.uuid(handle)
+            if uuid_code or not uuid:
                 nameless.append((index, uuid_code))
                 continue
             found.add(uuid)
-            self._attach(uuid, device, index)
+            self._attach(uuid, handle, index)
         codes = {code for _, code in nameless}
         if codes and not found and codes <= nvml.NO_RETURN:
             return max(codes)
@@ -164,14 +166,14 @@ class Gpus:
         self._name_the_lost(found, nameless)
         return nvml.SUCCESS
 
-    def _attach(self, uuid: str, device: Device, index: int) -> None:
+    def _attach(self, uuid: str, handle: Handle, index: int) -> None:
         gpu = self._gpus.get(uuid) or self._gpu({"uuid": uuid, "index": index})
         if gpu.is_attached and uuid not in self._absent:
             gpu.move(index)
             return
-        gpu.attach(device, index)
+        gpu.attach(self._calls, handle, index)
         if self._xids.wants_events:
-            self._xids.attach(self._nvml)(device, gpu.pci_bus_id)
+            self._xids.attach(self._nvml)(handle, gpu.pci_bus_id)
 
     def _name_the_lost(self, found: Set[str], nameless: List[Tuple[int, int]]) -> None:
         """Every GPU that was not found is lost: known ones, those that the kernel's driver holds, and places without a name."""

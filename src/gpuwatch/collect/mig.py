@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from ctypes import c_uint
 from dataclasses import dataclass
 from typing import Dict, List, Optional, Tuple
 
 from gpuwatch.collect import nvml
-from gpuwatch.collect.calls import Missing, memory_values
+from gpuwatch.collect.calls import Calls, Missing, memory_values
 from gpuwatch.collect.gpm import SM_UTIL, Gpm
-from gpuwatch.collect.nvml import Device, Read
+from gpuwatch.collect.nvml import Handle
 from gpuwatch.model.snapshot import MigReading
 
 
@@ -18,21 +17,21 @@ class _Slice:
     """One MIG device while it exists."""
 
     reading: MigReading
-    memory: Read
+    handle: Handle
     activity: Optional[float] = None
 
 
 class MigSlices:
     """The slices of one GPU. A slice that was made anew has a new UUID and starts without a past."""
 
-    def __init__(self, device: Device) -> None:
-        self._device = device
+    def __init__(self, calls: Calls, handle: Handle) -> None:
+        self._calls, self._handle = calls, handle
         self._slices: List[_Slice] = []
         self._gpm: Dict[int, Gpm] = {}
 
     def find(self, gpm: bool) -> None:
         """Look which slices there are; with ``gpm`` also read their activity since the last time."""
-        code, most = self._device.number("nvmlDeviceGetMaxMigDeviceCount")()
+        code, most = self._calls.most_slices(self._handle)
         self._slices = [part for part in (self._at(index) for index in range(0 if code else most)) if part is not None]
         instances = {part.reading.gpu_instance for part in self._slices if part.reading.gpu_instance is not None}
         for gone in set(self._gpm) - instances:
@@ -52,29 +51,28 @@ class MigSlices:
             self._gpm.popitem()[1].close()
 
     def _at(self, index: int) -> Optional[_Slice]:
-        code, device = self._device.mig_device(index)
-        if code or device is None:
-            return None
-        uuid_code, uuid = device.text("nvmlDeviceGetUUID")()
+        calls = self._calls
+        code, handle = calls.library.mig_device(self._handle, index)
+        uuid_code, uuid = (code, None) if code else calls.uuid(handle)
         if uuid_code or not uuid:
             return None
-        name_code, name = device.text("nvmlDeviceGetName")()
+        name_code, name = calls.name(handle)
         reading = MigReading(
             uuid=uuid,
             index=index,
             profile=_profile(name) if not name_code else None,
-            gpu_instance=_known(device.number("nvmlDeviceGetGpuInstanceId", kind=c_uint)()),
-            compute_instance=_known(device.number("nvmlDeviceGetComputeInstanceId", kind=c_uint)()),
+            gpu_instance=_known(calls.gpu_instance(handle)),
+            compute_instance=_known(calls.compute_instance(handle)),
         )
-        return _Slice(reading, device.memory())
+        return _Slice(reading, handle)
 
     def _activity(self, gpu_instance: int) -> Optional[float]:
-        gpm = self._gpm.setdefault(gpu_instance, Gpm(self._device, (SM_UTIL,), gpu_instance))
+        gpm = self._gpm.setdefault(gpu_instance, Gpm(self._calls.library, self._handle, (SM_UTIL,), gpu_instance))
         _, shares = gpm.read()
         return shares[0] if shares else None
 
     def _read(self, part: _Slice) -> MigReading:
-        code, raw = part.memory()
+        code, raw = self._calls.memory(part.handle)
         used, _, _, total = memory_values(raw) if code == nvml.SUCCESS else (None, None, None, None)
         found = part.reading
         return MigReading(

@@ -16,8 +16,11 @@ import re
 import struct
 from typing import Any, Callable, List, Optional, Sequence, Tuple
 
-Read = Callable[[], Tuple[int, Any]]
-"""A prepared call: (NVML code, value)."""
+Handle = Any
+"""NVML's handle of a GPU or MIG slice (a ctypes.c_void_p)."""
+
+Ask = Callable[[Handle], Tuple[int, Any]]
+"""A prepared call about a device: (NVML code, value). One for all GPUs of the machine: what they share stays in the processor's cache."""
 
 SUCCESS = 0
 UNINITIALIZED = 1
@@ -120,8 +123,6 @@ class Nvml:
     def __init__(self) -> None:
         self._library: Any = None
         self._opened = False
-        self.grow_lists(_FIRST_ROWS)
-        self._samples = ctypes.create_string_buffer(128 * _UTILIZATION.size)
         self.library_path: Optional[str] = None
 
     def open(self) -> None:
@@ -158,216 +159,188 @@ class Nvml:
                 continue
         return _refuse
 
-    def text(self, name: str, *before: Any, size: int = 96) -> Read:
-        """A call that fills a text buffer of ``size`` bytes."""
-        function, buffer = self.function(name), ctypes.create_string_buffer(size)
-
-        def read() -> Tuple[int, Any]:
-            code = function(*before, buffer, size)
-            return code, None if code else buffer.value.decode("utf-8", "replace")
-
-        return read
-
-    def numbers(self, names: Sequence[str], kinds: Sequence[Any], *before: Any) -> Read:
-        """A call that fills numbers of ctypes' ``kinds``: one value, or a tuple where there are several."""
-        function, outs = self.function(*names), tuple(kind() for kind in kinds)
-        arguments = before + tuple(ctypes.byref(out) for out in outs)
-        if len(outs) == 1:
-            out = outs[0]
-            return lambda: (function(*arguments), out.value)
-        return lambda: (function(*arguments), tuple(out.value for out in outs))
-
     def versions(self) -> Tuple[Optional[str], Optional[str], Optional[str]]:
         """Driver, library and CUDA version, None where it is not told. The library's is known even when NVML does not start."""
         if self._library is None:
             return None, None, None
-        _, driver = self.text("nvmlSystemGetDriverVersion")()
-        _, library = self.text("nvmlSystemGetNVMLVersion")()
-        code, cuda = self.numbers(("nvmlSystemGetCudaDriverVersion_v2", "nvmlSystemGetCudaDriverVersion"), (ctypes.c_int,))()
+        driver, library = self._system_text("nvmlSystemGetDriverVersion"), self._system_text("nvmlSystemGetNVMLVersion")
+        cuda = ctypes.c_int()
+        code = self.function("nvmlSystemGetCudaDriverVersion_v2", "nvmlSystemGetCudaDriverVersion")(ctypes.byref(cuda))
         if library:
             library = re.sub(r"^\d{1,2}\.(?=\d{3}\.)", "", library)  # 13.590.48.01: CUDA's major version, then the driver's
-        return driver or None, library or None, None if code or not cuda else f"{cuda // 1000}.{cuda % 1000 // 10}"
+        known = not code and cuda.value > 0
+        return driver, library, f"{cuda.value // 1000}.{cuda.value % 1000 // 10}" if known else None
 
-    def device_count(self) -> Read:
-        """The call that gives the number of GPUs."""
-        return self.numbers(("nvmlDeviceGetCount_v2", "nvmlDeviceGetCount"), (ctypes.c_uint,))
+    def _system_text(self, name: str) -> Optional[str]:
+        buffer = ctypes.create_string_buffer(96)
+        return None if self.function(name)(buffer, len(buffer)) else buffer.value.decode("utf-8", "replace") or None
 
-    def device(self, index: int) -> Tuple[int, Optional[Device]]:
-        """(code, GPU number ``index``)."""
+    def device_count(self) -> Callable[[], Tuple[int, int]]:
+        """The call that gives (code, number of GPUs)."""
+        function, count = self.function("nvmlDeviceGetCount_v2", "nvmlDeviceGetCount"), ctypes.c_uint()
+        count_at = ctypes.byref(count)
+        return lambda: (function(count_at), count.value)
+
+    def device(self, index: int) -> Tuple[int, Handle]:
+        """(code, handle of GPU number ``index``)."""
         return self._handle(("nvmlDeviceGetHandleByIndex_v2", "nvmlDeviceGetHandleByIndex"), index)
 
-    def device_by_uuid(self, uuid: str) -> Tuple[int, Optional[Device]]:
-        """(code, GPU with this UUID)."""
-        return self._handle(("nvmlDeviceGetHandleByUUID",), uuid.encode())
+    def mig_device(self, handle: Handle, index: int) -> Tuple[int, Handle]:
+        """(code, handle of MIG slice number ``index`` of a GPU); NOT_FOUND for an empty place."""
+        return self._handle(("nvmlDeviceGetMigDeviceHandleByIndex",), handle, index)
 
-    def _handle(self, names: Sequence[str], *before: Any) -> Tuple[int, Optional[Device]]:
+    def _handle(self, names: Sequence[str], *before: Any) -> Tuple[int, Handle]:
         handle = ctypes.c_void_p()
         code = self.function(*names)(*before, ctypes.byref(handle))
-        return code, None if code else Device(self, handle)
+        return code, None if code else handle
 
-    def grow_lists(self, rows: int) -> None:
-        """Memory for ``rows`` rows of any layout, shared by all process lists."""
-        self.list_rows = rows
-        self.list_buffer = ctypes.create_string_buffer(rows * _ROW_32.size)
-        self.list_view = memoryview(self.list_buffer).cast("B")
+    # prepared calls about a device
 
-    def sample_buffer(self, rows: int) -> Any:
-        """Memory for ``rows`` samples of process utilization, shared by all GPUs."""
-        if len(self._samples) < rows * _UTILIZATION.size:
-            self._samples = ctypes.create_string_buffer(rows * _UTILIZATION.size)
-        return self._samples
+    def text(self, name: str, size: int = 96) -> Ask:
+        """A text about a device, bytes that are no UTF-8 replaced."""
+        function, buffer = self.function(name), ctypes.create_string_buffer(size)
 
+        def ask(handle: Handle) -> Tuple[int, Any]:
+            code = function(handle, buffer, size)
+            return code, None if code else buffer.value.decode("utf-8", "replace")
 
-class Device:
-    """Handle of one GPU or MIG slice; its methods prepare calls."""
+        return ask
 
-    def __init__(self, nvml: Nvml, handle: Any) -> None:
-        self.nvml = nvml
-        self.handle = handle
+    def number(self, *names: str, kind: Any = ctypes.c_uint, before: Sequence[Any] = ()) -> Ask:
+        """One number of a ctypes ``kind``; ``names`` from newest to oldest, ``before``: arguments between handle and result."""
+        function, out = self.function(*names), kind()
+        arguments = (*before, ctypes.byref(out))
+        return lambda handle: (function(handle, *arguments), out.value)
 
-    def text(self, name: str, size: int = 96) -> Read:
-        """A text about the device, decoded once, bytes that are no UTF-8 replaced."""
-        return self.nvml.text(name, self.handle, size=size)
+    def pair(self, name: str, kind: Any = ctypes.c_uint) -> Ask:
+        """A call that fills two numbers: a tuple."""
+        function, first, second = self.function(name), kind(), kind()
+        first_at, second_at = ctypes.byref(first), ctypes.byref(second)
+        return lambda handle: (function(handle, first_at, second_at), (first.value, second.value))
 
-    def number(self, *names: str, kind: Any = ctypes.c_uint, before: Sequence[Any] = ()) -> Read:
-        """One number; ``names`` from newest to oldest, ``before``: arguments between handle and result."""
-        return self.nvml.numbers(names, (kind,), self.handle, *before)
-
-    def numbers(self, name: str, kinds: Sequence[Any], *before: Any) -> Read:
-        """Several numbers as a tuple."""
-        return self.nvml.numbers((name,), kinds, self.handle, *before)
-
-    def memory(self) -> Read:
-        """(total, reserved, free, used) in bytes; reserved None where the driver only has the first version."""
+    def memory(self) -> Ask:
+        """[total, reserved, free, used] in bytes; reserved None where the driver only has the first version."""
         second, first = (ctypes.c_uint64 * 5)(0x02000028), (ctypes.c_uint64 * 3)()
-        ask_second, ask_first = self.nvml.function("nvmlDeviceGetMemoryInfo_v2"), self.nvml.function("nvmlDeviceGetMemoryInfo")
-        handle, second_at, first_at = self.handle, ctypes.byref(second), ctypes.byref(first)
+        ask_second, ask_first = self.function("nvmlDeviceGetMemoryInfo_v2"), self.function("nvmlDeviceGetMemoryInfo")
+        second_at, first_at = ctypes.byref(second), ctypes.byref(first)
+        return ladder(
+            lambda handle: (ask_second(handle, second_at), second[1:]),
+            lambda handle: (ask_first(handle, first_at), [first[0], None, first[1], first[2]]),
+        )
 
-        def read_second() -> Tuple[int, Any]:
-            return ask_second(handle, second_at), second[1:]
-
-        def read_first() -> Tuple[int, Any]:
-            return ask_first(handle, first_at), [first[0], None, first[1], first[2]]
-
-        return ladder(read_second, read_first)
-
-    def utilization_rates(self) -> Read:
-        """(GPU, memory controller) in percent."""
+    def utilization_rates(self) -> Ask:
+        """[GPU, memory controller] in percent."""
         rates = (ctypes.c_uint * 2)()
-        function, handle, rates_at = self.nvml.function("nvmlDeviceGetUtilizationRates"), self.handle, ctypes.byref(rates)
-        return lambda: (function(handle, rates_at), tuple(rates))
+        function, rates_at = self.function("nvmlDeviceGetUtilizationRates"), ctypes.byref(rates)
+        return lambda handle: (function(handle, rates_at), rates[:])
 
-    def pci_info(self) -> Read:
-        """The PCI address as NVML writes it (nvmlPciInfo_t: 16 bytes of the old address, 5 numbers, 32 bytes of the address)."""
+    def pci_info(self) -> Ask:
+        """An nvmlPciInfo_t as bytes: 16 of the old address, 5 numbers, 32 of the address."""
         buffer = ctypes.create_string_buffer(128)
-        function, handle = self.nvml.function("nvmlDeviceGetPciInfo_v3", "nvmlDeviceGetPciInfo_v2"), self.handle
-        return lambda: (function(handle, buffer), buffer.raw)
+        function = self.function("nvmlDeviceGetPciInfo_v3", "nvmlDeviceGetPciInfo_v2")
+        return lambda handle: (function(handle, buffer), buffer.raw)
 
-    def fields(self, wanted: Sequence[Tuple[int, int]]) -> Read:
+    def fields(self, wanted: Sequence[Tuple[int, int]]) -> Ask:
         """NVML field values for (field id, scope): a list of (code, number) in that order."""
         count = len(wanted)
         asked = b"".join(_FIELD.pack(field, scope, 0, 0, 0, 0, b"") for field, scope in wanted)
         buffer = ctypes.create_string_buffer(asked, len(asked))
-        function, handle = self.nvml.function("nvmlDeviceGetFieldValues"), self.handle
+        function = self.function("nvmlDeviceGetFieldValues")
 
-        def read() -> Tuple[int, Any]:
+        def ask(handle: Handle) -> Tuple[int, Any]:
             code = function(handle, count, buffer)
             return code, None if code else [_field_value(*row[4:]) for row in _FIELD.iter_unpack(buffer.raw)]
 
-        return read
+        return ask
 
-    def processes(self, kind: str) -> ProcessList:
-        """The process list ``Compute``, ``Graphics`` or ``MPSCompute``."""
-        return ProcessList(self.nvml, self.handle, f"nvmlDeviceGet{kind}RunningProcesses")
+    def process_utilization(self) -> Callable[[Handle, int], Tuple[int, Any]]:
+        """Takes lastSeenTimeStamp (microseconds of NVML's clock): list of (pid, timestamp, sm, memory, encoder, decoder)."""
+        function, count, since = self.function("nvmlDeviceGetProcessUtilization"), ctypes.c_uint(), ctypes.c_ulonglong()
+        count_at = ctypes.byref(count)
+        room = [_FIRST_ROWS, ctypes.create_string_buffer(_FIRST_ROWS * _UTILIZATION.size)]
 
-    def utilization(self) -> Callable[[int], Tuple[int, Any]]:
-        """A call that takes lastSeenTimeStamp (microseconds of NVML's clock): list of (pid, timestamp, sm, memory, encoder, decoder)."""
-        function, nvml, handle, count = self.nvml.function("nvmlDeviceGetProcessUtilization"), self.nvml, self.handle, ctypes.c_uint()
-        count_at, since = ctypes.byref(count), ctypes.c_ulonglong()
-
-        def read(last_seen: int) -> Tuple[int, Any]:
-            since.value, buffer = last_seen, nvml.sample_buffer(128)
-            for _ in range(4):
-                count.value = len(buffer) // _UTILIZATION.size
-                code = function(handle, buffer, count_at, since)
+        def ask(handle: Handle, last_seen: int) -> Tuple[int, Any]:
+            since.value = last_seen
+            for _ in range(4):  # more may have become active between two calls
+                count.value = room[0]
+                code = function(handle, room[1], count_at, since)
                 if code != INSUFFICIENT_SIZE:
                     break
-                buffer = nvml.sample_buffer(2 * min(max(count.value, 128), _MOST_ROWS))
+                room[0] = 2 * min(max(count.value, _FIRST_ROWS), _MOST_ROWS)
+                room[1] = ctypes.create_string_buffer(room[0] * _UTILIZATION.size)
             if code:
                 return (SUCCESS, []) if code == NOT_FOUND else (code, None)
-            rows = min(count.value, len(buffer) // _UTILIZATION.size)
-            return code, list(_UTILIZATION.iter_unpack(memoryview(buffer)[: rows * _UTILIZATION.size]))
+            rows = min(count.value, room[0])
+            return code, list(_UTILIZATION.iter_unpack(memoryview(room[1])[: rows * _UTILIZATION.size]))
 
-        return read
-
-    def mig_device(self, index: int) -> Tuple[int, Optional[Device]]:
-        """(code, MIG slice number ``index`` of this GPU); NOT_FOUND for an empty place."""
-        return self.nvml._handle(("nvmlDeviceGetMigDeviceHandleByIndex",), self.handle, index)
+        return ask
 
 
 class ProcessList:
-    """One of the process lists of a GPU, by the newest function that the driver has. Rows are valid until any list is read."""
+    """One of the process lists (``Compute``, ``Graphics``, ``MPSCompute``), by the newest function that the driver has.
 
-    def __init__(self, library: Nvml, handle: Any, name: str) -> None:
-        self._nvml, self._handle = library, handle
+    Rows are valid until the list of another GPU is read.
+    """
+
+    def __init__(self, library: Nvml, kind: str) -> None:
         self._count = ctypes.c_uint()
         self._count_at = ctypes.byref(self._count)
+        name = f"nvmlDeviceGet{kind}RunningProcesses"
         versions = ((name + "_v3", _ROW_24), (name + "_v2", _ROW_24), (name, _ROW_16))
         self._rungs = [(library.function(symbol), layout) for symbol, layout in versions]
+        self._grow(_FIRST_ROWS)
 
-    def read(self) -> Tuple[int, int]:
+    def _grow(self, rows: int) -> None:
+        self._room, self._buffer = rows, ctypes.create_string_buffer(rows * _ROW_32.size)
+        self._view = memoryview(self._buffer).cast("B")
+
+    def read(self, handle: Handle) -> Tuple[int, int]:
         """(code, number of rows)."""
-        count = self._count
-        count.value = self._nvml.list_rows
-        code = self._rungs[0][0](self._handle, self._count_at, self._nvml.list_buffer)
-        if code == SUCCESS:
-            found = count.value
-            return code, found if found <= self._nvml.list_rows else self._nvml.list_rows
-        code = self._ask()
-        while code in _RUNG_MISSING and len(self._rungs) > 1:
+        while True:
+            code = self._read(handle)
+            if code not in _RUNG_MISSING or len(self._rungs) == 1:
+                return code, 0 if code else min(self._count.value, self._room)
             del self._rungs[0]
-            code = self._ask()
-        return code, 0 if code else min(self._count.value, self._nvml.list_rows)
 
-    def _ask(self) -> int:
+    def _read(self, handle: Handle) -> int:
         function, count = self._rungs[0][0], self._count
         for _ in range(4):  # the list may grow between two calls
-            count.value = self._nvml.list_rows
-            code = function(self._handle, self._count_at, self._nvml.list_buffer)
+            count.value = self._room
+            code: int = function(handle, self._count_at, self._buffer)
             if code != INSUFFICIENT_SIZE:
                 break
-            self._nvml.grow_lists(2 * min(max(count.value, _FIRST_ROWS), _MOST_ROWS))
+            self._grow(2 * min(max(count.value, _FIRST_ROWS), _MOST_ROWS))
         return code
 
     def raw(self, count: int, wide: bool) -> bytes:
         """The rows just read as the driver wrote them: the same bytes are the same processes. ``wide``: in the layout of ``rows_of_535``."""
-        return bytes(self._nvml.list_view[: count * (_ROW_32 if wide else self._rungs[0][1]).size])
+        return bytes(self._view[: count * (_ROW_32 if wide else self._rungs[0][1]).size])
 
     def rows(self, count: int) -> List[ProcessRow]:
         """The rows just read, in the layout that belongs to the function's version."""
         layout = self._rungs[0][1]
-        rows: List[Any] = list(layout.iter_unpack(self._nvml.list_view[: count * layout.size]))
+        rows: List[Any] = list(layout.iter_unpack(self._view[: count * layout.size]))
         if layout is _ROW_16:
             return [(pid, used, NO_INSTANCE, NO_INSTANCE) for pid, used in rows]
         return rows
 
     def rows_of_535(self, count: int) -> List[ProcessRow]:
         """The same bytes in the layout of the first 535 drivers."""
-        return [row[:4] for row in _ROW_32.iter_unpack(self._nvml.list_view[: count * _ROW_32.size])]
+        return [row[:4] for row in _ROW_32.iter_unpack(self._view[: count * _ROW_32.size])]
 
 
-def ladder(*rungs: Read) -> Read:
+def ladder(*rungs: Ask) -> Ask:
     """The first of several versions of a call that this driver knows, found once."""
     left = list(rungs)
 
-    def read() -> Tuple[int, Any]:
+    def ask(handle: Handle) -> Tuple[int, Any]:
         while True:
-            code, value = left[0]()
+            code, value = left[0](handle)
             if code not in _RUNG_MISSING or len(left) == 1:
                 return code, value
             del left[0]
 
-    return read
+    return ask
 
 
 def _field_value(kind: int, code: int, value: bytes) -> Tuple[int, Any]:

@@ -10,11 +10,11 @@ from typing import Any, Dict, List, Optional, Tuple
 
 from gpuwatch.collect import nvml
 from gpuwatch.collect.build import build
-from gpuwatch.collect.nvml import Device, ProcessList, ProcessRow
+from gpuwatch.collect.calls import LISTS, Calls
+from gpuwatch.collect.nvml import Handle, ProcessList, ProcessRow
 from gpuwatch.collect.proc import NOBODY, Known, ProcessTable, visible_pids
 from gpuwatch.model.snapshot import ProcessReading
 
-_LISTS = (("C", "Compute"), ("G", "Graphics"), ("M", "MPSCompute"))
 _MISSING = {"C": "processes", "utilization": "processes.sm_percent"}
 _Key = Tuple[int, int, int]
 
@@ -69,10 +69,9 @@ class _Row:
 class GpuProcesses:
     """The processes of one GPU, from sample to sample."""
 
-    def __init__(self, device: Device, shared: Attribution) -> None:
-        self._shared = shared
-        self._lists = [(kind, device.processes(name)) for kind, name in _LISTS]
-        self._utilization = device.utilization()
+    def __init__(self, calls: Calls, handle: Handle, shared: Attribution) -> None:
+        self._handle, self._shared = handle, shared
+        self._lists, self._utilization = calls.process_lists, calls.process_utilization
         self._last_seen = 0
         self._refused: Dict[str, Tuple[str, float]] = {}
         self._has_mps = True
@@ -90,7 +89,7 @@ class GpuProcesses:
         for kind, rows in self._lists if status_due or self._has_mps else self._lists[:2]:
             code, count = nvml.NOT_SUPPORTED, 0
             if kind not in self._refused or not self._is_refused(kind, now):
-                code, count = rows.read()
+                code, count = rows.read(self._handle)
                 self.codes.append(code)
                 if code:
                     self._refuse(kind, code, now + retry)
@@ -149,7 +148,7 @@ class GpuProcesses:
         """SM percent by pid. NVML tells samples newer than ``lastSeenTimeStamp``; at first, those of the last interval are kept."""
         if "utilization" in self._refused and self._is_refused("utilization", now):
             return {}
-        code, samples = self._utilization(self._last_seen)
+        code, samples = self._utilization(self._handle, self._last_seen)
         if code:
             self._refuse("utilization", code, now + retry)
             return {}
@@ -178,7 +177,7 @@ class GpuProcesses:
 def _merged(listed: Dict[str, List[ProcessRow]]) -> List[_Row]:
     """The rows of all lists, one per process and slice, most memory first."""
     merged: Dict[_Key, Tuple[str, int]] = {}
-    for kind in (kind for kind, _ in _LISTS):
+    for kind, _ in LISTS:
         for row in listed.get(kind, ()):
             _merge(merged, kind, row)
     rows = [_Row(key, kind, used) for key, (kind, used) in merged.items()]

@@ -16,7 +16,7 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 from gpuwatch.collect import nvml
 from gpuwatch.collect.calls import short_pci_address
 from gpuwatch.collect.files import under
-from gpuwatch.collect.nvml import Device, Nvml
+from gpuwatch.collect.nvml import Handle, Nvml
 from gpuwatch.model.snapshot import XidEvent
 
 KEPT = 32
@@ -121,12 +121,12 @@ class NvmlEvents:
         self._addresses: Dict[Any, Optional[str]] = {}
         self.code = library.function("nvmlEventSetCreate")(ctypes.byref(self._set))
 
-    def register(self, device: Device, pci_bus_id: Optional[str]) -> None:
+    def register(self, handle: Handle, pci_bus_id: Optional[str]) -> None:
         """Hear of this GPU too."""
         if self.code == nvml.SUCCESS:
-            code = self._nvml.function("nvmlDeviceRegisterEvents")(device.handle, ctypes.c_ulonglong(_XID_CRITICAL), self._set)
+            code = self._nvml.function("nvmlDeviceRegisterEvents")(handle, ctypes.c_ulonglong(_XID_CRITICAL), self._set)
             if code == nvml.SUCCESS:
-                self._addresses[device.handle.value] = pci_bus_id
+                self._addresses[handle.value] = pci_bus_id
 
     @property
     def heard(self) -> int:
@@ -172,7 +172,7 @@ class Xids:
         """Whether NVML must be asked, since the kernel's log cannot be read."""
         return self._log is None
 
-    def attach(self, library: Nvml) -> Callable[[Device, Optional[str]], None]:
+    def attach(self, library: Nvml) -> Callable[[Handle, Optional[str]], None]:
         """Hear NVML's events; gives the function that registers a GPU."""
         if self._nvml is None:
             self._nvml = NvmlEvents(library)
