@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
-from gpuwatch.model.snapshot import CollectorStatus, GpuReading, MigReading, ProcessReading, XidEvent
+from gpuwatch.model.snapshot import CollectorStatus, GpuReading, ProcessReading, XidEvent
 from gpuwatch.rules.permissions import STRANGER, visible_command
 from gpuwatch.rules.states import mig_trouble, takers
 from gpuwatch.wire.flat import Shape
@@ -97,19 +97,21 @@ def _rows(gpu: GpuReading) -> Sequence[Row]:
     first = Row(
         gpu.uuid, lost, mig, processes, gpu.unified_memory, _place(gpu.utilization_percent), _place(gpu.memory_used_bytes)
     )
-    return [first, *(_slice_row(gpu, part, lost) for part in gpu.mig)]
+    return [first, *_slice_rows(gpu, lost)] if gpu.mig else [first]
 
 
-def _slice_row(gpu: GpuReading, part: MigReading, lost: bool) -> Row:
-    """A slice. Processes that cannot be told from those of other slices leave it unknown who is in it: never "nobody"."""
-    inside = [
-        process
-        for process in gpu.processes
-        if process.gpu_instance == part.gpu_instance and process.compute_instance in (part.compute_instance, None)
-    ]
-    blind = part.gpu_instance is None or any(process.gpu_instance is None for process in gpu.processes)
-    processes = takers(inside, gpu.missing.get("processes") or ("in which slice, is not reported" if blind else None))
-    return Row(part.uuid, lost, False, processes, False, _place(part.sm_activity_percent), _place(part.memory_used_bytes))
+def _slice_rows(gpu: GpuReading, lost: bool) -> Iterator[Row]:
+    """The slices. Processes that cannot be told from those of other slices leave it unknown who is in one: never "nobody"."""
+    inside: Dict[Tuple[Optional[int], Optional[int]], List[ProcessReading]] = {}
+    for process in gpu.processes:
+        inside.setdefault((process.gpu_instance, process.compute_instance), []).append(process)
+    homeless = any(instance is None for instance, _ in inside)
+    for part in gpu.mig:
+        places = {(part.gpu_instance, part.compute_instance), (part.gpu_instance, None)}
+        found = [process for place in places for process in inside.get(place, ())]
+        blind = "in which slice, is not reported" if homeless or part.gpu_instance is None else None
+        processes = takers(found, gpu.missing.get("processes") or blind)
+        yield Row(part.uuid, lost, False, processes, False, _place(part.sm_activity_percent), _place(part.memory_used_bytes))
 
 
 def _place(value: Optional[float]) -> Optional[int]:
