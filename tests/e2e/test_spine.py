@@ -6,7 +6,9 @@ import csv
 import gzip
 import io
 import json
+import os
 import re
+import signal
 import socket
 import sqlite3
 import subprocess
@@ -82,7 +84,7 @@ def people(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
         ["sh", "-c", f"sleep 900; : {SECRET}"],
         ["bash", "-c", f"exec -a 'sleep {SECRET}' sleep 900"],
     ):
-        yield subprocess.Popen(argv, cwd=private)
+        yield subprocess.Popen(argv, cwd=private, start_new_session=True)
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +131,7 @@ def cluster(pyz: Path, garbage: str, tmp_path_factory: pytest.TempPathFactory) -
     finally:
         lab.close()
         for process in processes:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)
             process.wait(10)
 
 
