@@ -6,6 +6,7 @@ ones, and those the kernel's driver still lists) stay in the list as lost.
 
 from __future__ import annotations
 
+import operator
 from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
 
 from gpuwatch.collect import driver, nvml
@@ -21,6 +22,7 @@ Result = Tuple[Tuple[GpuReading, ...], bool, Optional[str]]
 RETRY_SECONDS = 60.0
 """A machine without a usable library is asked again after so long."""
 
+_by_index = operator.attrgetter("index")
 _STAND_IN = "unknown-"
 """Begins the UUID of a GPU that was lost before anyone learned its name: unknown-pci-0000:65:00.0, unknown-index-3."""
 
@@ -204,19 +206,21 @@ class Gpus:
 
     def _read_each(self, now: float, memory: Tuple[Optional[float], Optional[float]]) -> Optional[Tuple[GpuReading, ...]]:
         """A reading of each GPU; None when none of those that should answer does, for a reason that is the driver's."""
-        found = {gpu.uuid: gpu.read(now, memory) for gpu in self._gpus.values() if gpu.uuid not in self._absent}
-        codes = {self._gpus[uuid].code for uuid, reading in found.items() if reading is None}
-        if codes and codes <= nvml.NO_RETURN and all(reading is None for reading in found.values()):
-            return None
-        readings = []
+        readings: List[GpuReading] = []
+        failed: List[Gpu] = []
         for uuid, gpu in self._gpus.items():
-            reading = found.get(uuid)
-            if reading is None:
-                if uuid in found:
-                    self._lose(uuid, gpu.code)
-                reading = gpu.lost(now, self._lost_words(gpu, self._absent[uuid]))
-            readings.append(reading)
-        return tuple(sorted(readings, key=lambda reading: (reading.index, reading.error is not None)))
+            reading = gpu.read(now, memory) if uuid not in self._absent else None
+            if reading is not None:
+                readings.append(reading)
+            elif uuid not in self._absent:
+                failed.append(gpu)
+        if failed and not readings and {gpu.code for gpu in failed} <= nvml.NO_RETURN:
+            return None
+        for gpu in failed:
+            self._lose(gpu.uuid, gpu.code)
+        readings += [gpu.lost(now, self._lost_words(gpu, self._absent[uuid])) for uuid, gpu in self._gpus.items() if uuid in self._absent]
+        readings.sort(key=_by_index)  # where a lost one shares its old index with another, it comes second
+        return tuple(readings)
 
     def _lost_words(self, gpu: Gpu, code: int) -> str:
         xid = self._xids.code_of(gpu.pci_bus_id)

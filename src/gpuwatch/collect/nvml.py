@@ -257,7 +257,7 @@ class Nvml:
         """Takes lastSeenTimeStamp (microseconds of NVML's clock): list of (pid, timestamp, sm, memory, encoder, decoder)."""
         function, count, since = self.function("nvmlDeviceGetProcessUtilization"), ctypes.c_uint(), ctypes.c_ulonglong()
         count_at = ctypes.byref(count)
-        room = [_FIRST_ROWS, ctypes.create_string_buffer(_FIRST_ROWS * _UTILIZATION.size)]
+        room: List[Any] = [_FIRST_ROWS, ctypes.create_string_buffer(_FIRST_ROWS * _UTILIZATION.size)]
 
         def ask(handle: Handle, last_seen: int) -> Tuple[int, Any]:
             since.value = last_seen

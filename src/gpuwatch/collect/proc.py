@@ -1,12 +1,13 @@
 """Processes of the host by /proc: facts that cannot change are read once per (pid, start time), the rest at each sample.
 
-Plain reads of /proc/PID/stat cost a tenth of psutil's objects. A process that is gone, or hidden by hidepid, is None: never an error.
+Plain reads cost a tenth of psutil's objects. A process that is gone, or hidden by hidepid, is None: never an error.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import time
 from typing import Any, Dict, NamedTuple, Optional, Tuple
 
 from gpuwatch.collect.build import defaults
@@ -16,7 +17,8 @@ from gpuwatch.collect.users import Users
 from gpuwatch.model.snapshot import ProcessReading
 
 COMMAND_LENGTH = 500
-_MOST_OPEN = 256  # file descriptors; processes beyond are opened each time
+_MOST_OPEN = 256  # file descriptors; processes beyond cost more
+_CHECK_SECONDS = 60.0  # a process whose name has changed since is another program
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -30,23 +32,31 @@ class Stat(NamedTuple):
     resident_pages: int
 
 
+Usage = Tuple[float, int]
+"""CPU seconds since its start, resident pages."""
+
 NOBODY: Dict[str, Any] = defaults(ProcessReading)
 """Fields of a process of which only its pid is known."""
 
 
 class Known:
-    """A process from sample to sample. ``facts``: fields of a ProcessReading that stay as long as it lives (and keeps its name).
+    """A process from sample to sample. ``facts``: fields of a ProcessReading that stay as long as it lives (and keeps its name)."""
 
-    Its open /proc/PID/stat saves half of the cost, and can never show another process of the same pid.
-    """
+    __slots__ = ("checked_at", "cpu_at", "cpu_percent", "cpu_seconds", "descriptor", "facts", "host_memory_bytes", "stat")
 
-    __slots__ = ("cpu_at", "cpu_percent", "data", "descriptor", "facts", "host_memory_bytes", "stat")
-
-    def __init__(self, descriptor: int, data: bytes, stat: Stat, now: float) -> None:
-        self.descriptor, self.data, self.stat, self.cpu_at = descriptor, data, stat, now
-        self.facts: Dict[str, Any] = {}
+    def __init__(self, stat: Stat, facts: Dict[str, Any], descriptor: int, now: float) -> None:
+        self.stat, self.facts, self.descriptor, self.checked_at = stat, facts, descriptor, now
+        self.cpu_seconds, self.cpu_at = 0.0, now
         self.cpu_percent: Optional[float] = None
-        self.host_memory_bytes = stat.resident_pages * _PAGE
+        self.host_memory_bytes = 0
+
+    def use(self, usage: Usage, now: float) -> None:
+        """Take in what it uses now; the CPU share is that since the last time."""
+        cpu_seconds, resident_pages = usage
+        passed = now - self.cpu_at
+        self.cpu_percent = max(0.0, round((cpu_seconds - self.cpu_seconds) * 100.0 / passed, 1)) if passed > 0 else None
+        self.host_memory_bytes = resident_pages * _PAGE
+        self.cpu_seconds, self.cpu_at = cpu_seconds, now
 
 
 class ProcessTable:
@@ -59,6 +69,7 @@ class ProcessTable:
         self._seen: Dict[int, Optional[Known]] = {}
         self._now = 0.0
         self._boot_at = boot_time(root)
+        self._glances = _has_own_pids(root)
         self.pid_max = _pid_max(root)
 
     def begin(self, now: float) -> None:
@@ -84,43 +95,36 @@ class ProcessTable:
         return found
 
     def _look_again(self, pid: int, known: Known) -> Optional[Known]:
-        data, before = self._read(pid, known.descriptor), known.stat
-        if data != known.data:
-            stat = parse_stat(data)
-            if stat is None or stat.start_ticks != before.start_ticks or stat.name != before.name:
+        usage = None
+        if known.descriptor < 0 or not 0 <= self._now - known.checked_at < _CHECK_SECONDS:
+            stat = self._stat(pid)
+            if stat is None or stat.start_ticks != known.stat.start_ticks or stat.name != known.stat.name:
                 self._forget(pid)  # it ended, and the pid may be another's by now; or it became another program
                 return self._meet(pid)
-            known.data, known.stat = data, stat
-            known.host_memory_bytes = stat.resident_pages * _PAGE
-        seconds, now = self._now - known.cpu_at, self._now
-        known.cpu_percent, known.cpu_at = None, now
-        if seconds > 0:
-            known.cpu_percent = max(0.0, round((known.stat.cpu_ticks - before.cpu_ticks) * 100.0 / _TICKS / seconds, 1))
+            known.checked_at, usage = self._now, (stat.cpu_ticks / _TICKS, stat.resident_pages)
+        if known.descriptor >= 0:
+            usage = _glance(pid, known.descriptor)
+        if usage is None:
+            self._forget(pid)
+            return self._meet(pid)
+        known.use(usage, self._now)
         return known
 
     def _meet(self, pid: int) -> Optional[Known]:
         """A process that was not known."""
-        descriptor = self._open(pid) if len(self._known) < _MOST_OPEN else -1
-        data = self._read(pid, descriptor)
-        stat = parse_stat(data)
+        stat = self._stat(pid)
         if stat is None:
-            _close(descriptor)
             return None
-        known = self._known[pid] = Known(descriptor, data, stat, self._now)
-        known.facts = self._facts(pid, stat)
+        usage, descriptor = (stat.cpu_ticks / _TICKS, stat.resident_pages), -1
+        if self._glances and len(self._known) < _MOST_OPEN:
+            descriptor = _open(f"{self._proc}/{pid}/statm")
+            usage = _glance(pid, descriptor) or usage
+        known = self._known[pid] = Known(stat, self._facts(pid, stat), descriptor, self._now)
+        known.use(usage, self._now)
         return known
 
-    def _open(self, pid: int) -> int:
-        try:
-            return os.open(f"{self._proc}/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            return -1
-
-    def _read(self, pid: int, descriptor: int) -> bytes:
-        try:
-            return os.pread(descriptor, 1024, 0) if descriptor >= 0 else read_bytes(f"{self._proc}/{pid}/stat", 1024) or b""
-        except OSError:  # ESRCH: the process has ended
-            return b""
+    def _stat(self, pid: int) -> Optional[Stat]:
+        return parse_stat(read_bytes(f"{self._proc}/{pid}/stat", 1024) or b"")
 
     def _forget(self, pid: int) -> None:
         _close(self._known.pop(pid).descriptor)
@@ -151,6 +155,34 @@ class ProcessTable:
             return self._users.name(os.stat(folder).st_uid, self._now)
         except OSError:
             return None
+
+
+def _has_own_pids(root: str) -> bool:
+    """Whether the pids of this /proc are those of this process's system calls, and the clocks of other processes can be read."""
+    try:
+        return not root.rstrip("/") and os.readlink("/proc/self") == str(os.getpid()) and time.clock_gettime(_clock_of(os.getppid())) >= 0
+    except OSError:
+        return False
+
+
+def _clock_of(pid: int) -> int:
+    """The clock of a process's CPU time (clock_getcpuclockid(3)); anybody may read it."""
+    return (~pid << 3) | 2
+
+
+def _glance(pid: int, descriptor: int) -> Optional[Usage]:
+    """What a process uses: half the cost of its /proc/PID/stat. An open statm can never show another process of the same pid."""
+    try:
+        return time.clock_gettime(_clock_of(pid)), int(os.pread(descriptor, 64, 0).split(None, 2)[1])
+    except (OSError, IndexError):  # it ended
+        return None
+
+
+def _open(path: str) -> int:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return -1
 
 
 def _close(descriptor: int) -> None:

@@ -34,6 +34,8 @@ class HardwareSource:
         self._xids = Xids(options.root)
         self._host = Host(options.root, ages)
         self._gpus = Gpus(options.root, ages, options.known_gpus, self._shared, self._xids)
+        hidden = self._shared.blind_reason
+        self._status_of_processes = CollectorStatus("processes", hidden is None, hidden)
         self._failing_since: Dict[str, float] = {}
         self._gpu_readings: Tuple[GpuReading, ...] = ()
         self._host_reading = HostReading()
@@ -42,14 +44,9 @@ class HardwareSource:
         """One snapshot at ``now``. Raises SourceLost after one that said that the driver is gone."""
         if self._gpus.lost_reason:
             raise SourceLost(self._gpus.lost_reason)
-        statuses = [
-            self._run("host", now, self._read_host),
-            self._run("nvml", now, self._read_gpus),
-            self._run("processes", now, lambda _: (self._shared.blind_reason is None, self._shared.blind_reason)),
-        ]
+        statuses = [self._run("host", now, self._read_host), self._run("nvml", now, self._read_gpus), self._status_of_processes]
         if self._gpus.has_driver:
-            statuses.append(self._run("driver", now, self._gpus.check_driver))
-            statuses.append(self._run("xid", now, self._xids.read))
+            statuses += [self._run("driver", now, self._gpus.check_driver), self._run("xid", now, self._xids.read)]
         return Snapshot(
             taken_at=round(now, 3),
             hostname=self._hostname,
