@@ -34,10 +34,11 @@ def main(archive: Optional[str] = None, unpacked: Optional[str] = None) -> None:
     if sys.argv[1:] == ["_sampler"]:
         from gpuwatch.node.sampler import main as sample  # without click: a node's memory counts twice
 
-        return sample()
+        sample()
+        return
     from gpuwatch.cli.main import main as run_command_line
 
-    return run_command_line()
+    run_command_line()
 
 
 def self_argv() -> list[str]:
