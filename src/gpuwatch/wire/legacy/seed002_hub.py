@@ -10,7 +10,7 @@ from gpuwatch.render import words
 from gpuwatch.render.text_words import Cache
 from gpuwatch.wire.legacy import seed002
 
-_COMPACT = json.JSONEncoder(separators=(",", ":"))
+_COMPACT = json.JSONEncoder(separators=(",", ":"), check_circular=False)
 
 
 def nodes_json(cluster: ClusterNow, cache: Cache | None = None) -> bytes:

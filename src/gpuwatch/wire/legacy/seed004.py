@@ -30,6 +30,8 @@ WITH_READINGS = ("up", "stale")
 Entry = tuple[Snapshot, Optional[float]]
 """A snapshot and when the hub got it, epoch seconds."""
 
+_ENCODER = json.JSONEncoder(check_circular=False)
+
 # ---- what is asked
 
 
@@ -184,4 +186,4 @@ def _whole(value: float | None) -> str | None:
 
 
 def _dump(value: Any) -> bytes:
-    return json.dumps(value).encode("ascii")
+    return _ENCODER.encode(value).encode("ascii")
