@@ -171,6 +171,18 @@ def test_no_line_is_wider_and_no_hostile_name_steers_the_terminal(view, width, c
 
 
 @pytest.mark.parametrize("view", VIEWS)
+def test_absurd_numbers_of_a_node_cost_nothing(view):
+    absurd = dict.fromkeys(("memory_used_bytes", "utilization_percent", "temperature_celsius", "power_watts"), -2.0 ** 62)
+    held = (replace(samples.process("lisa", "x", 1.0, 60.0), gpu_memory_bytes=2.0**62),)
+    node = host("dgx-a")
+    reading = replace(node.gpus[0].reading, memory_total_bytes=1, processes=held, **absurd)
+    view_of = replace(node.gpus[0], reading=reading)
+    node = replace(node, gpus=(view_of,), snapshot=replace(node.snapshot, gpus=(reading,)))
+    text = VIEWS[view](ClusterNow(samples.NOW, (node,)), ViewOptions())
+    assert len(text) < 6000
+
+
+@pytest.mark.parametrize("view", VIEWS)
 def test_ascii_is_ascii_and_keeps_the_widths(view):
     for cluster in (LAB, samples.hostile()):
         text = VIEWS[view](cluster, ViewOptions(ascii_only=True))

@@ -42,8 +42,8 @@ class Look(NamedTuple):
     def left(self, text: str | None, columns: int) -> str:
         """The text, cut or filled up to so many columns."""
         text = text or ""
-        if len(text) <= columns and _is_simple(text):
-            return text.ljust(columns)
+        if _is_simple(text):
+            return _cut(text, columns, self.ellipsis).ljust(columns)
         return _left(text, columns, self.ascii_only, self.ellipsis)
 
     def right(self, text: str | None, columns: int) -> str:
@@ -54,9 +54,8 @@ class Look(NamedTuple):
     def cut(self, text: str | None, columns: int, ellipsis: str = "") -> str:
         """The text, at most so many columns wide."""
         text = text or ""
-        if len(text) <= columns and _is_simple(text):
-            return text
-        return _cut(plain(text, self.ascii_only), columns, ellipsis or self.ellipsis)
+        shown = text if _is_simple(text) else plain(text, self.ascii_only)
+        return _cut(shown, columns, ellipsis or self.ellipsis)
 
     def wrap(self, text: str | None, columns: int) -> list[str]:
         """The text in lines of at most so many columns, broken between words where that is possible. At least one line."""

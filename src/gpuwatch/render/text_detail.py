@@ -142,8 +142,8 @@ class _Drawer:
     def _memory(self, percent: float | None) -> str:
         if percent is None:
             return f" mem [{self.unknown_bar}]{UNKNOWN:>5}"
-        filled = min(self.bar, int(percent * self.bar / 100))
-        return f" mem [{'/' * filled}{' ' * (self.bar - filled)}]{f'{int(percent)}%':>5}"
+        filled = min(self.bar, max(0, int(percent * self.bar / 100)))
+        return f" mem [{('/' * filled).ljust(self.bar)}]{f'{int(percent)}%':>5}"
 
     def _process(self, process: ProcessReading, last: bool) -> str:
         held = _unit(mib(process.gpu_memory_bytes), "MiB")
