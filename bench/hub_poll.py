@@ -32,8 +32,10 @@ VIEWS = (
     "/", "/?view=rows", "/?term=true", "/?term=true&detail=true", "/?term=true&view=rows", "/states/", "/get-status", "/api/v1/cluster", "/?format=csv",
     "/hosts/n0000", "/gpus/GPU-00000000-0000-0000-0000-000000000000", "/gpu_table?term=true", "/api/v1/hosts/n0001",
 )  # fmt: skip
-VIEW_EVERY = 10.0
-"""Seconds between two looks at one view: the page's own rate (ui.md section 6)."""
+LIVE_EVERY = 10.0
+"""Seconds between two updates of an open page: the page's own rate above 60 hosts."""
+VIEW_EVERY = 30.0
+"""Seconds between two looks at each other view, by people and scripts."""
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -56,30 +58,42 @@ def fetch(path: str, port: int, host: str = "127.0.0.1") -> bytes:
         return body
 
 
-class Viewers(threading.Thread):
-    """Looks at every view in turn, each once in VIEW_EVERY, and at /live as an open page does; counts and times the answers."""
+class Viewers:
+    """One open page, updated as the page does it, and a reader who looks at every other view in turn; counts and times the answers."""
 
     def __init__(self) -> None:
-        super().__init__(daemon=True)
         self.stop = threading.Event()
         self.times: Dict[str, List[float]] = {}
         self.errors: List[str] = []
+        self._version = 0
 
-    def run(self) -> None:
-        pause = VIEW_EVERY / (len(VIEWS) + 1)
-        version = 0
+    def start(self) -> None:
+        """Begin to look."""
+        for target in (self._page, self._views):
+            threading.Thread(target=target, daemon=True).start()
+
+    def _page(self) -> None:
+        while not self.stop.wait(LIVE_EVERY):
+            body = self._look("/live", f"/live?since={self._version}")
+            if body:
+                self._version = json.loads(body)["version"]
+
+    def _views(self) -> None:
         while not self.stop.is_set():
-            for path in (*VIEWS, "/live"):
-                began = time.monotonic()
-                try:
-                    body = fetch(f"/live?since={version}" if path == "/live" else path, HUB_PORT)
-                    if path == "/live":
-                        version = json.loads(body)["version"]
-                except Exception as error:
-                    self.errors.append(f"{path}: {error}")
-                self.times.setdefault(path, []).append(time.monotonic() - began)
-                if self.stop.wait(max(0.0, pause - (time.monotonic() - began))):
+            for path in VIEWS:
+                self._look(path, path)
+                if self.stop.wait(VIEW_EVERY / len(VIEWS)):
                     return
+
+    def _look(self, name: str, path: str) -> bytes:
+        began = time.monotonic()
+        try:
+            return fetch(path, HUB_PORT)
+        except OSError as error:
+            self.errors.append(f"{path}: {error}")
+            return b""
+        finally:
+            self.times.setdefault(name, []).append(time.monotonic() - began)
 
 
 def prometheus_config(folder: Path, nodes: int, interval: float) -> Path:
@@ -181,6 +195,7 @@ def measure(hub: int, prometheus: int, nodes: int, seconds: float, interval: flo
     print(f"  in the hub's own blocks: {stored['bytes']:.0f} B over {stored['samples']:.0f} samples in {stored['blocks']:.0f} blocks")
     print(f"  journal at most {peak / 1e6:.1f} MB (target 128)")
     print(f"  polls {late['polls']}, missed {late['missed']}, lateness p50 {late['p50']:.3f} s, p99 {late['p99']:.3f} s, most {late['max']:.3f} s")
+    print(f"  readers: an open page every {LIVE_EVERY:g} s, each of {len(VIEWS)} other views every {VIEW_EVERY:g} s")
     print(f"  readers: {sum(map(len, viewers.times.values()))} answers, {len(viewers.errors)} errors {viewers.errors[:3]}")
     for path, times in sorted(viewers.times.items(), key=lambda item: -max(item[1])):
         print(f"    {path:60s} p50 {sorted(times)[len(times) // 2] * 1000:7.1f} ms, most {max(times) * 1000:7.1f} ms")

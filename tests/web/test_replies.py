@@ -124,3 +124,13 @@ def test_a_long_answer_that_fails_is_over():
     with pytest.raises(KeyError):
         list(broken)
     assert list(streams.take([b"b"])) == [b"b"]
+
+
+def test_bodies_that_nobody_may_see_again_are_dropped():
+    clock, calls = Clock(), []
+    pages = Pages(clock)
+    pages.get("old", 1, maker(calls))
+    clock.now += 11
+    pages.get("new", 1, maker(calls))
+    assert list(pages._kept) == ["new"]
+    assert pages._bytes == len(b"body 2")

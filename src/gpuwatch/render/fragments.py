@@ -6,7 +6,7 @@ from typing import Callable, Dict, Hashable, Tuple, TypeVar
 
 Part = TypeVar("Part")
 
-MOST_BYTES = 192 * 1024**2
+MOST_BYTES = 64 * 1024**2
 """Readers choose widths and colours, and each choice has its own parts."""
 
 

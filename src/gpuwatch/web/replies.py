@@ -122,10 +122,14 @@ class Pages:
             old = self._kept.pop(key, None)
             self._bytes += len(kept.body.data) - (len(old.body.data) if old else 0)
             self._kept[key] = kept
+            for other in [other for other, one in self._kept.items() if self._age(one) > OLDEST_SECONDS]:
+                self._drop(other)
             while len(self._kept) > MOST_BODIES or (self._bytes > MOST_BYTES and len(self._kept) > 1):
-                gone, dropped = self._kept.popitem(last=False)
-                self._bytes -= len(dropped.body.data)
-                self._rendering.pop(gone, None)
+                self._drop(next(iter(self._kept)))
+
+    def _drop(self, key: Hashable) -> None:
+        self._bytes -= len(self._kept.pop(key).body.data)
+        self._rendering.pop(key, None)
 
 
 class Streams:
