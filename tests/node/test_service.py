@@ -15,10 +15,11 @@ from pathlib import Path
 import pytest
 from tests.node.sources import ARGV, ROOT
 
+from gpuwatch.config.checks import is_loopback
 from gpuwatch.config.settings import NodeSettings
 from gpuwatch.loops import Stop
 from gpuwatch.model.errors import GpuwatchError, UsageError
-from gpuwatch.node.service import check_password, is_loopback, run, sampler_options
+from gpuwatch.node.service import check_password, run, sampler_options
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "localhost", "::1", "[::1]"])
@@ -197,3 +198,28 @@ def test_server_and_sampler_import_what_they_need_and_no_more(node):
     modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     for name in ("peewee", "click", "asyncio", "psutil", "pynvml", "tabulate", "gpuwatch.store", "gpuwatch.collect", "gpuwatch.hub"):
         assert f"'{name}'" not in modules
+
+
+@pytest.mark.parametrize("ends_with_stdin", [True, False])
+def test_it_ends_with_its_input_only_where_told_so(settings, ends_with_stdin):
+    told = dataclasses.replace(settings, ends_with_stdin=ends_with_stdin)
+    code = f"""
+import sys; sys.path[:0] = [{str(ROOT / "src")!r}, {str(ROOT)!r}]
+from gpuwatch.config.settings import NodeSettings
+from gpuwatch.node import service
+service.run({told!r}, None, {ARGV!r}, lambda line: print(line, flush=True))
+"""
+    process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        port = port_in(process.stdout.readline().decode())
+        wait_for(lambda: ask(port, {"passwd": "pw"})[0] == 200)
+        process.stdin.close()
+        if ends_with_stdin:
+            assert process.wait(60) == 0
+        else:
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(1)
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()

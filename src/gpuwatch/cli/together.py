@@ -85,7 +85,8 @@ class Together:
 
     def _start(self, plan: NodePlan) -> Child:
         state = self._state_dir or self.folder / plan.name
-        settings = {"host": "127.0.0.1", "name": plan.name, **plan.settings}
+        # its stdin ends with this process, even by a SIGKILL
+        settings = {"host": "127.0.0.1", "name": plan.name, "ends_with_stdin": "true", **plan.settings}
         config = self.folder / f"{plan.name}.toml"
         lines = [f"{name} = {_toml(value)}\n" for name, value in settings.items()]
         config.write_text(f'state_dir = {_toml(str(state))}\npassword_file = {_toml(str(self.password_file))}\n[node]\nport = 0\n' + "".join(lines))

@@ -59,6 +59,7 @@ class NodeSettings(CommonSettings):
     sampler_retry: float = setting(10.0, "seconds until a sampler that lost the driver is started anew; doubles up to 60", least=0.1, where="no_flag")
     source: str = setting("gpuwatch.collect.source:make", "where readings come from; the demo uses gpuwatch.sim.source:make", where="no_flag")
     source_argument: str = setting("", "argument of the source: profile and scenario of the simulation", where="no_flag")
+    ends_with_stdin: bool = setting(False, "end when standard input ends: for a node that must not outlive the program that started it", where="no_flag")
     root: str = setting("/", "folder that stands for / when /proc and /sys are read: /host in a container", kind="path", where="no_flag")
 
 

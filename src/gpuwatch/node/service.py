@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import re
+import os
 import signal
 import socket
 import threading
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Optional, Sequence
 
 from gpuwatch.boot import self_argv
+from gpuwatch.config.checks import is_loopback
 from gpuwatch.config.load import state_dir
 from gpuwatch.config.settings import DEFAULT_PASSWORD, NodeSettings, SamplerOptions
 from gpuwatch.loops import Loop
@@ -39,11 +40,6 @@ def check_password(settings: NodeSettings) -> str:
         f"No password is configured, and {settings.host or '0.0.0.0'} can be reached from other machines.",
         'Add password = "..." to the settings file, or set GPUWATCH_PASSWORD, or name a --password-file; or listen on --host 127.0.0.1 alone.',
     )
-
-
-def is_loopback(host: str) -> bool:
-    """Only this machine reaches this address."""
-    return host in ("localhost", "::1", "[::1]") or re.fullmatch(r"127(\.\d{1,3}){3}", host, re.ASCII) is not None
 
 
 def sampler_options(settings: NodeSettings) -> SamplerOptions:
@@ -81,6 +77,8 @@ def run(
     ending = threading.Event()
     watch = Loop("sampler", supervisor.run_once, 0.0, ending).start()
     Loop("end", lambda _: _close_at(end, server), 0.0, end).start()
+    if settings.ends_with_stdin:
+        Loop("stdin", lambda _: _end_with_input(end), 0.0, end).start()
     handlers = _on_signals(server.close)
     try:
         announce(f"gpuwatch node {options.name} answers on {server.url}get-status every {settings.interval:g} s. Ctrl-C ends it.")
@@ -99,6 +97,12 @@ def run(
 def _close_at(end: threading.Event, server: Server) -> None:
     end.wait()
     server.close()
+
+
+def _end_with_input(end: threading.Event) -> None:
+    """Whoever started this node holds the other end of the pipe: when it is gone, however that came, the pipe ends."""
+    if not os.read(0, 4096):  # not sys.stdin: Python aborts if a thread holds its lock at the end
+        end.set()
 
 
 def _on_signals(close: Callable[[], None]) -> Dict[int, Any]:

@@ -1,0 +1,52 @@
+"""Nodes started together live no longer than the program that started them, however that ends."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+SRC = Path(__file__).resolve().parents[2] / "src"
+PROGRAM = f"""
+import sys, threading
+sys.path.insert(0, {str(SRC)!r})
+from gpuwatch.cli.together import NodePlan, Together
+simulated = {{"source": "gpuwatch.sim.source:make", "source_argument": "1xh100:mixed:1", "interval": "0.2"}}
+with Together([NodePlan("a", "", simulated), NodePlan("b", "", simulated)]) as together:
+    print(*(child.pid for child in together._children.values()), flush=True)
+    threading.Event().wait()
+"""
+
+
+def below(pid):
+    found = [int(child) for task in Path(f"/proc/{pid}/task").glob("*/children") for child in task.read_text().split()]
+    return found + [one for child in found for one in below(child)]
+
+
+def runs(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP])
+def test_nodes_end_with_the_program_that_started_them(tmp_path, number):
+    environment = {**os.environ, "PYTHONPATH": str(SRC), "TMPDIR": str(tmp_path)}
+    program = subprocess.Popen([sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    try:
+        nodes = [int(word) for word in program.stdout.readline().split()]
+        all_below = below(program.pid)
+        assert set(nodes) < set(all_below), "each node has a sampler"
+        program.send_signal(number)
+        program.communicate(timeout=30)
+        until = time.monotonic() + 30
+        while any(map(runs, all_below)):
+            assert time.monotonic() < until, "nodes were left running"
+            time.sleep(0.05)
+    finally:
+        program.kill()
+        program.communicate()
