@@ -1,6 +1,10 @@
 """The log: one line a message, whatever strangers call themselves; a trace cannot pass for other lines."""
 
 import logging
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 from gpuwatch.cli.logs import FORMAT, _OneLine
 
@@ -20,3 +24,35 @@ def test_the_lines_of_a_trace_are_told_from_others():
     assert trace
     assert all(line.startswith("  | ") for line in trace)
     assert "\x1b" not in "".join(trace)
+
+
+PROGRAM = f"""
+import signal, sys, time
+sys.path.insert(0, {str(Path(__file__).resolve().parents[2] / "src")!r})
+from gpuwatch.cli import logs
+from gpuwatch.config.settings import CommonSettings
+signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended in order"))
+logs.set_up(CommonSettings(log_file=sys.argv[1]))
+print("ready", flush=True)
+time.sleep(2 if sys.argv[2:] else 60)
+"""
+
+
+def hang_up(*arguments, ignored=False):
+    before = signal.SIG_IGN if ignored else signal.SIG_DFL
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, before),
+    )  # fmt: skip
+    process.stdout.readline()
+    process.send_signal(signal.SIGHUP)
+    return process.communicate(timeout=60)[1], process.returncode
+
+
+def test_a_closed_terminal_ends_the_program_like_sigterm():
+    assert hang_up("") == ("ended in order\n", 1)
+
+
+def test_nohup_and_a_log_file_let_it_go_on(tmp_path):
+    assert hang_up("", "short", ignored=True) == ("", 0)
+    assert hang_up(str(tmp_path / "log"), "short") == ("", 0)

@@ -1,4 +1,7 @@
-"""Where the log goes: stderr, or a file that is opened anew on SIGHUP (so that logrotate may move it away)."""
+"""Where the log goes: stderr, or a file that is opened anew on SIGHUP (so that logrotate may move it away).
+
+Without a log file SIGHUP means what it means for every program, that the terminal is gone, and ends this one like SIGTERM.
+"""
 
 from __future__ import annotations
 
@@ -39,8 +42,8 @@ def set_up(settings: CommonSettings) -> None:
     logging.basicConfig(level=level, handlers=[handler], force=True)
     if isinstance(handler, WatchedFileHandler):
         signal.signal(signal.SIGHUP, lambda *_: handler.reopenIfNeeded())
-    else:
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    elif signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # ignored from the start: nohup
+        signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))  # the terminal was closed
 
 
 def _handler(path: str) -> Any:
