@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpuwatch.model.snapshot import ContainerRef, GpuReading, ProcessReading
-from gpuwatch.render import json_parts
-from gpuwatch.render.json_parts import Many, Reading
+from gpuwatch.render import json_parts, words
+from gpuwatch.render.json_parts import Many, Reading, encoded, quote
 
 PROCESS = Reading(ProcessReading, written={"container": lambda value: "null" if value is None else Reading(ContainerRef).text(value)})
 GPU = Reading(GpuReading, skip=("mig",), written={"missing": json_parts.mapping}, processes=Many(PROCESS))
@@ -56,3 +56,13 @@ def test_what_is_no_number_is_null(number):
 @pytest.mark.parametrize(("fact", "text"), [('"\n\0', '"\\"\\n\\u0000"'), (True, "true"), (0, "0"), (0.5, "0.5"), ((), "[]"), (("a",), '["a"]')])
 def test_facts(fact, text):
     assert json_parts.plain(fact) == text
+
+
+def test_no_text_can_steer_a_terminal_and_every_text_comes_back():
+    for text in ("\x1b[31m", "\x7f", "\x9b2J", "a\u202eb", "\u200b\ufeff", "\U000e0041", "実験室", 'say "hi"\\', "\x00"):
+        written = quote(text)
+        assert json.loads(written) == text
+        assert not words.HARMFUL.search(written)
+        assert json.loads(encoded({"a": [text]})) == {"a": [text]}
+        assert not words.HARMFUL.search(encoded({"a": [text]}))
+    assert quote("実験室") == '"実験室"'

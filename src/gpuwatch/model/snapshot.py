@@ -60,6 +60,12 @@ class MigReading:
     memory_total_bytes: Number = gauge("memory of the slice")
     sm_activity_percent: Number = gauge("share of time with work on the slice's SMs (GPM)")
 
+    def holds(self, process: ProcessReading) -> bool:
+        """The process runs in this slice, as far as the driver tells instances."""
+        if process.gpu_instance is None or process.gpu_instance != self.gpu_instance:
+            return False
+        return None in (process.compute_instance, self.compute_instance) or process.compute_instance == self.compute_instance
+
 
 @dataclass(frozen=True)
 class GpuReading:

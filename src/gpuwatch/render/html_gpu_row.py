@@ -202,13 +202,7 @@ def _slice_states(view: GpuView) -> list[GpuState]:
 
 def slice_processes(reading: GpuReading, one: MigReading) -> tuple[ProcessReading, ...]:
     """The processes of a slice, where the driver tells the instance."""
-    return tuple(
-        process
-        for process in reading.processes
-        if process.gpu_instance is not None
-        and process.gpu_instance == one.gpu_instance
-        and (process.compute_instance is None or one.compute_instance is None or process.compute_instance == one.compute_instance)
-    )
+    return tuple(filter(one.holds, reading.processes))
 
 
 def _slice_row(view: GpuView, one: MigReading, state: GpuState, moment: Moment) -> str:

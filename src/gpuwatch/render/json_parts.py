@@ -14,9 +14,9 @@ from operator import attrgetter
 from typing import Any, Callable, Protocol
 
 from gpuwatch.model.fields import describe
+from gpuwatch.render import words
 
 _COMPACT = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False, check_circular=False)
-_quote = json.encoder.encode_basestring
 
 NUMBER = "\0"
 """Stands for a number. JSON never has this letter: in its texts it is written as an escape."""
@@ -134,7 +134,7 @@ def plain(value: Any) -> str:
     """A fact as JSON: by hand what is frequent, since a call of the encoder costs more than all of it."""
     kind = type(value)
     if kind is str:
-        return _quote(value)
+        return quote(value)
     if value is None:
         return "null"
     if kind is int:
@@ -144,17 +144,29 @@ def plain(value: Any) -> str:
     return _number(value) if kind is float else encoded(value)
 
 
+def quote(text: str) -> str:
+    """A JSON string. What could steer the terminal of somebody who reads it with curl is written as an escape."""
+    return _harmless(json.encoder.encode_basestring(text))
+
+
+def _harmless(text: str) -> str:
+    """JSON without letters that steer a terminal: in JSON they can stand in strings alone, so escapes mean the same."""
+    if text.isascii() and "\x7f" not in text:
+        return text
+    return words.HARMFUL.sub(lambda found: json.encoder.encode_basestring_ascii(found.group())[1:-1].replace("\x7f", "\\u007f"), text)
+
+
 def mapping(values: Mapping[str, str]) -> str:
     """A map of texts as JSON."""
-    return "{%s}" % ",".join([f"{_quote(key)}:{_quote(value)}" for key, value in values.items()])  # noqa: UP031
+    return "{%s}" % ",".join([f"{quote(key)}:{quote(value)}" for key, value in values.items()])  # noqa: UP031
 
 
 def encoded(value: Any) -> str:
     """Any JSON-able value. Numbers that JSON does not have become null."""
     try:
-        return _COMPACT.encode(value)
+        return _harmless(_COMPACT.encode(value))
     except ValueError:
-        return _COMPACT.encode(finite(value))
+        return _harmless(_COMPACT.encode(finite(value)))
 
 
 def finite(value: Any) -> Any:

@@ -84,7 +84,7 @@ class Rows:
             lines += [self.look.paint(f"   ! {line}", text_cells.ALARM) for line in self._wrapped(", ".join(state.marks), 5)]
         rest = list(reading.processes)
         for part, part_state in zip(reading.mig, gpu.mig_states):
-            held = [process for process in rest if _inside(process, part)]
+            held = [process for process in rest if part.holds(process)]
             rest = [process for process in rest if process not in held]
             lines += self._slice(reading, part, part_state, held)
         return lines + (self._processes(gpu, silent, rest) if self.detail else [])
@@ -243,10 +243,6 @@ def _sizes(used: float | None, total: float | None) -> str:
         return f"{UNKNOWN}/{words.gb_total(total)}" if total else UNKNOWN
     whole = total is not None and total >= 100 * 2**30
     return f"{used / 2**30:.0f}/{words.gb_total(total)}" if whole else f"{words.gb(used)}/{words.gb_total(total) or UNKNOWN}"
-
-
-def _inside(process: ProcessReading, part: MigReading) -> bool:
-    return process.gpu_instance == part.gpu_instance and part.compute_instance in (None, process.compute_instance)
 
 
 def _models(counts: Tally) -> str:

@@ -153,9 +153,10 @@ def plural(count: int, one: str, many: str = "") -> str:
 # ---- names that strangers chose
 
 _SPACES = re.compile("[\t\n\v\f\r\x85\u2028\u2029]+")
-_HARMFUL = re.compile(
+HARMFUL = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
 )
+"""Letters that steer a terminal or a page: control characters, marks of direction, invisible ones."""
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
@@ -166,7 +167,7 @@ def clean(text: Optional[str]) -> str:
     text = str(text)
     if text.isascii() and text.isprintable():
         return text
-    return _HARMFUL.sub("", _SURROGATES.sub("\ufffd", _SPACES.sub(" ", text)))
+    return HARMFUL.sub("", _SURROGATES.sub("\ufffd", _SPACES.sub(" ", text)))
 
 
 _MODEL_NOISE = re.compile(r"\b(?:NVIDIA|GeForce|Tesla|Quadro(?= RTX)|HBM\d\w?|Graphics Device)\b\s*", re.IGNORECASE)
