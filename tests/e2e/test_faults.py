@@ -158,7 +158,7 @@ def test_a_stopped_sampler(lab: Lab, tmp_path: Path) -> None:
     assert {gpu["state"] for gpu in node["snapshot"]["gpus"]} == {"stale"}
     words = r"the sampler was stopped \(SIGSTOP\) and reads nothing since \d\d:\d\d:\d\d; restarted \(works again since \d\d:\d\d:\d\d\)"
     assert fresh(one.until(words, 8, stale=False))
-    one.until_hub_says(words, "up", rows=False)
+    one.until_hub_says(words, "up")
     assert eventually(lambda: one.sampler() not in (first, None))
     one.ask()
     until_status(one.hub, "sick", "up")
@@ -229,7 +229,7 @@ def test_a_driver_upgraded_below_a_running_node(patient: Patient) -> None:
     patient.install("590.50.02")
     words = r"driver 590\.48\.01 loaded, library 590\.50\.02 installed: reboot"
     patient.until(words, 8, stale=False)
-    patient.until_hub_says(words, "up", rows=False)
+    patient.until_hub_says(words, "up")
     # and once NVML itself refuses
     patient.fake.fault("mismatch")
     answer = patient.until(words, 0)

@@ -64,6 +64,8 @@ class Rows:
         word = node_word(node)
         if word:
             lines += self._sentence(node, word)
+        elif node.error:
+            lines += [self.look.paint(f"   ! {line}", text_cells.ALARM) for line in self._wrapped(words.clean(node.error), 5)]
         if node.status not in AWAY:
             for gpu in gpus:
                 lines += self.gpu(gpu)

@@ -24,6 +24,9 @@ class Readings(Protocol):
     def cluster(self, audience: str = "stranger", *, host: Optional[str] = None, gpu: Optional[str] = None) -> ClusterNow:
         """The cluster now; with ``host`` or ``gpu`` (UUID) that node alone."""
 
+    def health(self) -> str:
+        """What of the hub does not do its work, in words; empty = it is well."""
+
     def version(self) -> int:
         """Changes when the cluster changes; cheap."""
 

@@ -18,6 +18,8 @@ JSON = "application/json"
 CSV = "text/csv; charset=utf-8"
 
 LEAST_GZIP_BYTES = 1000
+LARGE_BYTES = 1024**2
+"""Larger bodies are packed quickly, not tightly: at a thousand hosts packing would cost as much as rendering."""
 FRESH_SECONDS = 1.0
 """A view is rendered at most once in so long, however many ask."""
 OLDEST_SECONDS = 10.0
@@ -39,7 +41,7 @@ class Body:
     def packed(self) -> bytes:
         """The gzip of the data; two threads that make it at the same time make the same."""
         if self._packed is None:
-            self._packed = gzip.compress(self.data, 5, mtime=0)
+            self._packed = gzip.compress(self.data, 5 if len(self.data) < LARGE_BYTES else 1, mtime=0)
         return self._packed
 
 

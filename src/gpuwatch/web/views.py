@@ -116,8 +116,9 @@ def openapi(ctx: Context) -> Reply:
 
 
 def healthz(ctx: Context) -> Reply:
-    """One line for supervisors."""
-    return text_reply("ok\n")
+    """One line for supervisors: 503 when a part of the hub that others wait for is dead or hangs."""
+    trouble = ctx.hub.health()
+    return text_reply(f"{trouble}\n", 503) if trouble else text_reply("ok\n")
 
 
 def static(ctx: Context) -> Reply:
