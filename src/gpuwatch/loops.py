@@ -20,6 +20,9 @@ log = logging.getLogger(__name__)
 
 FIRST_BACK_OFF_SECONDS = 1.0
 LONGEST_BACK_OFF_SECONDS = 60.0
+HANGS_SECONDS = 10.0
+"""A loop that is so much later than it should be hangs."""
+ASYNC_BEAT_SECONDS = 1.0
 PLAIN_EVENT_SECONDS = 0.5
 """A plain ``threading.Event`` cannot wake a sleeping loop, so it is looked at this often; a ``Stop`` wakes it at once."""
 
@@ -93,6 +96,8 @@ class Loop:
         """What the last call raised; None if it worked."""
         self._repeats = Repeats(name)
         self._back_off_seconds = 0.0
+        self._due_at = 0.0
+        """When the beat under way began, else when the next one is due (monotonic)."""
         self._wake = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         if isinstance(self.stop, Stop):
@@ -100,6 +105,7 @@ class Loop:
 
     def start(self) -> Loop:
         """Start the thread; the first call comes at once. Returns self."""
+        self._due_at = time.monotonic()
         self._thread.start()
         return self
 
@@ -117,6 +123,10 @@ class Loop:
     def alive(self) -> bool:
         """The thread runs."""
         return self._thread.is_alive()
+
+    def trouble(self) -> str:
+        """Why this loop does not do its work; empty = it does. For strangers' eyes: the error itself stands in the log."""
+        return _trouble(self.alive, self._due_at, self.last_error)
 
     def beat(self, now: float) -> None:
         """Call ``run_once`` and note how it went; never raises."""
@@ -137,7 +147,9 @@ class Loop:
             self.beat(time.time())
             now = time.monotonic()
             due = next_beat(due, now, self.interval_seconds)
-            self._pause(max(due, now + self._back_off_seconds))
+            self._due_at = max(due, now + self._back_off_seconds)
+            self._pause(self._due_at)
+            self._due_at = time.monotonic()
 
     def _pause(self, until: float) -> None:
         longest = threading.TIMEOUT_MAX if isinstance(self.stop, Stop) else PLAIN_EVENT_SECONDS
@@ -155,12 +167,23 @@ def next_beat(due: float, now: float, interval: float) -> float:
     return due + interval * max(1.0, (now - due) // interval + 1.0)
 
 
+def _trouble(alive: bool, due_at: float, last_error: Optional[BaseException]) -> str:
+    if not alive:
+        return "does not run"
+    late_seconds = time.monotonic() - due_at
+    if late_seconds > HANGS_SECONDS:
+        return f"hangs for {late_seconds:.0f} s"
+    return "fails; the log says why" if last_error is not None else ""
+
+
 class AsyncLoop:
     """One thread with one asyncio event loop (for the hub's poller alone). asyncio is imported when it starts, not before."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.last_error: Optional[BaseException] = None
+        """What ``main`` raised; None while it runs."""
+        self._due_at = 0.0
         self._repeats = Repeats(name)
         self._ready = threading.Event()
         self._stopped = False
@@ -198,6 +221,15 @@ class AsyncLoop:
         """The thread runs."""
         return self._thread is not None and self._thread.is_alive()
 
+    def trouble(self) -> str:
+        """Why this loop does not do its work; empty = it does. Something that blocks the event loop is noticed after 10 s."""
+        return _trouble(self.alive, self._due_at, self.last_error)
+
+    def _beat(self) -> None:
+        self._due_at = time.monotonic() + ASYNC_BEAT_SECONDS
+        if self._loop is not None:
+            self._loop.call_later(ASYNC_BEAT_SECONDS, self._beat)
+
     def _cancel(self) -> None:
         if self._main is not None:
             self._main.cancel()
@@ -218,10 +250,12 @@ class AsyncLoop:
 
         self._main = asyncio.current_task()
         self._loop = asyncio.get_running_loop()
+        self._beat()
         self._ready.set()
         back_off_seconds = FIRST_BACK_OFF_SECONDS
         while not self._stopped:
             started_at = time.monotonic()
+            self.last_error = None
             try:
                 await main()
                 return

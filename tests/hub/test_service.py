@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from pathlib import Path
 from typing import Any, Callable, Iterator, List, Optional
@@ -289,6 +290,19 @@ def test_a_database_that_is_removed_under_the_hub_is_made_anew(lab: Lab, street:
     other = open_store(str(lab.database), read_only=True)
     assert [one.name for one in machines.list_all(other)] == ["fine"]
     other.close()
+
+
+def test_health_names_the_part_that_does_not_work(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab.write()
+    hub = lab.start()
+    until(lambda: hub.health() == "")
+    monkeypatch.setattr("gpuwatch.loops.HANGS_SECONDS", 0.3)
+    hold = threading.Event()
+    monkeypatch.setattr(hub._writer, "run_once", lambda _: hold.wait(30))
+    until(lambda: hub.health().startswith("The hub's writer hangs for "))
+    hold.set()
+    lab.stop()
+    assert hub.health() == "The hub's poller does not run. The hub's clock does not run. The hub's writer does not run."
 
 
 def test_retention_runs(lab: Lab) -> None:

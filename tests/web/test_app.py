@@ -18,6 +18,7 @@ class Readings:
     settings = HubSettings()
     store = None
     timezone = "UTC"
+    ill = ""
 
     def __init__(self):
         self.latest = Latest()
@@ -25,6 +26,9 @@ class Readings:
 
     def cluster(self, audience="stranger", **only):
         return cluster(self.latest, time.time(), audience)
+
+    def health(self):
+        return self.ill
 
     def version(self):
         return self.latest.version
@@ -46,6 +50,14 @@ def test_a_host_with_a_name_beyond_ascii_has_its_pages():
     assert NAME in body
     assert get(f"/api/v1/hosts/{NAME}")[0].startswith("200")
     assert "ERROR" not in get(f"/states/{NAME}/")[2]
+
+
+def test_healthz_tells_a_supervisor_what_is_ill(monkeypatch):
+    assert get("/healthz")[::2] == ("200 OK", "ok\n")
+    monkeypatch.setattr(Readings, "ill", "The hub's writer hangs for 20 s.")
+    status, _, body = get("/healthz")
+    assert status.startswith("503")
+    assert body == "The hub's writer hangs for 20 s.\n"
 
 
 def test_what_an_address_says_cannot_steer_a_terminal():

@@ -85,6 +85,11 @@ class Hub:
         """The cluster as ``audience`` may see it now; with ``host`` or ``gpu`` that node alone."""
         return cluster(self.latest, time.time(), audience, host=host, gpu=gpu)
 
+    def health(self) -> str:
+        """Which part of the hub does not do its work, in words for strangers; empty = it is well."""
+        troubles = [(part.name, part.trouble()) for part in (self._polling, self._clock, self._writer)]
+        return " ".join(f"The hub's {name} {trouble}." for name, trouble in troubles if trouble)
+
     def version(self) -> int:
         """Changes when anything of the cluster changes; cheap."""
         return self.latest.version
