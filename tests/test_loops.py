@@ -228,7 +228,7 @@ def test_async_loop_calls_main_again_after_an_error(monkeypatch):
 
     loop = AsyncLoop("poller").start(main)
     wait_until(lambda: len(tries) == 3)
-        assert loop.last_error is None, "it works again"
+    assert loop.last_error is None, "it works again"
     assert loop.stop()
 
 
