@@ -49,6 +49,11 @@ SIDES = {
 }
 
 
+def cpu_seconds(pid: int) -> float:
+    """User and system time of a process, to the nanosecond (clock_getcpuclockid(3): ~pid << 3 | 2)."""
+    return time.clock_gettime((~pid << 3) | 2)
+
+
 class Side:
     """One program under its own fake driver."""
 
@@ -81,9 +86,9 @@ class Side:
                 found += map(int, task.read_text().split())
         return found
 
-    def cpu_seconds(self) -> float:
-        """User and system time of all its processes, to the nanosecond (clock_getcpuclockid(3): ~pid << 3 | 2)."""
-        return sum(time.clock_gettime((~pid << 3) | 2) for pid in self.pids())
+    def cpu_seconds(self) -> list[float]:
+        """CPU time of each of its processes, the first one first."""
+        return [cpu_seconds(pid) for pid in self.pids()]
 
     def pss_mebibytes(self) -> float:
         texts = (Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in self.pids())
@@ -189,11 +194,14 @@ def measure(sides: list[Side], poller: Poller | None, options: argparse.Namespac
             poller.poll()
     found = {}
     for side in sides:
-        cpu, calls = side.cpu_seconds() - before[side.name][0], side.calls()
+        parts = [now - then for now, then in zip(side.cpu_seconds(), before[side.name][0])]
+        cpu, calls = sum(parts), side.calls()
         samples = (calls[ONCE_PER_SAMPLE] - before[side.name][1][ONCE_PER_SAMPLE]) / GPUS
         if side.process.poll() is not None or samples < 1:
             raise SystemExit(f"{side.name} took no samples:\n{(side.driver.root / 'log').read_text()[-2000:]}")
         all_calls = sum(calls.values()) - sum(before[side.name][1].values())
+        if len(parts) > 1:
+            print(f"{side.name}: {parts[0] / samples * 1000:.2f} ms server, {sum(parts[1:]) / samples * 1000:.2f} ms sampler per sample")
         found[side.name] = (cpu / samples * 1000, all_calls / samples / GPUS, samples)
     return found
 

@@ -37,9 +37,10 @@ def test_field_values_of_every_type():
     for kind, name, value in ((0, "dVal", 1.5), (1, "uiVal", 7), (2, "ulVal", 8), (3, "ullVal", 1 << 40), (4, "sllVal", -5), (5, "siVal", -6)):
         field = pynvml.c_nvmlFieldValue_t(valueType=kind)
         setattr(field.value, name, value)
-        assert nvml._field_value(*nvml._FIELD.unpack(bytes(field))[4:]) == (nvml.SUCCESS, value)
-    assert nvml._field_value(1, 3, bytes(8)) == (3, None)
-    assert nvml._field_value(99, 0, bytes(8)) == (nvml.UNKNOWN, None)
+        *_, found_kind, code, raw = nvml._FIELD.unpack(bytes(field))
+        assert (found_kind, code) == (kind, 0)
+        assert nvml.field_value(kind, raw) == (nvml.SUCCESS, value)
+    assert nvml.field_value(99, 0) == (nvml.UNKNOWN, None)
 
 
 def test_codes_are_nvmls():

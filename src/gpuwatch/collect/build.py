@@ -16,7 +16,5 @@ def defaults(made: Type[Any]) -> Dict[str, Any]:
 def build(made: Type[Reading], values: Mapping[str, Any], /, **more: Any) -> Reading:
     """A reading of all fields: ``values`` (made from ``defaults``, so that none is missing) and what changed. Equal to what its class makes."""
     reading = object.__new__(made)
-    inside = reading.__dict__
-    inside.update(values)
-    inside.update(more)
+    reading.__dict__.update(values, **more)
     return reading

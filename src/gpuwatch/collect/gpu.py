@@ -74,6 +74,8 @@ class Gpu:
         self._refused: Dict[Tuple[str, ...], float] = {}
         self._due: Dict[str, Due] = {}
         self._gpm: Optional[Gpm] = None
+        self._answered = False
+        self._failed: Set[int] = set()
         self.code = nvml.SUCCESS
         """Code of the failure that made the last reading a lost one, else SUCCESS."""
         self._error_since_at: Optional[float] = identity.get("error_since_at")
@@ -128,11 +130,13 @@ class Gpu:
         """The GPU at ``now``; None when it does not answer (then ``code`` says why). ``memory``: total and available of the host."""
         if self._handle is None:
             return None
-        codes = self._read_group("live", now)
+        self._answered, self._failed = False, set()
+        self._read_group("live", now)
         due = [group for group in _SLOW if self._due[group].is_due(now)] if now > self._slow_at or now < self._last_at else []
         self._last_at = now
-        processes = self._read_processes(now, "status" in due, codes)
-        self.code = _failure(codes)
+        total = self._values["memory_total_bytes"] or None
+        processes = self._processes.read(now, total, self._ages.interval, "status" in due, RETRY_SECONDS)
+        self.code = self._failure(self._processes.codes)
         if self.code:
             return None
         for group in due:
@@ -151,24 +155,24 @@ class Gpu:
         identity = {name: self._values[name] for name in IDENTITY}
         return GpuReading(error=words, error_since_at=self._error_since_at, **identity)
 
-    def _read_group(self, group: str, now: float) -> Set[int]:
-        """Make the group's calls; gives their codes. A raw value that is the same as before is not converted again."""
-        codes: Set[int] = set()
+    def _read_group(self, group: str, now: float) -> None:
+        """Make the group's calls. A raw value that is the same as before is not converted again."""
         handle, raws, refused = self._handle, self._raw[group], self._refused
         for place, (fields, ask, convert) in enumerate(self._calls.groups[group]):
             if refused and fields in refused and 0 < refused[fields] - now <= RETRY_SECONDS:
                 continue
             code, raw = ask(handle)
-            codes.add(code)
             if code:
                 raws[place] = None
+                self._failed.add(code)
                 self._refuse(fields, code, now if group == "identity" else now + RETRY_SECONDS)
-            elif raw != raws[place]:
+                continue
+            self._answered = True
+            if raw != raws[place]:
                 raws[place] = raw
                 self._set(fields, convert(raw))
                 if fields is MEMORY.fields:
                     self._unified = raw[0] == 0
-        return codes
 
     def _refuse(self, fields: Tuple[str, ...], code: int, retry_at: float) -> None:
         if code in nvml.REFUSALS:
@@ -189,11 +193,6 @@ class Gpu:
                 current[field] = value
                 if field in missing:
                     self._missing = missing = {name: reason for name, reason in missing.items() if name != field}
-
-    def _read_processes(self, now: float, status_due: bool, codes: Set[int]) -> Tuple[Any, ...]:
-        found = self._processes.read(now, self._values.get("memory_total_bytes") or None, self._ages.interval, status_due, RETRY_SECONDS)
-        codes.update(self._processes.codes)
-        return found
 
     def _all_missing(self) -> Dict[str, str]:
         """Reasons of calls and of processes together; the same object as long as nothing changes."""
@@ -224,6 +223,17 @@ class Gpu:
             return
         self._set(fields, tuple(Missing("not supported") if share is None else share for share in shares))
 
+    def _failure(self, codes_of_lists: List[int]) -> int:
+        """The code that says that the GPU does not answer, or SUCCESS: lost for one call is lost; else all calls must have failed."""
+        if not self._failed and not any(codes_of_lists):
+            return nvml.SUCCESS
+        codes = self._failed | set(codes_of_lists)
+        for lost in (nvml.GPU_IS_LOST, nvml.RESET_REQUIRED):
+            if lost in codes:
+                return lost
+        hard = codes - _GOOD
+        return max(hard) if hard and not self._answered and nvml.SUCCESS not in codes else nvml.SUCCESS
+
     def _share_memory(self, memory: Tuple[Optional[float], Optional[float]]) -> None:
         """GPU and host share one memory (GB10, Jetson): the host's total and free, and what the processes hold."""
         total, available = memory
@@ -233,14 +243,3 @@ class Gpu:
         names = ("memory_total_bytes", "memory_free_bytes", "memory_used_bytes", "memory_reserved_bytes")
         values = [Missing("not reported") if value is None else value for value in (total, available, used)]
         self._set(names, (*values, Missing("not supported: one memory with the host")))
-
-
-def _failure(codes: Set[int]) -> int:
-    """The code that says that the GPU does not answer, or SUCCESS: lost for one call is lost; else all calls must have failed."""
-    if codes <= _GOOD:
-        return nvml.SUCCESS
-    for lost in (nvml.GPU_IS_LOST, nvml.RESET_REQUIRED):
-        if lost in codes:
-            return lost
-    hard = codes - nvml.REFUSALS
-    return max(hard) if hard and nvml.SUCCESS not in hard else nvml.SUCCESS

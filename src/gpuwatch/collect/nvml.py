@@ -64,11 +64,13 @@ _ROW_16 = struct.Struct("<IxxxxQ")
 _ROW_24 = struct.Struct("<IxxxxQII")
 _ROW_32 = struct.Struct("<IxxxxQIIQ")
 _UTILIZATION = struct.Struct("<IxxxxQIIII")
-_FIELD = struct.Struct("<IIqqII8s")
-_VALUE_FORMATS = ("<d", "<I", "<Q", "<Q", "<q", "<i", "<H")
+_FIELD = struct.Struct("<IIqqIIQ")  # id, scope, timestamp, latency, type of the value, code, value (8 bytes whose type differs)
 
 _FIRST_ROWS = 64
 _MOST_ROWS = 32768  # a list that claims to be longer is not believed
+
+_UNSIGNED, _LOW = 1, 2**32 - 1
+_VALUE_LAYOUTS = {0: "<d", _UNSIGNED: "<I", 2: "<Q", 3: "<Q", 4: "<q", 5: "<i", 6: "<H"}
 
 ProcessRow = Tuple[int, int, int, int]
 """pid, bytes used (or NOT_AVAILABLE), GPU instance, compute instance (or NO_INSTANCE)."""
@@ -243,13 +245,19 @@ class Nvml:
     def fields(self, wanted: Sequence[Tuple[int, int]]) -> Ask:
         """NVML field values for (field id, scope): a list of (code, number) in that order."""
         count = len(wanted)
-        asked = b"".join(_FIELD.pack(field, scope, 0, 0, 0, 0, b"") for field, scope in wanted)
+        asked = b"".join(_FIELD.pack(field, scope, 0, 0, 0, 0, 0) for field, scope in wanted)
         buffer = ctypes.create_string_buffer(asked, len(asked))
         function = self.function("nvmlDeviceGetFieldValues")
 
         def ask(handle: Handle) -> Tuple[int, Any]:
             code = function(handle, count, buffer)
-            return code, None if code else [_field_value(*row[4:]) for row in _FIELD.iter_unpack(buffer.raw)]
+            if code:
+                return code, None
+            rows = _FIELD.iter_unpack(buffer.raw)
+            return code, [
+                (failed, None) if failed else (0, value & _LOW) if kind == _UNSIGNED else field_value(kind, value)
+                for _, _, _, _, kind, failed, value in rows
+            ]
 
         return ask
 
@@ -343,12 +351,12 @@ def ladder(*rungs: Ask) -> Ask:
     return ask
 
 
-def _field_value(kind: int, code: int, value: bytes) -> Tuple[int, Any]:
-    if code:
-        return code, None
-    if kind >= len(_VALUE_FORMATS):
+def field_value(kind: int, value: int) -> Tuple[int, Any]:
+    """(code, number) of 8 bytes that hold a value of NVML's type ``kind`` (nvmlValueType_t)."""
+    layout = _VALUE_LAYOUTS.get(kind)
+    if layout is None:
         return UNKNOWN, None
-    return code, struct.unpack_from(_VALUE_FORMATS[kind], value)[0]
+    return SUCCESS, struct.unpack_from(layout, value.to_bytes(8, "little"))[0]
 
 
 def _mapped_library() -> Optional[str]:
