@@ -112,3 +112,9 @@ class ClusterNow:
     """Changes when any node's version, the order, or a notice changes."""
     audience: str = "stranger"
     """Who this was made for: commands are already cut to what they may see."""
+    idle_memory_bytes: float = 100e6
+    """Memory held from which a GPU without work counts as idle."""
+    idle_utilization_percent: float = 1.0
+    """Utilization up to which there is no work."""
+    idle_after_seconds: float = 1800.0
+    """How long there is no work until a GPU counts as idle."""

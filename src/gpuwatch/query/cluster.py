@@ -25,7 +25,7 @@ def cluster(latest: Latest, now: float, audience: str = STRANGER, *, host: Optio
         known = [one for one in known if one.target.name == host]
     if gpu is not None:
         known = [one for one in known if one.plan is not None and any(row.uuid == gpu for row in one.plan.rows)]
-    display = latest.display
+    display, limits = latest.display, latest.limits
     return ClusterNow(
         now,
         tuple([node_state(latest, one, now, audience) for one in known]),
@@ -36,6 +36,9 @@ def cluster(latest: Latest, now: float, audience: str = STRANGER, *, host: Optio
         notices,
         version,
         audience,
+        limits.idle_memory,
+        limits.idle_utilization,
+        limits.idle_after,
     )
 
 

@@ -170,7 +170,11 @@ def _idle_table(cluster: ClusterNow, moment: Moment) -> str:
     rows = [_idle_row(user, gpus, moment) for user, gpus in most_first[:SHOWN_USERS]]
     left = len(most_first) - SHOWN_USERS
     after = f'<p class="note small">and {words.plural(left, "more user")}</p>' if left > 0 else ""
-    return table(rows, after + '<p class="note small">Idle: memory held, and no work for half an hour or as the hub is set.</p>')
+    rule = (
+        f"Idle: at least {cluster.idle_memory_bytes / 1e9:.1f} GB held, and utilization at most {cluster.idle_utilization_percent:g} % "
+        f"for {words.span(cluster.idle_after_seconds)}."
+    )
+    return table(rows, f'{after}<p class="note small">{rule}</p>')
 
 
 def _idle_row(user: str, gpus: list[tuple[str, str, Optional[float], Optional[float]]], moment: Moment) -> str:
