@@ -20,7 +20,6 @@ test: prepare pyz    ## every test
 
 lint: prepare        ## ruff and mypy
 	$(VENV)/ruff check .
-	$(VENV)/ruff format --check .
 	$(VENV)/mypy
 
 bench: prepare pyz   ## the benches; each prints its ratio
