@@ -268,6 +268,7 @@ def test_events_and_hostnames_are_kept(lab: Lab, street: Street) -> None:
     lab.write(f"fine=127.0.0.1:{fine.port}")
     hub = lab.start(down_after=1.0, poll_deadline=0.3)
     until(lambda: hub.store is not None and machines.find(hub.store, "fine").hostname == "dgx-a")
+    until(lambda: hub.store is not None and [event.kind for event in events.newest(hub.store, 5)] == ["node_up"])
     fine.behaviour = nodes.silent
     until(lambda: status(hub, "fine") == "down")
     assert hub.store is not None
@@ -303,6 +304,54 @@ def test_health_names_the_part_that_does_not_work(lab: Lab, monkeypatch: pytest.
     hold.set()
     lab.stop()
     assert hub.health() == "The hub's poller does not run. The hub's clock does not run. The hub's writer does not run."
+
+
+def test_a_second_hub_on_the_same_database_stores_nothing_until_the_first_ends(
+    lab: Lab, street: Street, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gpuwatch.hub.service.REOPEN_SECONDS", 0.2)
+    fine = street.node()
+    lab.write(f"fine=127.0.0.1:{fine.port}")
+    first = lab.start()
+    until(lambda: stored(first, "fine") >= 1)
+    id_of_first = machines.find(first.store, "fine").id  # type: ignore[arg-type]
+    second = lab.start()
+    until(lambda: status(second, "fine") == "up")
+    (notice,) = second.cluster().notices
+    assert f"Another hub (process {os.getpid()}) keeps the database" in notice
+    assert second.store is None
+    beside = open_store(str(lab.database))  # as the command line does
+    machines.ensure_all(beside, {"other": "192.0.2.1"}, now=time.time())
+    beside.close()
+    polls = second.poller.stats.good
+    until(lambda: second.poller.stats.good >= polls + 5)
+    first.stop()
+    lab.hubs.remove(first)
+    until(lambda: second.store is not None and second.cluster().notices == ())
+    assert machines.find(second.store, "fine").id == id_of_first  # type: ignore[arg-type]
+    kept = stored(second, "fine")
+    until(lambda: stored(second, "fine") >= kept + 2)
+    times = [one.taken_at_ms for one in snapshots.read(second.store, id_of_first)]  # type: ignore[arg-type]
+    assert len(set(times)) == len(times)
+
+
+def test_stopping_does_not_wait_for_ever_for_a_disk_that_hangs(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gpuwatch.hub.service.STOP_SECONDS", 0.3)
+    lab.write()
+    hub = lab.start()
+    hold, entered = threading.Event(), threading.Event()
+    monkeypatch.setattr(hub._writer, "run_once", lambda _: (entered.set(), hold.wait(60)))
+    assert entered.wait(20)
+    began = time.monotonic()
+    hub.stop()
+    assert time.monotonic() - began < 20
+    hold.set()
+    until(lambda: not hub._writer.alive)
+
+
+def test_what_came_in_is_stored_within_an_interval(lab: Lab) -> None:
+    assert lab.hub(interval=0.2)._writer.interval_seconds == 0.1
+    assert lab.hub(interval=30.0)._writer.interval_seconds == 1.0
 
 
 def test_retention_runs(lab: Lab) -> None:

@@ -91,6 +91,11 @@ class Ingest:
         with self._lock:
             self._events = (events + self._events)[-MOST_EVENTS:]
 
+    def forget_waiting(self) -> None:
+        """Snapshots and events that are not to be stored."""
+        self.arrivals.take(len(self.arrivals))
+        self.take_events()
+
     def keep_shapes_of(self, machine_ids: Mapping[str, Any]) -> None:
         """Forget the shapes of all other machines."""
         for machine_id in [known for known in list(self._shapes) if known not in machine_ids]:

@@ -1,4 +1,4 @@
-"""Writes what the hub gathers to the store, once a second: snapshots, states, events; packs what is due. The hub's one writer.
+"""Writes what the hub gathers to the store, once a second or twice an interval: snapshots, states, events; packs what is due. The hub's one writer.
 
 When the store refuses, that becomes a notice on every page, what waits is put back, and the live view goes on.
 """

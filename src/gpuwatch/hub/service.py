@@ -26,11 +26,14 @@ from gpuwatch.query.cluster import cluster
 from gpuwatch.query.latest import Latest
 from gpuwatch.store import machines, upkeep
 from gpuwatch.store.database import Store, open_store
+from gpuwatch.store.hub_lock import HubLock
 
 log = logging.getLogger(__name__)
 BEAT_SECONDS = 1.0
 RETENTION_SECONDS = 600.0
-REOPEN_SECONDS = 15.0
+REOPEN_SECONDS = 5.0
+STOP_SECONDS = 12.0
+"""For all threads to end: a little more than a write may wait for another process's."""
 
 
 class Hub:
@@ -55,13 +58,15 @@ class Hub:
         self._hosts = HostsFile(settings.hosts, settings.node_port)
         self._targets: Sequence[Target] = ()
         self._ids: Dict[str, str] = {}
+        self._lock: Optional[HubLock] = None
         self._keeper: Optional[Keeper] = None
         self._reopen_at = 0.0
         self._opening = Repeats("database")
         self._stop = Stop()
         self._polling = AsyncLoop("poller")
         self._clock = Loop("clock", self.ingest.tick, BEAT_SECONDS, self._stop)
-        self._writer = Loop("writer", self.write, BEAT_SECONDS, self._stop)
+        # what came in is on the disk before the next reading comes
+        self._writer = Loop("writer", self.write, min(BEAT_SECONDS, settings.interval / 2), self._stop)
         self._retention = Loop("retention", self.prune, RETENTION_SECONDS, self._stop)
 
     def start(self) -> None:
@@ -75,11 +80,15 @@ class Hub:
         """Stop polling, write what waits, close the store."""
         self._polling.stop()
         self._stop.set()
-        for loop in (self._clock, self._writer, self._retention):
-            loop.join(15)
-        if self._keeper is not None:
+        until = time.monotonic() + STOP_SECONDS
+        ended = [loop.join(max(0.1, until - time.monotonic())) for loop in (self._clock, self._writer, self._retention)]
+        if not all(ended):
+            log.error("the database is still at work after %g s; what waits is not written", STOP_SECONDS)
+        elif self._keeper is not None:
             self._keeper.finish(time.time())
             self._keeper.store.close()
+        if self._lock is not None and all(ended):
+            self._lock.release()
 
     def cluster(self, audience: str = "stranger", *, host: Optional[str] = None, gpu: Optional[str] = None) -> ClusterNow:
         """The cluster as ``audience`` may see it now; with ``host`` or ``gpu`` that node alone."""
@@ -121,9 +130,12 @@ class Hub:
         if self.store is not None and not self.store.is_in_place():
             log.error("The database %s was removed or replaced under the hub; it is opened anew.", self.store.label)
             self._keeper = self.store = None  # other threads may still read it: closed when they are done
+            if self._lock is not None:
+                self._lock.release()  # its file may have been removed too
         if self._keeper is not None or 0 < self._reopen_at - now <= REOPEN_SECONDS:  # the clock may have been set back
             return False
         try:
+            self._claim()
             store = open_store(self.database)
         except StoreError as error:
             self._reopen_at = now + REOPEN_SECONDS
@@ -142,6 +154,17 @@ class Hub:
         )
         self.latest.notice(NOTICE, None)
         return True
+
+    def _claim(self) -> None:
+        """Two hubs that write one database would store each snapshot twice. Raises StoreError while another hub has it."""
+        self._lock = self._lock or HubLock(self.database)
+        if self._lock.take():
+            return
+        self.ingest.forget_waiting()  # the other one stores it
+        raise StoreError(
+            f"Another hub ({self._lock.holder()}) keeps the database {self._lock.label}.",
+            "This one takes over when that one ends; for a database of its own: --database.",
+        )
 
     def _apply_targets(self, now: float, opened: bool) -> None:
         self._ids = self._machine_ids(now)
