@@ -32,6 +32,8 @@ def test_defaults_stand_without_any_source():
     [
         ({"interval": "soon"}, "--interval: 'soon' is not a span"),
         ({"interval": "0.05"}, "--interval: 0.05 is less than 0.1"),
+        ({"port": "65536"}, "--port: 65536 is more than 65535"),
+        ({"port": "-1"}, "--port: -1 is less than 0"),
         ({"port": "http"}, "--port: 'http' is not a whole number"),
         ({"sample_deadline": True}, "is not a span"),
     ],
@@ -39,6 +41,13 @@ def test_defaults_stand_without_any_source():
 def test_a_bad_value_is_named(flags, words):
     with pytest.raises(UsageError, match=words):
         load(NodeSettings, "node", flags, {})
+
+
+def test_a_database_too_small_for_a_day_is_refused():
+    with pytest.raises(UsageError, match="GPUWATCH_HUB_MAX_DATABASE: 10MB is less than 1000000000"):
+        load(HubSettings, "hub", {}, {"GPUWATCH_HUB_MAX_DATABASE": "10MB"})
+    with pytest.raises(UsageError, match="GPUWATCH_HUB_NODE_PORT: 70000 is more than 65535"):
+        load(HubSettings, "hub", {}, {"GPUWATCH_HUB_NODE_PORT": "70000"})
 
 
 def test_environment_errors_name_the_variable():

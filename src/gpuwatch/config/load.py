@@ -68,7 +68,10 @@ def convert(field: dataclasses.Field[Any], value: Any, source: str) -> Any:
         raise UsageError(f"{source}: {shown} is not {_WANTED[kind]}.") from None
     least = field.metadata["least"]
     if least is not None and result < least:
-        raise UsageError(f"{source}: {value} is less than {least:g}.")
+        raise UsageError(f"{source}: {value} is less than {least:.15g}.")
+    most = field.metadata["most"]
+    if most is not None and result > most:
+        raise UsageError(f"{source}: {value} is more than {most:.15g}.")
     return result
 
 

@@ -16,12 +16,21 @@ DEFAULT_PASSWORD = "8888"
 """The documented default of seed 002; accepted without being configured on loopback only."""
 
 
-def setting(default: Any, help: str, *, kind: str = "", flags: Tuple[str, ...] = (), where: str = "all", least: Optional[float] = None) -> Any:
+def setting(
+    default: Any,
+    help: str,
+    *,
+    kind: str = "",
+    flags: Tuple[str, ...] = (),
+    where: str = "all",
+    least: Optional[float] = None,
+    most: Optional[float] = None,
+) -> Any:
     """One setting. ``kind``: text, int, seconds, bytes, bool, path, secret (empty: by the default's type).
 
     ``flags``: spellings on the command line beside ``--name-with-dashes``; ``where``: all, or no_flag (TOML and environment only).
     """
-    metadata = {"help": help, "kind": kind or _kind_of(default), "flags": flags, "where": where, "least": least}
+    metadata = {"help": help, "kind": kind or _kind_of(default), "flags": flags, "where": where, "least": least, "most": most}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -41,7 +50,7 @@ class CommonSettings:
     log_level: str = setting("info", "debug, info, warning or error")
     log_file: str = setting("", "write the log here instead of to stderr; reopened on SIGHUP", kind="path")
     no_access_log: bool = setting(False, "do not log each request", flags=("--disable_log",))
-    threads: int = setting(8, "threads that answer requests", least=1, where="no_flag")
+    threads: int = setting(8, "threads that answer requests", least=1, most=256, where="no_flag")
 
 
 @dataclass(frozen=True)
@@ -49,7 +58,7 @@ class NodeSettings(CommonSettings):
     """Settings of ``gpuwatch node``."""
 
     host: str = setting("0.0.0.0", "address to listen on")
-    port: int = setting(7080, "port to listen on", flags=("--node_port",), least=0)
+    port: int = setting(7080, "port to listen on", flags=("--node_port",), least=0, most=65535)
     interval: float = setting(4.0, "seconds between two samples", least=0.1)
     name: str = setting("", "name of this node; empty: the machine's hostname")
     status_age: float = setting(10.0, "longest age of clocks, fans, encoders, disks, network, logins", least=0.0, where="no_flag")
@@ -68,25 +77,25 @@ class HubSettings(CommonSettings):
     """Settings of ``gpuwatch hub``."""
 
     host: str = setting("127.0.0.1", "address to listen on")
-    port: int = setting(7070, "port to listen on", least=0)
+    port: int = setting(7070, "port to listen on", least=0, most=65535)
     hosts: str = setting("hosts.txt", "hosts file: one line for each node", kind="path", flags=("-c",))
-    node_port: int = setting(7080, "port of nodes whose line in the hosts file names none", flags=("--node_port",), least=1)
+    node_port: int = setting(7080, "port of nodes whose line in the hosts file names none", flags=("--node_port",), least=1, most=65535)
     interval: float = setting(5.0, "seconds between two polls of a node", least=0.1)
     database: str = setting("", "sqlite:///FILE; empty: gpuwatch.db in the state folder")
     title: str = setting("", "name of the lab, shown on each page")
     stale_intervals: float = setting(3.0, "a node is stale after so many intervals without a reading", kind="float", least=1, where="no_flag")
     down_after: float = setting(60.0, "a node is down after so many seconds without a reading", least=1, where="no_flag")
     poll_deadline: float = setting(4.0, "longest time of one poll", least=0.1, where="no_flag")
-    poll_max_bytes: int = setting(4 * 1024**2, "largest answer of a node", kind="bytes", least=1024, where="no_flag")
+    poll_max_bytes: int = setting(4 * 1024**2, "largest answer of a node", kind="bytes", least=1024, most=256 * 1024**2, where="no_flag")
     idle_memory: int = setting(100 * 10**6, "memory held from which a GPU without work counts as idle", kind="bytes", least=1, where="no_flag")
-    idle_utilization: float = setting(1.0, "utilization in percent up to which there is no work", kind="float", least=0, where="no_flag")
+    idle_utilization: float = setting(1.0, "utilization in percent up to which there is no work", kind="float", least=0, most=100, where="no_flag")
     idle_after: float = setting(1800.0, "a GPU is idle after so long without work", least=1, where="no_flag")
     hot_celsius: float = setting(90.0, "a GPU is hot from here, where the card tells no limit", kind="float", where="no_flag")
     show_arguments: bool = setting(False, "strangers see whole command lines, not only the names of programs", where="no_flag")
     date_style: str = setting("YMD", "dates in seed 004's tables: YMD, MDY or DMY", where="no_flag")
     raw_retention: float = setting(90 * 86400.0, "snapshots are kept so long", least=3600, where="no_flag")
-    max_database: int = setting(20 * 10**9, "the oldest snapshots go when the database is larger", kind="bytes", least=10**7, where="no_flag")
-    pack_snapshots: int = setting(120, "snapshots of one node in a packed block, 60 to 180", least=2, where="no_flag")
+    max_database: int = setting(20 * 10**9, "the oldest snapshots go when the database is larger", kind="bytes", least=10**9, where="no_flag")
+    pack_snapshots: int = setting(120, "snapshots of one node in a packed block, 60 to 180", least=2, most=10000, where="no_flag")
 
 
 @dataclass(frozen=True)
