@@ -221,7 +221,7 @@ def test_a_store_that_refuses_for_a_while_loses_nothing(lab: Lab, street: Street
 
     def change_many(*args: Any) -> Any:
         if full[0]:
-            raise StoreError("The database hub.db cannot grow: the disk is full (0 MB free).", "Free some space.")
+            raise StoreError("The database hub.db cannot grow: the disk is full.", "Free some space.")
         return real(*args)
 
     monkeypatch.setattr(hub.store, "change_many", change_many)

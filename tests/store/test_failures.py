@@ -91,7 +91,7 @@ def test_a_file_size_limit_stops_storing_and_harms_nothing(tmp_path):
         """,
     )
     assert "input/output error" in output or "full" in output
-    assert "MB free" in output
+    assert len(set(output.splitlines())) == 1, "one sentence while the disk fills, for it stands on every page"
 
 
 def test_a_read_only_file(filled):
@@ -149,7 +149,7 @@ def test_a_file_that_may_not_be_read(filled):
     ],
 )
 def test_words(said, meaning, tmp_path):
-    error = in_words(Exception(said), "gpuwatch.db", str(tmp_path / "gpuwatch.db"))
+    error = in_words(Exception(said), "gpuwatch.db")
     assert meaning in str(error)
     assert "\n" not in str(error)
     assert error.next_step

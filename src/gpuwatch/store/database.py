@@ -277,4 +277,4 @@ class Store:
         try:
             yield
         except (peewee.PeeweeException, sqlite3.Error, OverflowError) as error:
-            raise in_words(error, self.label, self.path) from None
+            raise in_words(error, self.label) from None

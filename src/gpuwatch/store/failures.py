@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from typing import Tuple
 
 from gpuwatch.model.errors import StoreError
@@ -13,12 +12,12 @@ MAGIC = b"SQLite format 3\0"
 _MEANINGS: Tuple[Tuple[str, str, str], ...] = (
     ("locked", "is in use by another writer for too long", "Try again; see who holds it with: fuser FILE"),
     ("busy", "is in use by another writer for too long", "Try again; see who holds it with: fuser FILE"),
-    ("is full", "cannot grow: the disk is full{free}", "Free some space; storing goes on by itself then. What is stored is unharmed"),
+    ("is full", "cannot grow: the disk is full", "Free some space; storing goes on by itself then. What is stored is unharmed"),
     ("readonly", "may not be written", "Give this user the right to write the file and its folder"),
     ("unable to open", "cannot be opened", "Check the rights of the file and of its folder"),
     (
         "disk i/o",
-        "cannot be read or written: the system reports an input/output error{free}",
+        "cannot be read or written: the system reports an input/output error",
         "Check free space, quota and the kernel's log",
     ),
     ("locking protocol", "cannot be locked", "Keep it on a local disk: not on NFS or another network file system"),
@@ -33,21 +32,14 @@ _MEANINGS: Tuple[Tuple[str, str, str], ...] = (
 )
 
 
-def in_words(error: Exception, label: str, path: str) -> StoreError:
-    """The StoreError for what SQLite said about the database ``label`` at ``path``."""
+def in_words(error: Exception, label: str) -> StoreError:
+    """The StoreError for what SQLite said about the database ``label``. The same words while the trouble is the same: they are a notice."""
     said = " ".join(str(error).split())
     for sign, meaning, next_step in _MEANINGS:
         if sign in said.lower():
-            what = meaning.format(free=_free(path), error=said[:100])
+            what = meaning.format(error=said[:100])
             return StoreError(f"The database {label} {what}.", next_step + ".")
     return StoreError(f"The database {label} failed: {said[:200]}.", "Please report this.")
-
-
-def _free(path: str) -> str:
-    try:
-        return f" ({shutil.disk_usage(os.path.dirname(path) or '.').free // 10**6} MB free)"
-    except OSError:
-        return ""
 
 
 def check_place(path: str, *, create: bool, read_only: bool) -> None:
