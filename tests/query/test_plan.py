@@ -4,7 +4,10 @@ import dataclasses
 
 from tests.hub.readings import flat, gpu, process, snapshot
 
+from gpuwatch.model.cluster import Target
 from gpuwatch.model.snapshot import GpuReading, MigReading, ProcessReading, Snapshot
+from gpuwatch.query.cluster import cluster
+from gpuwatch.query.latest import Latest, Report
 from gpuwatch.query.plan import Plan
 from gpuwatch.rules.states import why_unknown
 from gpuwatch.wire.flat import Flattener, Shape
@@ -32,6 +35,19 @@ def test_a_slice_of_an_unknown_instance_is_not_free():
     slices = (MigReading("MIG-1", 0, "3g.40gb"), SLICES[1])
     inside = process(1, gpu_instance=2, compute_instance=0)
     assert takers_of_slices(slices, (inside,)) == [None, 1]
+
+
+def test_a_gpu_whose_compute_mode_is_prohibited_is_not_free():
+    latest = Latest()
+    target = Target("a", "127.0.0.1", 1)
+    latest.set_targets([(target, "a" * 32)], 1_000.0)
+    gpus = (GpuReading(uuid="GPU-1", memory_used_bytes=0, compute_mode="prohibited"), GpuReading(uuid="GPU-2", memory_used_bytes=0, index=1))
+    flat = Flattener().flatten(Snapshot(taken_at=1_000.0, hostname="a", gpus=gpus))
+    shape = Shape.parse(flat.shape)
+    latest.accept("a", shape, flat.values, received_at=1_000.0, clock_skew_seconds=0.0, report=Report())
+    closed, free = cluster(latest, 1_000.5, "admin").nodes[0].gpus
+    assert (closed.state.state, free.state.state) == ("unknown", "free")
+    assert "compute mode is prohibited" in closed.state.why
 
 
 def test_strangers_read_no_arguments_and_everything_else():

@@ -140,5 +140,13 @@ def test_unknown_says_which_value_is_missing() -> None:
     assert states.why_unknown(MigReading()) == "The memory in use is not reported."
 
 
+@pytest.mark.parametrize(("mode", "free"), [(None, True), ("default", True), ("exclusive-process", True), ("prohibited", False)])
+def test_a_gpu_that_takes_no_program_is_not_free(mode: Optional[str], free: bool) -> None:
+    reading = GpuReading(memory_used_bytes=0, compute_mode=mode)
+    assert (states.unusable(reading) is None) is free
+    assert ("compute mode is prohibited" in states.why_unknown(reading)) is not free
+    assert states.takers((), states.unusable(reading)) == (0 if free else None)
+
+
 def test_a_slice_has_no_marks() -> None:
     assert states.shown_state(BUSY, MigReading(), "up", None, LIMITS).marks == ()

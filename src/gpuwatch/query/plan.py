@@ -7,7 +7,7 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tu
 
 from gpuwatch.model.snapshot import CollectorStatus, GpuReading, ProcessReading, XidEvent
 from gpuwatch.rules.permissions import STRANGER, visible_command
-from gpuwatch.rules.states import mig_trouble, takers
+from gpuwatch.rules.states import mig_trouble, takers, unusable
 from gpuwatch.wire.flat import Shape
 
 DRIVER_COLLECTORS = ("nvml", "driver")
@@ -93,7 +93,7 @@ def _interval(seconds: float) -> float:
 
 def _rows(gpu: GpuReading) -> Sequence[Row]:
     lost, mig = gpu.error is not None, bool(gpu.mig_enabled)
-    processes = takers(gpu.processes, gpu.missing.get("processes") or mig_trouble(gpu))
+    processes = takers(gpu.processes, gpu.missing.get("processes") or mig_trouble(gpu) or unusable(gpu))
     first = Row(
         gpu.uuid, lost, mig, processes, gpu.unified_memory, _place(gpu.utilization_percent), _place(gpu.memory_used_bytes)
     )

@@ -12,6 +12,7 @@ from gpuwatch.model.cluster import GpuState
 from gpuwatch.model.snapshot import THROTTLE_ALARMS, GpuReading, MigReading, Number, ProcessReading, throttle_reasons
 from gpuwatch.rules.limits import Limits
 
+PROHIBITED = "prohibited"
 GRAPHICS = "G"
 """Processes of this kind alone (a desktop, Xorg on each card of a server) do not take a GPU; the memory they hold may."""
 
@@ -40,9 +41,16 @@ def base_state(
 
 
 def takers(processes: Sequence[ProcessReading], missing_reason: Optional[str]) -> Optional[int]:
-    """How many processes take a GPU: those that compute. None when the list is not reported and nothing is in it."""
+    """How many processes take a GPU: those that compute. None when nothing is in it but, for ``missing_reason``, the GPU cannot be called free."""
     count = sum(1 for process in processes if process.kind != GRAPHICS)
     return None if missing_reason is not None and not count else count
+
+
+def unusable(reading: GpuReading) -> Optional[str]:
+    """Why the GPU takes nobody although nobody is on it; None where it takes programs. A mode that is not reported forbids nothing."""
+    if reading.compute_mode == PROHIBITED:
+        return "Its compute mode is prohibited: no program can use it. Next: nvidia-smi -c DEFAULT as root on the node."
+    return None
 
 
 def mig_trouble(reading: Union[GpuReading, MigReading]) -> Optional[str]:
@@ -62,7 +70,7 @@ def is_idle(base: str, holds: bool, no_work_since_at: Optional[float], now: floa
 
 
 def why_unknown(reading: Union[GpuReading, MigReading]) -> str:
-    """One sentence: which value is missing, so that the state cannot be told."""
+    """One sentence: which value is missing, so that the state cannot be told, or why a GPU that looks free is not."""
     missing = getattr(reading, "missing", {})
     for name, word in (("processes", "The list of processes"), ("memory_used_bytes", "The memory in use")):
         if name in missing:
@@ -71,6 +79,9 @@ def why_unknown(reading: Union[GpuReading, MigReading]) -> str:
         return f"Whether MIG is on is not reported: {mig_trouble(reading)}"
     if reading.memory_used_bytes is None:
         return "The memory in use is not reported."
+    refused = unusable(reading) if isinstance(reading, GpuReading) else None
+    if refused:
+        return refused
     return "The values that decide are not reported."
 
 
