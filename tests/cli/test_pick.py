@@ -2,7 +2,7 @@
 
 import time
 
-from gpuwatch.cli.pick import candidates
+from gpuwatch.cli.pick import _too_few, candidates
 from gpuwatch.model.cluster import ClusterNow, GpuState, GpuView, NodeState, Target
 from gpuwatch.model.snapshot import GpuReading, MigReading
 
@@ -29,3 +29,12 @@ def test_memory_that_is_not_reported_is_not_made_up():
     slices = (MigReading("MIG-1", 0, "1g.10gb", memory_used_bytes=5), MigReading("MIG-2", 1, memory_used_bytes=5, memory_total_bytes=15))
     cluster = cluster_of(view("mig", ("free", "free"), uuid="GPU-1", mig=slices), view("free", uuid="GPU-2", index=1))
     assert [(one.uuid, one.free_bytes) for one in candidates(cluster)] == [("MIG-1", None), ("MIG-2", 10), ("GPU-2", None)]
+
+
+def test_a_warning_does_not_stand_for_the_number_of_free_gpus():
+    def said(status):
+        node = NodeState(Target("here", "127.0.0.1", 0), "0" * 32, status, 1.0, "The driver was upgraded.", gpus=(view("busy", uuid="GPU-1", index=0),))
+        return _too_few(ClusterNow(time.time(), (node,)), 0, 1, 0, "")
+
+    assert said("up") == "0 of 1 GPU free, 1 wanted."
+    assert said("error") == "The driver was upgraded."

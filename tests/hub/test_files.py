@@ -36,12 +36,16 @@ def test_the_default_password() -> None:
     assert Passwords("own")(A) == "own"
 
 
-def test_a_target_s_own_password_is_read_by_reference(tmp_path: Path) -> None:
+def test_a_target_s_own_password_is_read_by_reference(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     file, clock = tmp_path / "p", Clock()
     passwords = Passwords("common", clock=clock)
     target = Target("a", "10.0.0.1", 7080, password_file=str(file))
-    with pytest.raises(UsageError, match="cannot be read"):
-        passwords(target)
+    for _ in range(2):
+        with pytest.raises(UsageError, match="this node's password cannot be used") as error:
+            passwords(target)
+        assert str(tmp_path) not in str(error.value), "strangers read it"
+        clock.now += 3
+    assert caplog.text.count(f"{file} cannot be read") == 1
     write(file, "one\n")
     clock.now += 3
     assert passwords(target) == "one"
@@ -53,8 +57,9 @@ def test_a_target_s_own_password_is_read_by_reference(tmp_path: Path) -> None:
     file.chmod(0o644)
     os.utime(file, (5, 5))
     clock.now += 3
-    with pytest.raises(UsageError, match="chmod 600"):
+    with pytest.raises(UsageError):
         passwords(target)
+    assert f"chmod 600 {file}" in caplog.text
 
 
 def test_the_hub_s_own_password_file_is_followed(tmp_path: Path) -> None:
@@ -99,6 +104,16 @@ def test_changes_are_seen_and_bad_lines_cost_only_themselves(hosts: Any) -> None
     assert read.notice.endswith("The other lines hold.")
     clock.now += 3
     assert file.changed() is None
+
+
+def test_the_notice_of_a_bad_line_tells_no_password_and_no_path_of_one(hosts: Any) -> None:
+    file, path, _ = hosts
+    write(path, "a password=SECRET\nb password_file=/home/x/secret.txt every=\nc Passwd_File=/home/x/secret.txt\n")
+    notice = file.changed().notice
+    assert "password=***" in notice
+    assert "line 3" in notice
+    assert "SECRET" not in notice
+    assert "secret.txt" not in notice
 
 
 def test_a_file_that_vanishes_leaves_the_hosts_as_they_are(hosts: Any) -> None:

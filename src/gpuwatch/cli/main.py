@@ -87,7 +87,18 @@ def main(**extra: Any) -> None:
     except Exception as error:  # the last door: a person gets one line, the log on request the rest
         if "--log-level" in sys.argv and "debug" in sys.argv:
             raise
-        _end(f"unexpected {type(error).__name__}: {' '.join(str(error).split())[:200]}. With --log-level debug the whole trace is shown.", 1)
+        more = "With --log-level debug the whole trace is shown." if _has_log_level() else "Please report this."
+        _end(f"unexpected {type(error).__name__}: {' '.join(str(error).split())[:200]}. {more}", 1)
+
+
+def _has_log_level() -> bool:
+    """The command that was run has the flag."""
+    name = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
+    try:
+        command = group.get_command(click.Context(group), name)
+    except Exception:  # its import is what failed
+        return False
+    return command is not None and any("--log-level" in option.opts for option in command.params)
 
 
 def _end(message: str, code: int) -> None:

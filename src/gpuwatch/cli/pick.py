@@ -75,7 +75,7 @@ def _whole(number: Optional[float]) -> Optional[int]:
 
 
 def _too_few(cluster: ClusterNow, found: int, count: int, least: int, model: str) -> str:
-    errors = [node.error for node in cluster.nodes if node.error]
+    errors = [node.error for node in cluster.nodes if node.error and node.status != "up"]  # of one that is up it is a mere warning
     if errors:
         return errors[0]
     total = sum(len(node.gpus) for node in cluster.nodes)

@@ -15,7 +15,7 @@ from gpuwatch.cli import here
 from gpuwatch.config.load import color_wanted, load
 from gpuwatch.config.settings import HubSettings, NodeSettings
 from gpuwatch.model.cluster import ClusterNow
-from gpuwatch.model.errors import UsageError
+from gpuwatch.model.errors import GpuwatchError, UsageError
 from gpuwatch.model.units import parse_seconds
 from gpuwatch.model.view import ViewOptions
 
@@ -51,7 +51,14 @@ def command(
         color=(sys.stdout.isatty() and color_wanted()) if color is None else color,
     )  # fmt: skip
     while True:
-        text = _text(options, hub, database, as_json, config)
+        try:
+            text = _text(options, hub, database, as_json, config)
+        except UsageError:
+            raise
+        except GpuwatchError as error:  # a hub may restart, a driver may hang: the next look may do
+            if not watch:
+                raise
+            text = f"gpuwatch: {error}\n"
         sys.stdout.write((CLEAR if watch and sys.stdout.isatty() else "") + text)
         sys.stdout.flush()
         if not watch:

@@ -50,8 +50,13 @@ def parse_hosts(text: str, *, port: int = 7080) -> tuple[tuple[Target, ...], tup
             for target in _parse_line(line, number, port):
                 _add(targets, target)
         except UsageError as error:
-            bad.append(BadLine(number, raw.strip(), str(error)))
+            bad.append(BadLine(number, _hidden(raw.strip()), _hidden(str(error))))
     return tuple(targets.values()), tuple(bad)
+
+
+def _hidden(text: str) -> str:
+    """Without what is said of passwords and their files: strangers read on a page what is wrong with a line."""
+    return re.sub(r"(\w*pass\w*=)[^\s'\"]+", r"\1***", text, flags=re.IGNORECASE)
 
 
 def _add(targets: dict[str, Target], target: Target) -> None:

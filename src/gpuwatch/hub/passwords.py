@@ -1,7 +1,11 @@
-"""Which password a target is asked with. Read by reference, again when its file changes; never logged, never shown."""
+"""Which password a target is asked with. Read by reference, again when its file changes; never logged, never shown.
+
+What is wrong with a file stands in the log with its path; the error, which strangers read on a page, names no path.
+"""
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from typing import Callable, Dict, NamedTuple, Optional, Tuple
@@ -11,6 +15,7 @@ from gpuwatch.config.settings import DEFAULT_PASSWORD
 from gpuwatch.model.cluster import Target
 from gpuwatch.model.errors import UsageError
 
+log = logging.getLogger(__name__)
 LOOK_SECONDS = 2.0
 
 
@@ -18,7 +23,8 @@ class _Read(NamedTuple):
     looked_at: float
     stamp: Optional[Tuple[int, int, int]]
     password: str
-    error: Optional[UsageError]
+    trouble: str
+    """What is wrong with the file; empty = nothing."""
 
 
 class Passwords:
@@ -40,19 +46,21 @@ class Passwords:
         now = self._clock()
         if read is None or now - read.looked_at > LOOK_SECONDS:
             read = self._files[path] = _look(path, read, now)
-        if read.error is not None:
-            raise read.error
+        if read.trouble:
+            raise UsageError("The file with this node's password cannot be used.", "Next: the hub's log says why; mend the file.")
         return read.password
 
 
 def _look(path: str, before: Optional[_Read], now: float) -> _Read:
     stamp = stamp_of(path)
-    if before is not None and stamp is not None and stamp == before.stamp and before.error is None:
+    if before is not None and stamp is not None and stamp == before.stamp and not before.trouble:
         return before._replace(looked_at=now)
     try:
-        return _Read(now, stamp, read_secret(path), None)
+        return _Read(now, stamp, read_secret(path), "")
     except UsageError as error:
-        return _Read(now, stamp, "", error)
+        if before is None or before.trouble != str(error):
+            log.error("%s", error)
+        return _Read(now, stamp, "", str(error))
 
 
 def stamp_of(path: str) -> Optional[Tuple[int, int, int]]:

@@ -1,0 +1,22 @@
+"""The last door of the command line: one line for what nobody foresaw, and only hints that work."""
+
+import pytest
+
+from gpuwatch.cli import main
+
+
+@pytest.mark.parametrize(
+    ("command", "hint"), [("hub", "With --log-level debug"), ("node", "With --log-level debug"), ("status", "Please report this"), ("host", "Please report this")]
+)
+def test_the_hint_names_a_flag_only_where_the_command_has_it(monkeypatch, capsys, command, hint):
+    def broken(*_, **__):
+        raise RuntimeError("inside")
+
+    monkeypatch.setattr(main.group, "main", broken)
+    monkeypatch.setattr("sys.argv", ["gpuwatch", command])
+    with pytest.raises(SystemExit) as ended:
+        main.main()
+    assert ended.value.code == 1
+    error = capsys.readouterr().err
+    assert error.startswith("gpuwatch: unexpected RuntimeError: inside. ")
+    assert hint in error
