@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import signal
 import sys
@@ -16,6 +17,8 @@ from gpuwatch.config.load import load
 from gpuwatch.config.settings import HubSettings
 
 SWITCH_SECONDS = 0.0005
+M_ARENA_MAX, M_MMAP_THRESHOLD = -8, -3
+"""malloc.h"""
 
 
 @click.command("hub")
@@ -42,6 +45,7 @@ def serve(settings: HubSettings, ready: Optional[Callable[[Any, str], None]] = N
     from gpuwatch.serve.http import Server
     from gpuwatch.web.app import make_app
 
+    _keep_memory_small()
     hub = Hub(settings)
     server = Server(make_app(hub), settings.host, settings.port, settings.threads, not settings.no_access_log)
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -65,6 +69,16 @@ def _calm_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
+
+
+def _keep_memory_small() -> None:
+    """Bodies of megabytes come and go in many threads: give them back to the system at once, from few pools (glibc's mallopt; else nothing)."""
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return
+    mallopt(M_ARENA_MAX, 2)
+    mallopt(M_MMAP_THRESHOLD, 256 * 1024)
 
 
 def _announce(hub: Any, url: str) -> None:
