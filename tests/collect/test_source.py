@@ -497,6 +497,94 @@ def test_a_gpu_that_fell_off_the_bus_says_so(tmp_path):
             log.write(f"3,1,{int(time.monotonic() * 1e6)},-;NVRM: Xid (PCI:{address}): 79, pid='<unknown>', GPU has fallen off the bus.\n")
         driver.fault("gpu_lost", gpu=6)
         snapshot = machine.read(NOW + 4)
-        lost = machine.read(NOW + 8).gpus[6]
     assert snapshot.xids[0].code == 79
-    assert lost.error.startswith("lost: GPU has fallen off the bus (Xid 79). Reboot")
+    assert snapshot.gpus[6].error.startswith("lost: GPU has fallen off the bus (Xid 79). Reboot")
+
+
+@pytest.mark.parametrize(("code", "words"), [(999, "lost: NVML says Unknown Error"), (16, "needs a reset: stop its programs and run nvidia-smi")])
+def test_a_gpu_whose_every_call_fails_is_lost_for_that_reason(tmp_path, code, words):
+    driver = FakeDriver(tmp_path, "h100x8")
+    with Machine(driver) as machine:
+        machine.read(NOW)
+        driver.fault("error", gpu=2, value=code)
+        snapshot = machine.read(NOW + 4)
+        assert [gpu.error is None for gpu in snapshot.gpus].count(False) == 1
+        assert snapshot.gpus[2].error.startswith(words)
+        assert snapshot.collector("nvml").ok
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (999, "the NVIDIA driver does not answer (NVML: Unknown Error)"), (4, "no permission to use the NVIDIA driver"),
+        (18, "different versions: reboot or reload the nvidia modules"), (9, "the NVIDIA driver is not loaded: modprobe nvidia"),
+    ],
+)  # fmt: skip
+def test_a_driver_that_does_not_start_is_explained_and_tried_again_by_a_fresh_process(tmp_path, code, words):
+    driver = FakeDriver(tmp_path, "h100x8")
+    driver.fault("error", function="nvmlInit_v2", value=code)
+    root = with_proc(driver)
+    with Machine(driver, root=str(root), environment={}) as machine:
+        snapshot = machine.read(NOW)
+        status = snapshot.collector("nvml")
+        assert (snapshot.gpus, status.ok) == ([], False)
+        assert words in status.message
+        assert status.since_at == NOW
+        assert snapshot.host.driver_version == "590.48.01"
+        with pytest.raises(Lost, match="driver|versions"):
+            machine.read(NOW + 4)
+
+
+def test_when_all_gpus_fail_alike_the_driver_is_gone(tmp_path):
+    driver = FakeDriver(tmp_path, "h100x8")
+    with Machine(driver) as machine:
+        machine.read(NOW)
+        driver.fault("error", value=999)
+        snapshot = machine.read(NOW + 4)
+        assert snapshot.gpus == []
+        assert "does not answer (NVML: Unknown Error)" in snapshot.collector("nvml").message
+        with pytest.raises(Lost):
+            machine.read(NOW + 8)
+
+
+def test_all_gpus_lost_are_all_shown(tmp_path):
+    driver = FakeDriver(tmp_path, "h100x8")
+    with Machine(driver) as machine:
+        machine.read(NOW)
+        driver.fault("gpu_lost")
+        for step in range(1, 4):
+            snapshot = machine.read(NOW + 4 * step)
+            assert [gpu.error is not None for gpu in snapshot.gpus] == [True] * 8
+
+
+def test_known_gpus_of_a_driver_that_lists_none_are_lost(tmp_path):
+    driver = FakeDriver(tmp_path / "eight", "h100x8")
+    with Machine(driver) as machine:
+        known = [identity(gpu) for gpu in machine.read(NOW).gpus]
+    with Machine(FakeDriver(tmp_path / "none", "none"), known_gpus=known) as machine:
+        snapshot = machine.read(NOW)
+    assert [gpu.uuid for gpu in snapshot.gpus] == [gpu["uuid"] for gpu in known]
+    assert all("does not list the GPU any more" in gpu.error for gpu in snapshot.gpus)
+
+
+def test_a_clock_that_goes_back_stops_nothing(tmp_path):
+    driver = FakeDriver(tmp_path, "h100x8")
+    with Machine(driver) as machine:
+        for now in (NOW, NOW + 4, NOW - 7200, NOW - 7196):
+            for gpu in machine.read(now).gpus:
+                assert gpu.live_read_at == now
+                assert 0 <= now - gpu.status_read_at <= 10
+                assert 0 <= now - gpu.health_read_at <= 60
+
+
+def test_a_part_that_breaks_reports_itself_and_leaves_the_others_alone(tmp_path):
+    code = (
+        "from gpuwatch.collect import source\nfrom gpuwatch.collect.host import Host\nfrom gpuwatch.config.settings import SamplerOptions\n"
+        "def broken(self, now, driver): raise ValueError('a bug\\nin two lines')\nHost.read = broken\n"
+        "snapshot = source.make(SamplerOptions('', 4.0, 10.0, 60.0, 600.0, '')).read(1790000000.0)\n"
+        "status = snapshot.collectors[0]\n"
+        "assert (status.name, status.ok, status.message) == ('host', False, 'host failed: ValueError: a bug in two lines'), status\n"
+        "assert len(snapshot.gpus) == 8\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": "src", **FakeDriver(tmp_path, "h100x8").env}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=60)

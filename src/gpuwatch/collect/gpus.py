@@ -35,10 +35,10 @@ class Gpus:
         self._nvml = Nvml()
         self._open = False
         self._retry_at = 0.0
-        self._retry_message: Tuple[bool, Optional[str]] = (True, None)
+        self._retry_answer: Tuple[bool, Optional[str]] = (True, None)
         self._gpus: Dict[str, Gpu] = {}
         self._absent: Dict[str, int] = {}
-        self._count = 0
+        self._count = -1
         self._count_due = Due(ages.status, ages.interval, 0)
         self._driver_due = Due(ages.health, ages.interval, 0)
         self._driver_answer: Tuple[bool, Optional[str]] = (True, None)
@@ -55,15 +55,24 @@ class Gpus:
         """Whether NVML was started."""
         return self._open
 
+    def start(self, now: float) -> Tuple[bool, Optional[str]]:
+        """Start NVML if it is time for that; (True, None) once it runs, else (it is all right so, why it does not run)."""
+        if self._open:
+            return True, None
+        if now < self._retry_at and self._retry_at - now <= RETRY_SECONDS:
+            return self._retry_answer
+        try:
+            self._nvml.open()
+        except NvmlError as error:
+            return self._explain(error, now)
+        self._ask_count = self._nvml.device_count()
+        self._calls = Calls(self._nvml)
+        self.facts = DriverFacts(*self._nvml.versions())
+        self._open = True
+        return True, None
+
     def read(self, now: float, memory: Tuple[Optional[float], Optional[float]]) -> Result:
-        """(readings in NVML's order with the lost ones in their old places, it works, what is wrong)."""
-        if not self._open:
-            if now < self._retry_at and self._retry_at - now <= RETRY_SECONDS:
-                return (), *self._retry_message
-            try:
-                self._start()
-            except NvmlError as error:
-                return (), *self._explain(error, now)
+        """(readings in NVML's order with the lost ones in their old places, it works, what is wrong). After ``start``."""
         if self._count_due.is_due(now):
             code = self._look_around()
             self._count_due.done(now)
@@ -91,13 +100,6 @@ class Gpus:
         self._nvml.close()
         self._open = False
 
-    def _start(self) -> None:
-        self._nvml.open()
-        self._open = True
-        self._ask_count = self._nvml.device_count()
-        self._calls = Calls(self._nvml)
-        self.facts = DriverFacts(*self._nvml.versions())
-
     def _explain(self, error: NvmlError, now: float) -> Tuple[bool, Optional[str]]:
         """What is wrong when NVML does not start, and whether a fresh process is needed to try again."""
         devices = driver.nvidia_devices(self._root)
@@ -114,7 +116,7 @@ class Gpus:
         else:
             self.lost_reason = self._words(error.code)
             return False, self.lost_reason
-        self._retry_at, self._retry_message = now + RETRY_SECONDS, answer
+        self._retry_at, self._retry_answer = now + RETRY_SECONDS, answer
         return answer
 
     def _give_up(self, code: int) -> Result:

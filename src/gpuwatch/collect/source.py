@@ -44,9 +44,14 @@ class HardwareSource:
         """One snapshot at ``now``. Raises SourceLost after one that said that the driver is gone."""
         if self._gpus.lost_reason:
             raise SourceLost(self._gpus.lost_reason)
-        statuses = [self._run("host", now, self._read_host), self._run("nvml", now, self._read_gpus), self._status_of_processes]
+        driver = self._run("nvml", now, self._gpus.start)
+        statuses = [self._run("host", now, self._read_host), driver, self._status_of_processes]
+        self._gpu_readings = ()
         if self._gpus.has_driver:
-            statuses += [self._run("driver", now, self._gpus.check_driver), self._run("xid", now, self._xids.read)]
+            # The kernel's log comes before the GPUs, whose errors it explains; NVML's events need GPUs that are registered.
+            xid = None if self._xids.wants_events else self._run("xid", now, self._xids.read)
+            statuses[1] = self._run("nvml", now, self._read_gpus)
+            statuses += [self._run("driver", now, self._gpus.check_driver), xid or self._run("xid", now, self._xids.read)]
         return Snapshot(
             taken_at=round(now, 3),
             hostname=self._hostname,
@@ -70,7 +75,6 @@ class HardwareSource:
         return True, None
 
     def _read_gpus(self, now: float) -> Outcome:
-        self._gpu_readings = ()
         self._shared.table.begin(now)
         self._gpu_readings, ok, message = self._gpus.read(now, self._host.memory)
         self._shared.table.end()
