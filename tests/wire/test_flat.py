@@ -199,3 +199,27 @@ def test_a_number_with_the_name_of_a_fact_does_not_take_its_place():
     first, second = shape.build(list(range(shape.count))).gpus
     assert (first.uuid, second.uuid, dict(second.missing)) == ("GPU-1", "GPU-2", {})
     assert first.power_watts is not None
+
+
+@pytest.mark.parametrize(
+    ("gpus", "words"),
+    [
+        ((GpuReading(uuid="GPU-1"), GpuReading(uuid="GPU-1", index=1)), "two GPUs or slices of the UUID 'GPU-1'"),
+        ((GpuReading(uuid="GPU-1"), GpuReading(uuid="GPU-1", index=1, error="lost")), "two GPUs or slices of the UUID 'GPU-1'"),
+        ((GpuReading(uuid="GPU-1", mig=(MigReading("MIG-1"), MigReading("MIG-1", 1))),), "two GPUs or slices of the UUID 'MIG-1'"),
+        ((GpuReading(uuid="GPU-1"), GpuReading(index=3)), "GPU 3 of the answer has no UUID"),
+        ((GpuReading(error="lost"),), "GPU 0 of the answer has no UUID"),
+    ],
+)
+def test_gpus_that_cannot_be_told_apart_are_refused(gpus, words):
+    flat = Flattener().flatten(Snapshot(taken_at=1.0, hostname="a", gpus=gpus))
+    with pytest.raises(WireError, match=words):
+        Shape.parse(flat.shape)
+
+
+def test_gpus_and_slices_that_can_be_told_apart_are_taken():
+    slices = (MigReading("MIG-1"), MigReading("MIG-2", 1))
+    gpus = (GpuReading(uuid="GPU-1", mig=slices), GpuReading(uuid="GPU-2", index=1, error="lost"), GpuReading(uuid="pci-0000:01:00.0", index=1))
+    snapshot = Snapshot(taken_at=1.0, hostname="a", gpus=gpus)
+    flat = Flattener().flatten(snapshot)
+    assert Shape.parse(flat.shape).build(flat.values) == snapshot

@@ -117,6 +117,7 @@ class Shape:
             raise WireError(f"The shape of the answer is nested more than {MAX_DEPTH} levels deep.")
         reader = _Reader(doc["fields"])
         builder = reader.one(SNAPSHOT, doc["facts"])
+        _refuse_twins(doc["facts"].get("gpus") or ())
         return cls(doc, shape_id(doc), reader.position, builder)
 
     def check(self, values: object) -> List[Optional[float]]:
@@ -143,6 +144,18 @@ class Shape:
         """The facts of each GPU that are not the default, as JSON-able data."""
         found: List[Dict[str, Any]] = self.doc["facts"].get("gpus") or []
         return found
+
+
+def _refuse_twins(gpus: Sequence[Mapping[str, Any]]) -> None:
+    """A UUID is what a GPU or slice is known by: two of one would share their state, their page and their history."""
+    seen = set()
+    for gpu in gpus:
+        if not gpu.get("uuid"):
+            raise WireError(f"GPU {gpu.get('index', 0)} of the answer has no UUID.")
+        for uuid in (gpu["uuid"], *(part.get("uuid") for part in gpu.get("mig") or ())):
+            if uuid and uuid in seen:
+                raise WireError(f"The answer has two GPUs or slices of the UUID {uuid[:60]!r}.")
+            seen.add(uuid)
 
 
 def _is_deep(doc: object, levels: int) -> bool:
