@@ -15,6 +15,7 @@ from gpuwatch.cli.options import settings_options
 from gpuwatch.config.checks import is_loopback
 from gpuwatch.config.load import load
 from gpuwatch.config.settings import HubSettings
+from gpuwatch.model.errors import UsageError
 
 SWITCH_SECONDS = 0.0005
 M_ARENA_MAX, M_MMAP_THRESHOLD = -8, -3
@@ -36,6 +37,17 @@ def command(**flags: Any) -> None:
     serve(settings)
 
 
+def _require_hosts(path: str) -> None:
+    """At the start a missing file is a wrong path, or a first try. Later the hub goes on with the hosts it knows. An empty one is fine."""
+    try:
+        with open(path, "rb"):
+            pass
+    except OSError as error:
+        raise UsageError(
+            f"The hosts file {path} cannot be read: {error.strerror}.", "Write it, one host a line (such as: dgx-a tags=train), or name another: --hosts FILE."
+        ) from None
+
+
 def serve(settings: HubSettings, ready: Optional[Callable[[Any, str], None]] = None) -> None:
     """Run a hub and its HTTP face until SIGTERM or SIGINT. ``ready`` gets the hub and its URL once it answers.
 
@@ -47,6 +59,7 @@ def serve(settings: HubSettings, ready: Optional[Callable[[Any, str], None]] = N
 
     _keep_memory_small()
     hub = Hub(settings)
+    _require_hosts(settings.hosts)
     server = Server(make_app(hub), settings.host, settings.port, settings.threads, not settings.no_access_log)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.close())

@@ -58,7 +58,7 @@ class Hub:
         self._hosts = HostsFile(settings.hosts, settings.node_port)
         self._targets: Sequence[Target] = ()
         self._ids: Dict[str, str] = {}
-        self._lock: Optional[HubLock] = None
+        self._lock = HubLock(self.database)
         self._keeper: Optional[Keeper] = None
         self._reopen_at = 0.0
         self._opening = Repeats("database")
@@ -87,7 +87,7 @@ class Hub:
         elif self._keeper is not None:
             self._keeper.finish(time.time())
             self._keeper.store.close()
-        if self._lock is not None and all(ended):
+        if all(ended):
             self._lock.release()
 
     def cluster(self, audience: str = "stranger", *, host: Optional[str] = None, gpu: Optional[str] = None) -> ClusterNow:
@@ -130,8 +130,7 @@ class Hub:
         if self.store is not None and not self.store.is_in_place():
             log.error("The database %s was removed or replaced under the hub; it is opened anew.", self.store.label)
             self._keeper = self.store = None  # other threads may still read it: closed when they are done
-            if self._lock is not None:
-                self._lock.release()  # its file may have been removed too
+            self._lock.release()  # its file may have been removed too
         if self._keeper is not None or 0 < self._reopen_at - now <= REOPEN_SECONDS:  # the clock may have been set back
             return False
         try:
@@ -157,7 +156,6 @@ class Hub:
 
     def _claim(self) -> None:
         """Two hubs that write one database would store each snapshot twice. Raises StoreError while another hub has it."""
-        self._lock = self._lock or HubLock(self.database)
         if self._lock.take():
             return
         self.ingest.forget_waiting()  # the other one stores it
