@@ -345,3 +345,16 @@ def test_the_queue_is_bounded_and_counts_what_it_drops() -> None:
     assert len(queue) == 0
     queue.put(Arrival("m", 1, 1, SHAPE, b"x" * 5000))
     assert len(queue) == 1
+
+
+def test_a_shape_that_comes_with_a_snapshot_counts_in_the_bound() -> None:
+    queue = ArrivalQueue(most_bytes=1000)
+    for i in range(30):
+        queue.put(Arrival("m", i, i, SHAPE, b"x" * 100, shape_bytes=400 if i == 29 else 0))
+    assert (len(queue), queue.dropped) == (6, 24)
+    _, ingest = make()
+    queue = ingest.arrivals
+    send(ingest, snapshot(NOW), NOW)
+    (arrival,) = queue.take(100)
+    assert arrival.shape_bytes > 100
+    assert arrival.size_bytes == arrival.shape_bytes + len(arrival.values)

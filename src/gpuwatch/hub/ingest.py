@@ -67,7 +67,8 @@ class Ingest:
             self._add_events(self.changes.of_reading(old, new, answered_at))
         if new.received_at == answered_at and new.plan is not None:
             taken_at = self._clocks.corrected(machine_id, _time(new.plan.taken_at(values)), skew, answered_at)
-            self.arrivals.put(Arrival(machine_id, taken_at, answered_at, shape, values_bytes))
+            shape_bytes = len(body) - len(values_bytes) if "shape" in header else 0
+            self.arrivals.put(Arrival(machine_id, taken_at, answered_at, shape, values_bytes, shape_bytes))
 
     def fail(self, target: Target, error: str, now: float, answers: bool) -> None:
         """A poll that brought nothing."""

@@ -15,7 +15,8 @@ from gpuwatch.model import snapshot as model
 from gpuwatch.model.errors import WireError
 
 MAX_TEXT = 2000
-MAX_ITEMS = 20000
+MAX_ITEMS = 5000
+"""Most readings in one snapshot, processes included. A node may bring a new shape with each poll, and parsing it keeps the others waiting."""
 MAX_NAME = 100
 """Longest name of a field."""
 MAX_OF: Mapping[str, int] = {"gpus": 128, "mig": 64, "processes": 4096, "xids": 64}
