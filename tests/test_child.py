@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gpuwatch import child as child_module
-from gpuwatch.child import Child, ChildError, Exit, Keeper, run
+from gpuwatch.child import Child, ChildError, Exit, Keeper
 
 
 def python(code):
@@ -148,67 +148,12 @@ def test_no_descriptor_is_left_open():
         assert child.end(10.0)
         child.close()
         child.close()
-        run(python("print(1)"))
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-# one command
-
-
-def test_run_returns_output_and_code():
-    result = run(python("import sys; print(sys.stdin.read()[::-1]); print('trouble', file=sys.stderr); sys.exit(4)"), input=b"abc")
-    assert (result.returncode, result.stdout, result.stderr, result.timed_out, result.truncated) == (4, b"cba\n", "trouble", False, False)
-
-
-def test_run_cuts_the_output_and_does_not_block_on_it():
-    result = run(python("print('x' * 3000000)"), max_bytes=1000, deadline_seconds=60)
-    assert result.returncode == 0
-    assert result.truncated
-    assert result.stdout == b"x" * 1000
-
-
-def test_run_ends_after_its_deadline():
-    result = run(python("print('begun', flush=True); import time; time.sleep(600)"), deadline_seconds=1.0)
-    assert result.timed_out
-    assert result.returncode == -signal.SIGTERM
-
-
-def test_run_does_not_wait_for_a_grandchild_that_holds_the_pipes():
-    began = time.monotonic()
-    code = "import os, time, sys\npid = os.fork()\nif pid == 0:\n    os.setsid(); time.sleep(600)\nprint(pid, flush=True); os._exit(0)"
-    result = run(python(code), deadline_seconds=60)
-    os.kill(int(result.stdout), signal.SIGKILL)
-    assert result.returncode == 0
-    assert time.monotonic() - began < 30
-
-
-def test_run_refuses_too_much_input():
+def test_too_much_input_is_refused(started):
     with pytest.raises(ChildError, match="the limit is 65536"):
-        run(python(SLEEP), input=b"x" * 200000)
-
-
-def test_a_command_that_hangs_in_the_kernel_is_not_started_twice(monkeypatch, tmp_path):
-    program = tmp_path / "hang"
-    program.write_text("#!/bin/sh\necho $$\nexec sleep 600\n")
-    program.chmod(0o755)
-    monkeypatch.setattr(child_module, "KILL_WAIT_SECONDS", 0.1)
-    real = os.killpg
-    monkeypatch.setattr(os, "killpg", lambda pid, number: None)  # as in state D: signals have no effect
-    result = run([str(program)], deadline_seconds=0.5, grace_seconds=0.1)
-    assert result.timed_out
-    assert result.returncode is None
-    with pytest.raises(ChildError, match="still hangs in the kernel"):
-        run([str(program)])
-    monkeypatch.setattr(os, "killpg", real)
-    os.killpg(int(result.stdout), signal.SIGKILL)
-    until = time.monotonic() + 10
-    while True:
-        try:
-            assert run([str(program)], deadline_seconds=0.2).timed_out
-            break
-        except ChildError:
-            assert time.monotonic() < until
-            time.sleep(0.05)
+        started(SLEEP).write(b"x" * 200000)
 
 
 # keeping one alive

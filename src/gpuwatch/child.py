@@ -1,4 +1,4 @@
-"""The one shape of a child process: ``run`` for a single command, ``Child`` for one that talks, ``Keeper`` to keep one alive.
+"""The one shape of a child process: ``Child`` for one that talks, ``Keeper`` to keep one alive.
 
 Every child has a process group of its own, a deadline and a limit on its output, and ends by SIGTERM first, SIGKILL long after
 (a SIGKILL inside a driver has frozen GPUs). One that cannot be killed (state D: it hangs in the kernel) is remembered, and no other is
@@ -11,9 +11,7 @@ import os
 import select
 import signal
 import subprocess
-import threading
 import time
-from collections import deque
 from dataclasses import dataclass
 from typing import Callable, Optional, Sequence
 
@@ -30,20 +28,6 @@ LONGEST_BACK_OFF_SECONDS = 60.0
 
 class ChildError(GpuwatchError):
     """A child could not be started, or broke the rules of the pipe."""
-
-
-@dataclass(frozen=True)
-class Result:
-    """How a single command went."""
-
-    returncode: Optional[int]
-    """Exit code, minus the signal's number if it was killed, None if it cannot be killed."""
-    stdout: bytes
-    stderr: str
-    """Its last 100 lines, without control characters."""
-    timed_out: bool = False
-    truncated: bool = False
-    """It wrote more than ``max_bytes`` to stdout; the rest was thrown away."""
 
 
 @dataclass(frozen=True)
@@ -100,18 +84,6 @@ class Child:
             pass
         if close and self._process.stdin is not None:
             self._process.stdin.close()
-
-    def read_all(self, until: float, max_bytes: int) -> bytes:
-        """Its stdout up to its end or the time ``until`` (monotonic), cut a little beyond ``max_bytes``."""
-        output = bytearray()
-        while self._open and time.monotonic() < until:
-            ended = self.returncode is not None
-            # a tenth of a second: a grandchild may hold the pipes open after the end of the process
-            if not self._pump(0 if ended else min(0.1, until - time.monotonic())) and ended:
-                break
-            output += self._buffer[: max(0, max_bytes + 1 - len(output))]
-            self._buffer.clear()
-        return bytes(output)
 
     def read_line(self, timeout_seconds: float) -> Optional[bytes]:
         """The next whole line of stdout without its line break; None after the timeout, ``interrupt``, or at the end of the output.
@@ -334,42 +306,6 @@ class Keeper:
         self.next_start_at = now + self._back_off_seconds
         doubled = max(self.first_back_off_seconds, self._back_off_seconds * 2)
         self._back_off_seconds = min(doubled, LONGEST_BACK_OFF_SECONDS)
-
-
-_stuck_commands: dict[str, Child] = {}
-_stuck_lock = threading.Lock()
-
-
-def run(
-    argv: Sequence[str], input: bytes = b"", deadline_seconds: float = 10.0, max_bytes: int = 1024**2, grace_seconds: float = 2.0
-) -> Result:
-    """Run one command to its end. ``input`` (at most 64 KiB) goes to its stdin; at most ``max_bytes`` of its stdout are kept.
-
-    After the deadline it gets SIGTERM, after the grace SIGKILL. Raises ChildError if it cannot be started, or if an earlier run of the
-    same program still hangs in the kernel.
-    """
-    _refuse_beside_stuck(argv[0])
-    errors: deque[str] = deque(maxlen=100)
-    child = Child(argv, on_stderr=errors.append)
-    until = time.monotonic() + deadline_seconds
-    try:
-        child.write(input, close=True)
-        output = child.read_all(until, max_bytes)
-        timed_out = not child.wait(max(0.0, until - time.monotonic()))
-        if timed_out and not child.end(grace_seconds):
-            with _stuck_lock:
-                _stuck_commands[argv[0]] = child
-    finally:
-        child.close()
-    return Result(child.returncode, output[:max_bytes], "\n".join(errors), timed_out, len(output) > max_bytes)
-
-
-def _refuse_beside_stuck(program: str) -> None:
-    with _stuck_lock:
-        stuck = _stuck_commands.get(program)
-        if stuck is not None and stuck.returncode is None:
-            raise ChildError(f"An earlier {program} (process {stuck.pid}) still hangs in the kernel.", "Only a reboot may end it.")
-        _stuck_commands.pop(program, None)
 
 
 def _spawn(argv: Sequence[str]) -> subprocess.Popen[bytes]:

@@ -1,6 +1,5 @@
 """``gpuwatch status --watch`` goes on after a look that failed."""
 
-import pytest
 from click.testing import CliRunner
 
 from gpuwatch.cli import status

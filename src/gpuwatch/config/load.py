@@ -210,8 +210,3 @@ def color_wanted(environ: Optional[Mapping[str, str]] = None) -> bool:
     """False where the person set NO_COLOR (no-color.org) or the terminal is dumb."""
     environment = os.environ if environ is None else environ
     return not environment.get("NO_COLOR") and environment.get("TERM") != "dumb"
-
-
-def in_environment(name: str) -> str:
-    """One variable of the environment, empty when unset; for the command line's own needs."""
-    return os.environ.get(name, "")

@@ -16,10 +16,6 @@ class UsageError(GpuwatchError):
     """The person asked for something that cannot be: a bad flag, setting, hosts file or time."""
 
 
-class NotAllowed(GpuwatchError):
-    """The request is understood and refused: wrong password, or too many tries."""
-
-
 class WireError(GpuwatchError):
     """What came over the network is not what was asked for: broken, too large, of another version."""
 

@@ -184,12 +184,6 @@ class StateTracker:
             track.sum, track.count = 0.0, 0
         machine.column, machine.column_ends_at = column, float((column + 1) * COLUMN_SECONDS)
 
-    def settled(self, machine_id: str) -> Tuple[GpuState, ...]:
-        """The states of the last ``observe`` or ``restore``."""
-        with self._lock:
-            machine = self._machines.get(machine_id)
-            return machine.settled if machine else ()
-
     def recent(self, machine_id: str, uuids: Sequence[str], now: float) -> Tuple[Recent, ...]:
         """36 columns for each GPU, oldest first, the last one still open at ``now``; () for a GPU never seen."""
         with self._lock:
