@@ -27,6 +27,7 @@ bench: prepare pyz   ## the benches; each prints its ratio
 	$(VENV)/python bench/node_sample.py
 	$(VENV)/python bench/hub_poll.py
 	$(VENV)/python bench/pages.py
+	$(VENV)/python bench/store_pack.py
 
 generated:           ## write what is made from tables in the code
 	$(VENV)/python scripts/generate.py
