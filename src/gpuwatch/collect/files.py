@@ -28,9 +28,11 @@ def read_bytes(path: str, limit: int = 1 << 20) -> Optional[bytes]:
         os.close(descriptor)
 
 
-def _read_to_end(descriptor: int, limit: int) -> bytes:
+def _read_to_end(descriptor: int, limit: int, at_once: bool = False) -> bytes:
     """From the start. Files of /proc that are lists (mounts, net/dev) give about a page per read, however much is asked for."""
     data = os.pread(descriptor, _PIECE, 0)
+    if at_once and len(data) < _PIECE:
+        return data
     piece = data
     while piece and len(data) < limit:
         piece = os.pread(descriptor, _PIECE, len(data))
@@ -45,10 +47,13 @@ def read_text(path: str, limit: int = 1 << 20) -> Optional[str]:
 
 
 class KeptFile:
-    """A small file of /proc that is read at each sample: kept open, read from its start. Opened anew when that fails."""
+    """A small file of /proc that is read at each sample: kept open, read from its start. Opened anew when that fails.
 
-    def __init__(self, path: str) -> None:
-        self._path, self._descriptor = path, -1
+    ``at_once``: the kernel writes it in one piece (single_open), so that a short read is its end.
+    """
+
+    def __init__(self, path: str, at_once: bool = False) -> None:
+        self._path, self._descriptor, self._at_once = path, -1, at_once
         self._poll: Optional[select.poll] = None
 
     def read(self) -> bytes:
@@ -56,7 +61,7 @@ class KeptFile:
         try:
             if self._descriptor < 0:
                 self._descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
-            return _read_to_end(self._descriptor, 1 << 20)
+            return _read_to_end(self._descriptor, 1 << 20, self._at_once)
         except OSError:
             self.close()
             return b""

@@ -41,7 +41,6 @@ class Gpus:
         self._count = -1
         self._count_due = Due(ages.status, ages.interval, 0)
         self._driver_due = Due(ages.health, ages.interval, 0)
-        self._driver_answer: Tuple[bool, Optional[str]] = (True, None)
         self.facts = DriverFacts()
         self.lost_reason: Optional[str] = None
         for reading in known:
@@ -83,14 +82,16 @@ class Gpus:
             return self._give_up(max(gpu.code for gpu in self._gpus.values() if gpu.uuid not in self._absent))
         return readings, True, None if readings else "the NVIDIA driver lists no GPU on this machine"
 
+    def driver_check_is_due(self, now: float) -> bool:
+        """The driver's and the library's versions are compared as often as the health group is read."""
+        return self._driver_due.is_due(now)
+
     def check_driver(self, now: float) -> Tuple[bool, Optional[str]]:
-        """Whether the loaded driver and the library on disk still belong together; looked at as often as the health group."""
-        if self._driver_due.is_due(now):
-            self._driver_due.done(now)
-            loaded = driver.loaded_version(self._root) or self.facts.driver_version
-            message = driver.mismatch(loaded, driver.installed_version(self._nvml.library_path) or self.facts.library_version)
-            self._driver_answer = (message is None, message)
-        return self._driver_answer
+        """Whether the loaded driver and the library on disk still belong together."""
+        self._driver_due.done(now)
+        loaded = driver.loaded_version(self._root) or self.facts.driver_version
+        message = driver.mismatch(loaded, driver.installed_version(self._nvml.library_path) or self.facts.library_version)
+        return message is None, message
 
     def close(self) -> None:
         """Release all GPUs and the library."""

@@ -40,7 +40,7 @@ class Host:
     def __init__(self, root: str, ages: Ages) -> None:
         self._root = root
         self._psutil = _psutil()
-        self._files = [KeptFile(under(root, f"proc/{name}")) for name in ("meminfo", "loadavg", "uptime", "stat")]
+        self._files = [KeptFile(under(root, f"proc/{name}"), at_once=True) for name in ("meminfo", "loadavg", "uptime", "stat")]
         self._meminfo, self._loadavg, self._uptime, self._stat = self._files
         self._networks_name = "proc/1/net/dev" if root.rstrip("/") else "proc/net/dev"
         self._networks = KeptFile(under(root, self._networks_name))

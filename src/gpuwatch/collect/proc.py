@@ -32,9 +32,6 @@ class Stat(NamedTuple):
     resident_pages: int
 
 
-Usage = Tuple[float, int]
-"""CPU seconds since its start, resident pages."""
-
 NOBODY: Dict[str, Any] = defaults(ProcessReading)
 """Fields of a process of which only its pid is known."""
 
@@ -42,17 +39,30 @@ NOBODY: Dict[str, Any] = defaults(ProcessReading)
 class Known:
     """A process from sample to sample. ``facts``: fields of a ProcessReading that stay as long as it lives (and keeps its name)."""
 
-    __slots__ = ("checked_at", "cpu_at", "cpu_percent", "cpu_seconds", "descriptor", "facts", "host_memory_bytes", "stat")
+    __slots__ = ("checked_at", "clock", "cpu_at", "cpu_percent", "cpu_seconds", "descriptor", "facts", "host_memory_bytes", "stat")
 
-    def __init__(self, stat: Stat, facts: Dict[str, Any], descriptor: int, now: float) -> None:
+    def __init__(self, pid: int, stat: Stat, facts: Dict[str, Any], descriptor: int, now: float) -> None:
         self.stat, self.facts, self.descriptor, self.checked_at = stat, facts, descriptor, now
+        self.clock = _clock_of(pid)
         self.cpu_seconds, self.cpu_at = 0.0, now
         self.cpu_percent: Optional[float] = None
         self.host_memory_bytes = 0
+        if not self.glance(now):
+            self.use(stat.cpu_ticks / _TICKS, stat.resident_pages, now)
 
-    def use(self, usage: Usage, now: float) -> None:
+    def glance(self, now: float) -> bool:
+        """Look what it uses, at half the cost of its /proc/PID/stat. False when it has ended, or cannot be looked at so.
+
+        An open statm can never show another process of the same pid.
+        """
+        try:
+            self.use(time.clock_gettime(self.clock), int(os.pread(self.descriptor, 64, 0).split(None, 2)[1]), now)
+        except (OSError, IndexError):
+            return False
+        return True
+
+    def use(self, cpu_seconds: float, resident_pages: int, now: float) -> None:
         """Take in what it uses now; the CPU share is that since the last time."""
-        cpu_seconds, resident_pages = usage
         passed = now - self.cpu_at
         self.cpu_percent = max(0.0, round((cpu_seconds - self.cpu_seconds) * 100.0 / passed, 1)) if passed > 0 else None
         self.host_memory_bytes = resident_pages * _PAGE
@@ -90,24 +100,25 @@ class ProcessTable:
         """The process as it is now, read once per sample; None when it has ended or cannot be seen."""
         if pid in self._seen:
             return self._seen[pid]
-        known = self._known.get(pid)
-        found = self._seen[pid] = self._look_again(pid, known) if known is not None else self._meet(pid)
+        known, now = self._known.get(pid), self._now
+        if known is None:
+            found = self._meet(pid)
+        elif known.descriptor >= 0 and 0 <= now - known.checked_at < _CHECK_SECONDS and known.glance(now):
+            found = known
+        else:
+            found = self._check(pid, known)
+        self._seen[pid] = found
         return found
 
-    def _look_again(self, pid: int, known: Known) -> Optional[Known]:
-        usage = None
-        if known.descriptor < 0 or not 0 <= self._now - known.checked_at < _CHECK_SECONDS:
-            stat = self._stat(pid)
-            if stat is None or stat.start_ticks != known.stat.start_ticks or stat.name != known.stat.name:
-                self._forget(pid)  # it ended, and the pid may be another's by now; or it became another program
-                return self._meet(pid)
-            known.checked_at, usage = self._now, (stat.cpu_ticks / _TICKS, stat.resident_pages)
-        if known.descriptor >= 0:
-            usage = _glance(pid, known.descriptor)
-        if usage is None:
+    def _check(self, pid: int, known: Known) -> Optional[Known]:
+        """Whether it still is the same program of the same process: its name and start time tell."""
+        stat = self._stat(pid)
+        if stat is None or stat.start_ticks != known.stat.start_ticks or stat.name != known.stat.name:
             self._forget(pid)
             return self._meet(pid)
-        known.use(usage, self._now)
+        known.checked_at = self._now
+        if known.descriptor < 0 or not known.glance(self._now):
+            known.use(stat.cpu_ticks / _TICKS, stat.resident_pages, self._now)
         return known
 
     def _meet(self, pid: int) -> Optional[Known]:
@@ -115,12 +126,9 @@ class ProcessTable:
         stat = self._stat(pid)
         if stat is None:
             return None
-        usage, descriptor = (stat.cpu_ticks / _TICKS, stat.resident_pages), -1
-        if self._glances and len(self._known) < _MOST_OPEN:
-            descriptor = _open(f"{self._proc}/{pid}/statm")
-            usage = _glance(pid, descriptor) or usage
-        known = self._known[pid] = Known(stat, self._facts(pid, stat), descriptor, self._now)
-        known.use(usage, self._now)
+        glances = self._glances and len(self._known) < _MOST_OPEN
+        descriptor = _open(f"{self._proc}/{pid}/statm") if glances else -1
+        known = self._known[pid] = Known(pid, stat, self._facts(pid, stat), descriptor, self._now)
         return known
 
     def _stat(self, pid: int) -> Optional[Stat]:
@@ -168,14 +176,6 @@ def _has_own_pids(root: str) -> bool:
 def _clock_of(pid: int) -> int:
     """The clock of a process's CPU time (clock_getcpuclockid(3)); anybody may read it."""
     return (~pid << 3) | 2
-
-
-def _glance(pid: int, descriptor: int) -> Optional[Usage]:
-    """What a process uses: half the cost of its /proc/PID/stat. An open statm can never show another process of the same pid."""
-    try:
-        return time.clock_gettime(_clock_of(pid)), int(os.pread(descriptor, 64, 0).split(None, 2)[1])
-    except (OSError, IndexError):  # it ended
-        return None
 
 
 def _open(path: str) -> int:

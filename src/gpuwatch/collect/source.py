@@ -36,6 +36,7 @@ class HardwareSource:
         self._gpus = Gpus(options.root, ages, options.known_gpus, self._shared, self._xids)
         hidden = self._shared.blind_reason
         self._status_of_processes = CollectorStatus("processes", hidden is None, hidden)
+        self._status_of_driver = CollectorStatus("driver")
         self._failing_since: Dict[str, float] = {}
         self._gpu_readings: Tuple[GpuReading, ...] = ()
         self._host_reading = HostReading()
@@ -44,14 +45,17 @@ class HardwareSource:
         """One snapshot at ``now``. Raises SourceLost after one that said that the driver is gone."""
         if self._gpus.lost_reason:
             raise SourceLost(self._gpus.lost_reason)
-        driver = self._run("nvml", now, self._gpus.start)
-        statuses = [self._run("host", now, self._read_host), driver, self._status_of_processes]
+        nvml = None if self._gpus.has_driver else self._run("nvml", now, self._gpus.start)
+        statuses = [self._run("host", now, self._read_host), self._status_of_processes]
         self._gpu_readings = ()
         if self._gpus.has_driver:
             # The kernel's log comes before the GPUs, whose errors it explains; NVML's events need GPUs that are registered.
             xid = None if self._xids.wants_events else self._run("xid", now, self._xids.read)
-            statuses[1] = self._run("nvml", now, self._read_gpus)
-            statuses += [self._run("driver", now, self._gpus.check_driver), xid or self._run("xid", now, self._xids.read)]
+            nvml = self._run("nvml", now, self._read_gpus)
+            if self._gpus.driver_check_is_due(now):
+                self._status_of_driver = self._run("driver", now, self._gpus.check_driver)
+            statuses += [self._status_of_driver, xid or self._run("xid", now, self._xids.read)]
+        statuses.insert(1, nvml or CollectorStatus("nvml"))
         return Snapshot(
             taken_at=round(now, 3),
             hostname=self._hostname,
