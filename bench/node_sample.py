@@ -6,7 +6,8 @@ counts their samples. Targets: at most 0.20x of nvitop, 0.125x of gpustat, 14 NV
     .venv/bin/python bench/node_sample.py [--interval 4] [--seconds 120]
 
 nvitop and gpustat are installed into build/bench/peers, a virtual environment of their own (nvidia-ml-py only, never the old pynvml).
-Figures of GPUs and processes change all the time, as they do on real machines. The targets are held while the node samples, as the peers do;
+Figures of GPUs and processes change all the time, as they do on real machines. That makes the fake library read its control file anew, once per
+sample inside each side's process: a fourth process measures what this costs by itself, and it is taken off all sides alike. The targets are held while the node samples, as the peers do;
 what serving costs is shown beside it: the same node while a hub polls it once per interval (the poller is not counted).
 """
 
@@ -42,6 +43,18 @@ while True:
     {sample}
     due = max(due + {interval}, time.monotonic())
     time.sleep(max(0.0, due - time.monotonic()))
+"""
+RIG = """
+import ctypes, time
+library, count = ctypes.CDLL("libnvidia-ml.so.1"), ctypes.c_uint()
+library.nvmlInit_v2()
+while True:
+    time.sleep({interval})
+    times = [time.thread_time()]
+    for _ in range(2):
+        library.nvmlDeviceGetCount_v2(ctypes.byref(count))
+        times.append(time.thread_time())
+    print((times[1] - times[0]) - (times[2] - times[1]), flush=True)
 """
 SIDES = {
     "nvitop": ("from nvitop import Device, take_snapshots\ndevices = Device.all()", "take_snapshots(devices)"),
@@ -165,10 +178,15 @@ def main() -> int:
                 place = Path(folder) / name
                 place.mkdir()
                 sides.append(Side(name, place, command, children))
+            rig_place = Path(folder) / "rig"
+            rig_place.mkdir()
             time.sleep(options.warm_up)
-            alone = measure(sides, None, options)
-            poller = Poller(port)
-            polled = measure(sides[:1], poller, options)
+            rig = Side("rig", rig_place, [sys.executable, "-c", RIG.format(interval=options.interval)], children)
+            try:
+                alone = measure([*sides, rig], None, options)
+            finally:
+                rig.end()
+            polled = measure(sides[:1], Poller(port), options)
             return report(sides, alone, polled["gpuwatch"][0])
     finally:
         for side in sides:
@@ -193,17 +211,28 @@ def measure(sides: list[Side], poller: Poller | None, options: argparse.Namespac
         if poller is not None:
             poller.poll()
     found = {}
+    if poller is None:
+        options.reread = reread_seconds(sides.pop())
     for side in sides:
         parts = [now - then for now, then in zip(side.cpu_seconds(), before[side.name][0])]
-        cpu, calls = sum(parts), side.calls()
+        calls = side.calls()
         samples = (calls[ONCE_PER_SAMPLE] - before[side.name][1][ONCE_PER_SAMPLE]) / GPUS
+        cpu = sum(parts) - options.reread * samples
         if side.process.poll() is not None or samples < 1:
             raise SystemExit(f"{side.name} took no samples:\n{(side.driver.root / 'log').read_text()[-2000:]}")
         all_calls = sum(calls.values()) - sum(before[side.name][1].values())
         if len(parts) > 1:
-            print(f"{side.name}: {parts[0] / samples * 1000:.2f} ms server, {sum(parts[1:]) / samples * 1000:.2f} ms sampler per sample")
+            print(f"{side.name}: {parts[0] / samples * 1000:.2f} ms server, {sum(parts[1:]) / samples * 1000:.2f} ms sampler per sample, all in all")
         found[side.name] = (cpu / samples * 1000, all_calls / samples / GPUS, samples)
     return found
+
+
+def reread_seconds(rig: Side) -> float:
+    """CPU time in which the fake library reads its control file, per sample."""
+    costs = [float(line) for line in (rig.driver.root / "log").read_text().split()]
+    mean = sum(costs) / len(costs)
+    print(f"the fake library's own reading of its file: {mean * 1000:.2f} ms per sample, taken off every side")
+    return mean
 
 
 def report(sides: list[Side], found: dict[str, tuple[float, float, float]], polled: float) -> int:
