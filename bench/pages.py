@@ -27,7 +27,7 @@ import fleet  # noqa: E402
 from hub_poll import FLEET_PORT, HUB_PORT, VIEWS, fetch, wait_ready  # noqa: E402
 
 FLOOR_PORT = 19071
-SECONDS = 2.0
+SECONDS = 1.0
 CLIENTS = 4
 ROUNDS = 3
 

@@ -134,3 +134,18 @@ def test_bodies_that_nobody_may_see_again_are_dropped():
     pages.get("new", 1, maker(calls))
     assert list(pages._kept) == ["new"]
     assert pages._bytes == len(b"body 2")
+
+
+def test_a_view_that_takes_long_is_rendered_more_rarely():
+    clock, calls = Clock(), []
+    pages = Pages(clock)
+
+    def slow():
+        clock.now += 0.6
+        return maker(calls)()
+
+    pages.get("k", 1, slow)
+    clock.now += 2.9
+    assert pages.get("k", 2, slow).data == b"body 1"
+    clock.now += 0.2
+    assert pages.get("k", 3, slow).data == b"body 2"

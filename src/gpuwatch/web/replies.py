@@ -22,6 +22,9 @@ LARGE_BYTES = 1024**2
 """Larger bodies are packed quickly, not tightly: at a thousand hosts packing would cost as much as rendering."""
 FRESH_SECONDS = 1.0
 """A view is rendered at most once in so long, however many ask."""
+SHARE = 5
+"""... and at most once in so many times as long as its rendering takes: of a thousand hosts that is half a second."""
+LONGEST_FRESH_SECONDS = 5.0
 OLDEST_SECONDS = 10.0
 """Spans such as ``9 h 20 m`` and the clock grow without a new reading: nothing is kept for longer."""
 MOST_BODIES = 300
@@ -66,6 +69,7 @@ class _Kept:
     body: Body
     version: int
     made_at: float
+    fresh_seconds: float
 
 
 class Pages:
@@ -92,8 +96,11 @@ class Pages:
             again = self._look(key)
             if again is not None and self._good(again, version):
                 return again.body
+            began = self._clock()
             body = make()
-            self._keep(key, _Kept(body, version, self._clock()))
+            now = self._clock()
+            fresh = min(LONGEST_FRESH_SECONDS, max(FRESH_SECONDS, SHARE * (now - began)))
+            self._keep(key, _Kept(body, version, now, fresh))
             return body
         finally:
             lock.release()
@@ -117,7 +124,7 @@ class Pages:
 
     def _good(self, kept: _Kept, version: int) -> bool:
         age = self._age(kept)
-        return age < FRESH_SECONDS or (kept.version == version and age < OLDEST_SECONDS)
+        return age < kept.fresh_seconds or (kept.version == version and age < OLDEST_SECONDS)
 
     def _keep(self, key: Hashable, kept: _Kept) -> None:
         with self._lock:
