@@ -37,19 +37,19 @@ install -m 755 dist/gpuwatch.pyz "$root/opt/gpuwatch"
 # In a mount namespace, so that nothing stays mounted however this ends.
 unshare --mount chroot "$root" /bin/sh -eu <<'EMULATED'
 mount -t proc proc /proc
-export HOME=/root PATH=/opt:/usr/sbin:/usr/bin:/sbin:/bin
-rm -rf /root/.cache
+export HOME=/home/tester PATH=/opt:/usr/sbin:/usr/bin:/sbin:/bin
+rm -rf /home/tester/.cache; mkdir -p /home/tester
 trap 'echo "aarch64: FAILED" >&2' EXIT
 
 echo "machine: $(uname -m), $(python3 -V), $(ldd --version | head -n 1)"
 gpuwatch --version
 gpuwatch --help >/dev/null
-echo "unpacked: $(ls /root/.cache/gpuwatch)"
+echo "unpacked: $(ls /home/tester/.cache/gpuwatch)"
 
 # The compiled psutil is the one for this machine and reads it.
 python3 -I - <<'PYTHON'
 import glob, sys
-sys.path[:0] = glob.glob("/root/.cache/gpuwatch/gpuwatch-*/site-packages/_arch/aarch64-glibc")
+sys.path[:0] = glob.glob("/home/tester/.cache/gpuwatch/gpuwatch-*/site-packages/_arch/aarch64-glibc")
 import psutil
 print("psutil:", psutil.__version__, psutil.cpu_count(), "cores,", psutil.virtual_memory().total, "bytes of memory")
 PYTHON
@@ -70,7 +70,7 @@ import json
 status = json.load(open("/tmp/status.json"))
 print("node --debug:", json.dumps(status)[:300])
 PYTHON
-rm -rf /root/.cache
+rm -rf /home/tester/.cache; mkdir -p /home/tester
 trap - EXIT
 EMULATED
 echo "aarch64: passed"

@@ -455,7 +455,7 @@ def test_a_stub_library_is_refused(tmp_path):
     driver = FakeDriver(tmp_path, "h100x8")
     stubs = tmp_path / "cuda/lib64/stubs"
     stubs.mkdir(parents=True)
-    (stubs / "libnvidia-ml.so.1").write_bytes(driver.library.read_bytes())
+    (stubs / "libnvidia-ml.so.1").write_bytes(driver.library_path.read_bytes())
     with Machine(driver, environment={"LD_LIBRARY_PATH": str(stubs)}) as machine:
         status = machine.read().collector("nvml")
     assert not status.ok

@@ -41,7 +41,7 @@ class Patient:
         """Put the library on disk as a package does: a file with the version in its name, and a link to it. The folder."""
         folder = self.fake.root / "lib"
         folder.mkdir(exist_ok=True)
-        shutil.copy(self.fake.library, folder / f"libnvidia-ml.so.{version}")
+        shutil.copy(self.fake.library_path, folder / f"libnvidia-ml.so.{version}")
         link = folder / "libnvidia-ml.so.1"
         (folder / "new").symlink_to(f"libnvidia-ml.so.{version}")
         (folder / "new").replace(link)

@@ -244,9 +244,9 @@ def test_an_unwritable_temporary_folder_is_passed_over(open_pyz: Path, open_fold
 
 def test_nowhere_to_unpack_is_one_line(open_pyz: Path, open_folder: Path) -> None:
     (open_folder / "closed").mkdir(mode=0o555)
-    done = as_nobody([python_for_all(), open_pyz, "--help"], {"SHIV_ROOT": str(open_folder / "closed" / "root")})
+    done = as_nobody([python_for_all(), open_pyz, "--help"], {"SHIV_ROOT": str(open_folder / "closed" / "unpacked")})
     assert done.returncode == 1
-    assert done.stderr == (f"gpuwatch: {open_folder}/closed/root: Permission denied. Set SHIV_ROOT to a folder that only you can write\n")
+    assert done.stderr == (f"gpuwatch: {open_folder}/closed/unpacked: Permission denied. Set SHIV_ROOT to a folder that only you can write\n")
 
 
 def test_a_full_disk_is_one_line_and_leaves_nothing(pyz: Path, tmp_path: Path) -> None:

@@ -159,7 +159,7 @@ class FakeDriver:
     def __init__(
         self, folder: Path, profile: str = DEFAULT_PROFILE, old_driver: bool = False, without: Sequence[str] = (), seed: int = 0
     ) -> None:
-        self.library = build(old_driver, without)
+        self.library_path = build(old_driver, without)
         self.root = folder  # give it to code that takes the place of /proc and /sys
         self._control = folder / "fake_nvml" / "control"
         self._counts = folder / "fake_nvml" / "counts"
@@ -184,7 +184,7 @@ class FakeDriver:
         """The environment variables to start a process with, to be laid over os.environ."""
         before = os.environ.get("LD_LIBRARY_PATH")
         return {
-            "LD_LIBRARY_PATH": f"{self.library.parent}:{before}" if before else str(self.library.parent),
+            "LD_LIBRARY_PATH": f"{self.library_path.parent}:{before}" if before else str(self.library_path.parent),
             "FAKE_NVML_CONTROL": str(self._control),
             "FAKE_NVML_COUNTS": str(self._counts),
         }

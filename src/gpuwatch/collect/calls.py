@@ -269,7 +269,7 @@ class Calls:
     """Everything that is asked of a device, prepared once for the loaded library and shared by all GPUs."""
 
     def __init__(self, library: Nvml) -> None:
-        self.library = library
+        self.functions = library
         self.groups = {
             group: tuple(Prepared(call.fields, call.prepare(library), call.convert) for call in calls) for group, calls in CALLS.items()
         }

@@ -109,8 +109,8 @@ class Gpu:
         ages = {"status": self._ages.status, "health": self._ages.health, "identity": self._ages.identity}
         self._due = {group: Due(age, self._ages.interval, self._place) for group, age in ages.items()}
         self._slow_at = self._last_at = 0.0
-        self._gpm_code = is_supported(calls.library, handle)
-        self._gpm = Gpm(calls.library, handle, (SM_UTIL, DRAM_BW_UTIL)) if self._gpm_code == nvml.SUCCESS else None
+        self._gpm_code = is_supported(calls.functions, handle)
+        self._gpm = Gpm(calls.functions, handle, (SM_UTIL, DRAM_BW_UTIL)) if self._gpm_code == nvml.SUCCESS else None
         self._mig = MigSlices(calls, handle)
         self._processes = GpuProcesses(calls, handle, self._shared)
 

@@ -52,7 +52,7 @@ class MigSlices:
 
     def _at(self, index: int) -> Optional[_Slice]:
         calls = self._calls
-        code, handle = calls.library.mig_device(self._handle, index)
+        code, handle = calls.functions.mig_device(self._handle, index)
         uuid_code, uuid = (code, None) if code else calls.uuid(handle)
         if uuid_code or not uuid:
             return None
@@ -67,7 +67,7 @@ class MigSlices:
         return _Slice(reading, handle)
 
     def _activity(self, gpu_instance: int) -> Optional[float]:
-        gpm = self._gpm.setdefault(gpu_instance, Gpm(self._calls.library, self._handle, (SM_UTIL,), gpu_instance))
+        gpm = self._gpm.setdefault(gpu_instance, Gpm(self._calls.functions, self._handle, (SM_UTIL,), gpu_instance))
         _, shares = gpm.read()
         return shares[0] if shares else None
 

@@ -132,8 +132,8 @@ mig_mode_current = 1
 mig_mode_pending = 1
 mig_max_count = 7
 gpm_supported = 1
-process = pid=21180 type=C used=2407530496 gi=2 ci=0 name=/root/tools/memhog
-process = pid=21181 type=C used=1333788672 gi=2 ci=0 name=/root/tools/memhog
+process = pid=21180 type=C used=2407530496 gi=2 ci=0 name=/opt/tools/memhog
+process = pid=21181 type=C used=1333788672 gi=2 ci=0 name=/opt/tools/memhog
 process = pid=21198 type=C used=7847542784 gi=2 ci=0 name=./gpu_burn
 
 [mig 0 0]

@@ -182,8 +182,8 @@ gpm_pcie_tx_mebibytes_per_second = 3.0
 gpm_pcie_rx_mebibytes_per_second = 6.2
 gpm_nvlink_rx_mebibytes_per_second = 0.0
 gpm_nvlink_tx_mebibytes_per_second = 0.0
-process = pid=11327 type=C used=2690646016 name=/root/tools/memhog
-process = pid=11328 type=C used=1616904192 name=/root/tools/memhog
+process = pid=11327 type=C used=2690646016 name=/opt/tools/memhog
+process = pid=11328 type=C used=1616904192 name=/opt/tools/memhog
 process = pid=11345 type=C used=16452157440 sm=99 mem=10 enc=0 dec=0 name=./gpu_burn
 
 [gpu 1]
