@@ -408,6 +408,7 @@ def test_a_hub_says_who_sees_what(lab: Lab) -> None:
 
 
 def test_failures_are_one_line(lab: Lab) -> None:
+    (lab.folder / "hosts.txt").write_text("# none yet\n")
     one_line_error(lab.run("hub", "--host", "192.0.2.77", "--port", "0"), 1, "192.0.2.77", "--host")
     one_line_error(lab.run("node", "--host", "no.such.name.invalid", env={"GPUWATCH_PASSWORD": "x"}), 1, "no.such.name.invalid")
     config = lab.folder / "x.toml"
