@@ -48,7 +48,7 @@ def test_the_exposure_is_low(unit, name):
 
 
 @pytest.mark.parametrize("name", UNITS)
-def test_what_the_issue_of_a_service_needs(name):
+def test_it_has_what_a_service_needs(name):
     text = (ROOT / "systemd" / f"{name}.service").read_text(encoding="utf-8")
     for line in (
         "DynamicUser=yes",
