@@ -54,6 +54,7 @@ def test_no_character_makes_output_fail(encoding: str, monkeypatch: pytest.Monke
 def test_closed_output_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", None)
     boot.make_output_safe()
+    assert sys.stdout is None
 
 
 @pytest.mark.parametrize(

@@ -172,10 +172,13 @@ def test_a_signal_ends_it_cleanly(node, number):
 
 
 def test_when_the_node_is_killed_its_sampler_ends_by_itself(node):
+    wait_for(lambda: children_of(node.pid))
     samplers = children_of(node.pid)
+    assert samplers, "without a sampler this would prove nothing"
     node.kill()
     node.wait()
     wait_for(lambda: not any(map(is_running, samplers)))
+    assert not any(map(is_running, samplers))
 
 
 def test_a_hanging_driver_delays_no_answer_and_no_end(node, settings):

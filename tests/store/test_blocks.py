@@ -121,9 +121,11 @@ JSONISH = st.recursive(st.none() | st.integers() | st.text(max_size=5), lambda i
 def test_hostile_headers_raise_only_store_errors(header, plans):
     text = json.dumps({**header, "plans": plans, "schema": 1}).encode()
     try:
-        list(unpack(bytes((1,)) + bz2.compress(struct.pack("<I", len(text)) + text + b"\0" * 64)))
-    except StoreError:
-        pass
+        found = list(unpack(bytes((1,)) + bz2.compress(struct.pack("<I", len(text)) + text + b"\0" * 64)))
+    except StoreError as error:
+        assert "damaged" in str(error)
+    else:
+        assert all(isinstance(entry, blocks.Entry) for entry in found)
 
 
 def test_a_bomb_is_refused_without_unpacking_it(monkeypatch):
