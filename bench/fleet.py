@@ -93,7 +93,8 @@ class Node:
         """(place, least, most, step, whole) of each number that changes at each sample."""
         plan = []
         for gpu in shape.places().gpus:
-            column, busy = vars(gpu), bool(gpu.processes)
+            busy = bool(gpu.processes)
+            column = {name: getattr(gpu, name) for name in layout_of(GpuReading).values}
             if busy:
                 plan += [
                     (column["utilization_percent"], 60, 100, 8, True), (column["memory_utilization_percent"], 30, 70, 6, True),

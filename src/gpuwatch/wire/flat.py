@@ -15,6 +15,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from gpuwatch.model.errors import WireError
 from gpuwatch.model.snapshot import SCHEMA, Snapshot
+from gpuwatch.wire.flat_readings import reading_class
 from gpuwatch.wire.layout import MAX_DEPTH, MAX_ITEMS, MAX_NAME, MAX_OF, SNAPSHOT, Layout, layout_of, read_fact, write_fact
 
 LIMIT = 2**63
@@ -92,7 +93,8 @@ def shape_id(doc: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-Builder = Callable[[Sequence[Any]], Any]
+Builder = Callable[[Tuple[Any, ...]], Any]
+new: Any = tuple.__new__
 
 
 class Shape:
@@ -133,12 +135,12 @@ class Shape:
 
     def build(self, values: Sequence[Any]) -> Snapshot:
         """The snapshot as dataclasses. ``values`` must have passed ``check``."""
-        snapshot: Snapshot = self._builder(values)
+        snapshot: Snapshot = self._builder(tuple(values))
         return snapshot
 
     def places(self) -> Any:
         """The snapshot whose every number is its own position among the values: for those who look at each poll without building."""
-        return self._builder(range(self.count))
+        return self._builder(tuple(range(self.count)))
 
     def gpu_facts(self) -> List[Dict[str, Any]]:
         """The facts of each GPU that are not the default, as JSON-able data."""
@@ -186,7 +188,7 @@ class _Reader:
         names = self._names(layout)
         start = self.position
         self.position += len(names)
-        inner = [(nested.name, self._nested(nested, doc.get(nested.name))) for nested in layout.nested]
+        inner = [self._nested(nested, doc.get(nested.name)) for nested in layout.nested]
         return _builder_of(layout, facts, names, start, inner)
 
     def _names(self, layout: Layout) -> Tuple[str, ...]:
@@ -214,36 +216,17 @@ class _Reader:
             raise WireError(f"The shape's {name} is not a count.")
         start = self.position
         self.position = stop = start + count
-        return lambda values: tuple(values[start:stop])
+        return lambda values: values[start:stop]
 
 
-def _builder_of(layout: Layout, facts: Dict[str, Any], names: Sequence[str], start: int, inner: Sequence[Tuple[str, Builder]]) -> Builder:
-    """A closure that makes one reading. It fills the instance's dict at once: a frozen dataclass's own __init__ costs three times as much.
-
-    What is not in the dict is the class's default, as always with dataclasses; only defaults made by a factory must be put there.
-    """
-    cls: Any = layout.cls
-    facts = {**_made_defaults(layout), **facts}
+def _builder_of(layout: Layout, facts: Mapping[str, Any], names: Tuple[str, ...], start: int, inner: Sequence[Builder]) -> Builder:
+    """A closure that makes one reading: the facts, a slice of the values, and the nested readings, as one tuple."""
+    cls = reading_class(layout.cls, names)
     stop = start + len(names)
-    strange = not set(names) <= set(layout.values)  # of a newer version
-
-    def build(values: Sequence[Any]) -> Any:
-        made = cls.__new__(cls)
-        fields = made.__dict__
-        fields.update(zip(names, values[start:stop]))
-        if strange:
-            for name in set(names) - set(layout.values):
-                del fields[name]
-        fields.update(facts)  # last: a stranger may call a number by the name of a fact
-        for name, make in inner:
-            fields[name] = make(values)
-        return made
-
-    return build
-
-
-def _made_defaults(layout: Layout) -> Dict[str, Any]:
-    return {name: default for name, _, default in layout.facts if isinstance(default, dict)}
+    head = tuple([facts.get(name, default) for name, _, default in layout.facts])
+    if not inner:
+        return lambda values: new(cls, head + values[start:stop])
+    return lambda values: new(cls, head + values[start:stop] + tuple([make(values) for make in inner]))
 
 
 @lru_cache(maxsize=256)
