@@ -58,7 +58,7 @@ class Ingest:
         skew = _skew(header.get("sent_at"), asked_at, answered_at)
         old = self.latest.get(target.name)
         new = self.latest.accept(
-            target.name, shape, values, received_at=answered_at, clock_skew_seconds=skew, report=report
+            target.name, shape, values, received_at=answered_at, clock_skew_seconds=skew, report=report, line=values_bytes
         )
         if new is None or old is None:
             return

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Optional, Tuple
+from dataclasses import dataclass, field
+from typing import Callable, Hashable, Optional, Sequence, Tuple
 
-from gpuwatch.model.snapshot import GpuReading, Snapshot
+from gpuwatch.model.snapshot import GpuReading, Number, Snapshot
 
 NODE_STATUSES = ("up", "stale", "down", "error", "unseen")
 """up: fresh readings; stale: none for 3 intervals; down: none for 60 s; error: answers, but not with readings; unseen: never answered."""
@@ -68,6 +68,20 @@ class GpuView:
 
 
 @dataclass(frozen=True)
+class Parts:
+    """A snapshot taken apart: what all samples of its shape share, and this sample's numbers. For renderers that fill in templates."""
+
+    key: Hashable
+    """The same as long as no fact changes; what is made of facts alone may be kept under it."""
+    places: Callable[[], Snapshot]
+    """The facts, with each number's place in place of the number."""
+    values: Sequence[Number]
+    """The numbers by place."""
+    texts: Callable[[], Sequence[str]]
+    """The numbers by place, as JSON writes them."""
+
+
+@dataclass(frozen=True)
 class NodeState:
     """The newest snapshot of a target and how the target is doing."""
 
@@ -87,6 +101,13 @@ class NodeState:
     gpus: Tuple[GpuView, ...] = ()
     version: int = 0
     """Changes whenever anything else of this NodeState changes. Key of rendered fragments."""
+    parts: Optional[Parts] = field(default=None, compare=False, repr=False)
+    """The snapshot again, for those who need not have it built; None where nobody took it apart."""
+
+    @property
+    def states(self) -> Tuple[Tuple[GpuState, Tuple[GpuState, ...]], ...]:
+        """State of each GPU and of its slices, parallel to ``gpus``."""
+        return tuple([(view.state, view.mig_states) for view in self.gpus])
 
     @property
     def name(self) -> str:

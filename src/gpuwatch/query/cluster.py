@@ -1,24 +1,31 @@
 """The cluster as a view shows it: the one door for live states. Commands are cut here to what the audience may see.
 
-NodeStates are built when somebody looks, and once per version and audience. Never writes and never asks a node.
+A NodeState is made when somebody looks, once per version and audience; its readings are built when a renderer asks for them, for some
+fill in a template instead. Never writes and never asks a node.
 """
 
 from __future__ import annotations
 
-from typing import Iterator, Optional, Tuple
+import json
+from typing import Any, Callable, List, Optional, Sequence, Tuple
 
-from gpuwatch.model.cluster import ClusterNow, GpuState, GpuView, NodeState
-from gpuwatch.model.snapshot import GpuReading, Snapshot
+from gpuwatch.model.cluster import ClusterNow, GpuState, GpuView, NodeState, Parts
+from gpuwatch.model.snapshot import THROTTLE_ALARMS, Snapshot
 from gpuwatch.query.latest import Known, Latest
+from gpuwatch.query.plan import Gauges, Plan
 from gpuwatch.query.states import Recent
 from gpuwatch.rules.permissions import STRANGER
-from gpuwatch.rules.states import shown_state
+from gpuwatch.rules.states import is_hot, shown_state
+
+States = Tuple[Tuple[GpuState, Tuple[GpuState, ...]], ...]
+_SPACE = b" \t\r\n"
+_VALUES = json.JSONEncoder(separators=(",", ":"))
 
 
 def cluster(latest: Latest, now: float, audience: str = STRANGER, *, host: Optional[str] = None, gpu: Optional[str] = None) -> ClusterNow:
     """All targets in the order of the hosts file, as ``audience`` (see ``model.view.AUDIENCES``) may see them at ``now``.
 
-    With ``host`` (a name) or ``gpu`` (a UUID, also of a MIG slice) that node alone, or none: a page of one host need not build a thousand.
+    With ``host`` (a name) or ``gpu`` (a UUID, also of a MIG slice) that node alone, or none: a page of one host need not look at a thousand.
     """
     version, known, notices = latest.all()
     if host is not None:
@@ -45,38 +52,112 @@ def cluster(latest: Latest, now: float, audience: str = STRANGER, *, host: Optio
 def node_state(latest: Latest, known: Known, now: float, audience: str = STRANGER) -> NodeState:
     """One target as ``audience`` may see it; the same object again for the same version."""
     key = STRANGER if audience == STRANGER and not latest.display.show_arguments else "all"
-    built = known.built.get(key)
-    if built is None:
-        built = known.built[key] = _build(latest, known, now, key)
-    return built
+    made = known.built.get(key)
+    if made is None:
+        made = known.built[key] = _bare(known) if known.plan is None else _Live(latest, known, known.plan, now, key)
+    return made
 
 
-def _build(latest: Latest, known: Known, now: float, audience: str) -> NodeState:
-    snapshot = known.plan.shape_for(audience).build(known.values) if known.plan else None
+def _bare(known: Known) -> NodeState:
     verdict = known.verdict
-    return NodeState(
-        known.target,
-        known.machine_id,
-        verdict.status,
-        verdict.since_at,
-        verdict.error,
-        snapshot,
-        known.received_at,
-        known.skew_seconds,
-        _gpus(latest, known, snapshot, now) if snapshot else (),
-        known.version,
-    )
+    return NodeState(known.target, known.machine_id, verdict.status, verdict.since_at, verdict.error, version=known.version)
 
 
-def _gpus(latest: Latest, known: Known, snapshot: Snapshot, now: float) -> Tuple[GpuView, ...]:
-    recent = latest.tracker.recent(known.machine_id, [gpu.uuid for gpu in snapshot.gpus], now)
-    settled = iter(known.settled)
-    return tuple([_gpu(latest, known, gpu, settled, columns) for gpu, columns in zip(snapshot.gpus, recent)])
+class _Late:
+    """An attribute that is made when it is first looked at. Two threads may make it twice; both are right."""
+
+    def __init__(self, make: Callable[[Any], Any]) -> None:
+        self._make, self._name = make, make.__name__
+
+    def __get__(self, owner: Any, kind: type) -> Any:
+        value = owner.__dict__[self._name] = self._make(owner)
+        return value
 
 
-def _gpu(latest: Latest, known: Known, gpu: GpuReading, settled: Iterator[GpuState], recent: Recent) -> GpuView:
-    """``settled`` runs over the rows of the plan: each GPU and then its slices."""
-    verdict = known.verdict
-    own = shown_state(next(settled), gpu, verdict.status, verdict.since_at, latest.limits)
-    slices = [shown_state(next(settled), part, verdict.status, verdict.since_at, latest.limits) for part in gpu.mig]
-    return GpuView(known.target.name, gpu, own, tuple(slices), recent)
+class _Live(NodeState):
+    """A NodeState over the newest flat values. It fills its own dict: a frozen dataclass's __init__ costs three times as much."""
+
+    def __init__(self, latest: Latest, known: Known, plan: Plan, now: float, audience: str) -> None:
+        verdict = known.verdict
+        self.__dict__.update(
+            target=known.target, machine_id=known.machine_id, status=verdict.status, status_since_at=verdict.since_at, error=verdict.error,
+            received_at=known.received_at, clock_skew_seconds=known.skew_seconds, version=known.version, _latest=latest, _known=known, _plan=plan,
+            _now=now, _audience=audience,
+        )  # fmt: skip
+
+    @_Late
+    def snapshot(self: Any) -> Snapshot:
+        """See NodeState."""
+        return self._plan.shape_for(self._audience).build(self._known.values)  # type: ignore[no-any-return]
+
+    @_Late
+    def parts(self: Any) -> Parts:
+        """See NodeState."""
+        plan, known, audience = self._plan, self._known, self._audience
+        return Parts((plan.key, audience), lambda: plan.shape_for(audience).places(), known.values, lambda: _texts(known))
+
+    @_Late
+    def states(self: Any) -> States:
+        """See NodeState."""
+        return tuple(_states(self._known, self._plan, self._latest, lambda: self.snapshot))
+
+    @_Late
+    def gpus(self: Any) -> Tuple[GpuView, ...]:
+        """See NodeState."""
+        name, gpus = self.target.name, self.snapshot.gpus
+        columns = _Columns(self._latest, self.machine_id, [gpu.uuid for gpu in gpus], self._now)
+        return tuple([_LiveView(name, gpu, state, columns, place) for place, (gpu, state) in enumerate(zip(gpus, self.states))])
+
+
+class _Columns:
+    """Recent utilization of a machine's GPUs, looked up when the first of them is drawn."""
+
+    def __init__(self, latest: Latest, machine_id: str, uuids: Sequence[str], now: float) -> None:
+        self._asked = latest.tracker, machine_id, uuids, now
+        self._found: Tuple[Recent, ...] = ()
+
+    def of(self, place: int) -> Recent:
+        """Of one GPU."""
+        if not self._found:
+            tracker, machine_id, uuids, now = self._asked
+            self._found = tracker.recent(machine_id, uuids, now)
+        return self._found[place]
+
+
+class _LiveView(GpuView):
+    """A GpuView that looks its recent utilization up when it is drawn."""
+
+    def __init__(self, host: str, reading: Any, state: Tuple[GpuState, Tuple[GpuState, ...]], columns: _Columns, place: int) -> None:
+        self.__dict__.update(host=host, reading=reading, state=state[0], mig_states=state[1], _columns=columns, _place=place)
+
+    @_Late
+    def recent_utilization(self: Any) -> Recent:
+        """See GpuView."""
+        return self._columns.of(self._place)  # type: ignore[no-any-return]
+
+
+def _texts(known: Known) -> List[str]:
+    line = known.line if known.line is not None else _VALUES.encode(list(known.values)).encode()
+    return line.translate(None, _SPACE)[1:-1].decode("ascii").split(",")
+
+
+def _states(known: Known, plan: Plan, latest: Latest, snapshot: Callable[[], Snapshot]) -> Any:
+    """(state of the GPU, states of its slices), for each. What a reading must be looked at for is rare: the reading is built only then."""
+    settled, values, limits, verdict = iter(known.settled), known.values, latest.limits, known.verdict
+    for place, gauges in enumerate(plan.gauges):
+        own = next(settled)
+        slices = tuple([next(settled) for _ in range(gauges.slices)])
+        if verdict.status != "up" or slices or own.state in ("lost", "unknown") or _may_be_marked(gauges, values, latest):
+            gpu = snapshot().gpus[place]
+            own = shown_state(own, gpu, verdict.status, verdict.since_at, limits)
+            slices = tuple([shown_state(one, part, verdict.status, verdict.since_at, limits) for one, part in zip(slices, gpu.mig)])
+        yield own, slices
+
+
+def _may_be_marked(gauges: Gauges, values: Sequence[Any], latest: Latest) -> bool:
+    temperature = None if gauges.temperature_at is None else values[gauges.temperature_at]
+    mask = None if gauges.throttle_at is None else values[gauges.throttle_at]
+    if mask and int(mask) & THROTTLE_ALARMS:
+        return True
+    slowdown = None if gauges.slowdown_at is None else values[gauges.slowdown_at]
+    return temperature is not None and is_hot(temperature, slowdown, latest.limits)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from itertools import count
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from gpuwatch.model.snapshot import CollectorStatus, GpuReading, ProcessReading, XidEvent
@@ -10,6 +11,7 @@ from gpuwatch.rules.permissions import STRANGER, visible_command
 from gpuwatch.rules.states import mig_trouble, takers, unusable
 from gpuwatch.wire.flat import Shape
 
+_KEYS = count(1)
 DRIVER_COLLECTORS = ("nvml", "driver")
 
 
@@ -25,11 +27,21 @@ class Row(NamedTuple):
     memory_at: Optional[int]
 
 
+class Gauges(NamedTuple):
+    """Where the numbers of a GPU stand that may put a mark on it."""
+
+    temperature_at: Optional[int]
+    slowdown_at: Optional[int]
+    throttle_at: Optional[int]
+    slices: int
+    """MIG slices whose rows follow the GPU's."""
+
+
 class Plan:
     """What the hub needs of a shape at each poll."""
 
     __slots__ = (
-        "_cut", "buses", "errors", "hostname", "interval_seconds", "rows", "shape", "simulated", "taken_at_at", "trouble", "warning", "xids",
+        "_cut", "buses", "errors", "gauges", "hostname", "interval_seconds", "key", "rows", "shape", "simulated", "taken_at_at", "trouble", "warning", "xids",
     )  # fmt: skip
 
     def __init__(self, shape: Shape) -> None:
@@ -45,12 +57,14 @@ class Plan:
         self.errors: Dict[str, Optional[str]] = {gpu.uuid: gpu.error for gpu in places.gpus}
         self.buses: Dict[str, Optional[str]] = {gpu.uuid: gpu.pci_bus_id for gpu in places.gpus}
         self.trouble, self.warning = driver_trouble(places.collectors, bool(places.gpus))
+        self.key = next(_KEYS)
+        """Another plan has another one, for ever."""
+        self.gauges: Tuple[Gauges, ...] = tuple(map(_gauges, places.gpus))
         self.rows: Tuple[Row, ...] = tuple(row for gpu in places.gpus for row in _rows(gpu))
 
     def taken_at(self, values: Sequence[Any]) -> Optional[float]:
         """When the sample was taken, by the node's clock; None = not said."""
         return None if self.taken_at_at is None else values[self.taken_at_at]
-
 
     def shape_for(self, audience: str) -> Shape:
         """The shape with the commands that ``audience`` may see: cut once per shape, not at each look."""
@@ -98,6 +112,10 @@ def _rows(gpu: GpuReading) -> Sequence[Row]:
         gpu.uuid, lost, mig, processes, gpu.unified_memory, _place(gpu.utilization_percent), _place(gpu.memory_used_bytes)
     )
     return [first, *_slice_rows(gpu, lost)] if gpu.mig else [first]
+
+
+def _gauges(gpu: GpuReading) -> Gauges:
+    return Gauges(_place(gpu.temperature_celsius), _place(gpu.temperature_slowdown_celsius), _place(gpu.throttle_mask), len(gpu.mig))
 
 
 def _slice_rows(gpu: GpuReading, lost: bool) -> Iterator[Row]:

