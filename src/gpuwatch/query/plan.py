@@ -4,27 +4,15 @@
 from __future__ import annotations
 
 from itertools import count
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple
 
 from gpuwatch.model.snapshot import CollectorStatus, GpuReading, ProcessReading, XidEvent
 from gpuwatch.rules.permissions import STRANGER, visible_command
-from gpuwatch.rules.states import mig_trouble, takers, unusable
+from gpuwatch.rules.rows import Row, place, rows
 from gpuwatch.wire.flat import Shape
 
 _KEYS = count(1)
 DRIVER_COLLECTORS = ("nvml", "driver")
-
-
-class Row(NamedTuple):
-    """One GPU or MIG slice: its facts that decide its state, and where its numbers stand. Positions are None where there are none."""
-
-    uuid: str
-    lost: bool
-    mig: bool
-    processes: Optional[int]
-    unified: bool
-    utilization_at: Optional[int]
-    memory_at: Optional[int]
 
 
 class Gauges(NamedTuple):
@@ -60,7 +48,7 @@ class Plan:
         self.key = next(_KEYS)
         """Another plan has another one, for ever."""
         self.gauges: Tuple[Gauges, ...] = tuple(map(_gauges, places.gpus))
-        self.rows: Tuple[Row, ...] = tuple(row for gpu in places.gpus for row in _rows(gpu))
+        self.rows: Tuple[Row, ...] = tuple(row for gpu in places.gpus for row in rows(gpu))
 
     def taken_at(self, values: Sequence[Any]) -> Optional[float]:
         """When the sample was taken, by the node's clock; None = not said."""
@@ -105,32 +93,5 @@ def _interval(seconds: float) -> float:
     return min(max(float(seconds), 0.1), 3600.0)
 
 
-def _rows(gpu: GpuReading) -> Sequence[Row]:
-    lost, mig = gpu.error is not None, bool(gpu.mig_enabled)
-    processes = takers(gpu.processes, gpu.missing.get("processes") or mig_trouble(gpu) or unusable(gpu))
-    first = Row(
-        gpu.uuid, lost, mig, processes, gpu.unified_memory, _place(gpu.utilization_percent), _place(gpu.memory_used_bytes)
-    )
-    return [first, *_slice_rows(gpu, lost)] if gpu.mig else [first]
-
-
 def _gauges(gpu: GpuReading) -> Gauges:
-    return Gauges(_place(gpu.temperature_celsius), _place(gpu.temperature_slowdown_celsius), _place(gpu.throttle_mask), len(gpu.mig))
-
-
-def _slice_rows(gpu: GpuReading, lost: bool) -> Iterator[Row]:
-    """The slices. Processes that cannot be told from those of other slices leave it unknown who is in one: never "nobody"."""
-    inside: Dict[Tuple[Optional[int], Optional[int]], List[ProcessReading]] = {}
-    for process in gpu.processes:
-        inside.setdefault((process.gpu_instance, process.compute_instance), []).append(process)
-    homeless = any(instance is None for instance, _ in inside)
-    for part in gpu.mig:
-        places = {(part.gpu_instance, part.compute_instance), (part.gpu_instance, None)}
-        found = [process for place in places for process in inside.get(place, ())]
-        blind = "in which slice, is not reported" if homeless or part.gpu_instance is None else None
-        processes = takers(found, gpu.missing.get("processes") or blind)
-        yield Row(part.uuid, lost, False, processes, False, _place(part.sm_activity_percent), _place(part.memory_used_bytes))
-
-
-def _place(value: Optional[float]) -> Optional[int]:
-    return None if value is None else int(value)
+    return Gauges(place(gpu.temperature_celsius), place(gpu.temperature_slowdown_celsius), place(gpu.throttle_mask), len(gpu.mig))
