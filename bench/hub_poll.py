@@ -171,8 +171,12 @@ def lateness(asked: Dict[str, List[float]], interval: float) -> Dict[str, float]
 
 
 def measure(hub: int, prometheus: int, nodes: int, seconds: float, interval: float, folder: Path) -> None:
-    """Count over ``seconds`` and print."""
+    """Count over ``seconds`` and print; a minute without readers comes first, to tell what they cost."""
     fetch("/report", FLEET_PORT, fleet.address(0))
+    began_cpu = cpu_seconds(hub)
+    time.sleep(min(60.0, seconds / 2))
+    alone_cpu, alone = cpu_seconds(hub) - began_cpu, json.loads(fetch("/report", FLEET_PORT, fleet.address(0)))
+    polls_alone = sum(map(len, alone["asked"].values()))
     viewers = Viewers()
     viewers.start()
     began, hub_before, prometheus_before = time.monotonic(), cpu_seconds(hub), cpu_seconds(prometheus)
@@ -189,6 +193,7 @@ def measure(hub: int, prometheus: int, nodes: int, seconds: float, interval: flo
     print(f"\n{nodes} nodes, every {interval:g} s, {seconds:.0f} s, {report['samples_per_page']} numbers a node")
     ours, theirs = hub_cpu / late["polls"] * 1000, prometheus_cpu / report["scrapes"] * 1000
     show("CPU per poll, ms", ours, theirs, 0.6)
+    print(f"  without readers, in the minute before: {alone_cpu / polls_alone * 1000:.3f} ms")
     show("RSS, MiB", *memory, 0.35)
     disk = storage(folder)
     show("bytes per node-sample, packed", disk["gpuwatch"], disk["prometheus"], 0.4)

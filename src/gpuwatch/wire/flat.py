@@ -129,7 +129,8 @@ class Shape:
             raise WireError(f"The answer has {size} values where its shape says {self.count}.")
         if not _NUMBERS.issuperset(map(type, values)):
             raise WireError("The answer has a value that is not a number.")
-        if not (max(filter(None, values), default=0) < LIMIT and min(filter(None, values), default=0) > -LIMIT):
+        numbers = list(filter(None, values))
+        if numbers and not (max(numbers) < LIMIT and min(numbers) > -LIMIT):
             raise WireError("The answer has a number out of range.")
         return values
 
