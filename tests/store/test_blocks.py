@@ -11,7 +11,7 @@ from tests.store.samples import values_at
 
 from gpuwatch.model.errors import StoreError
 from gpuwatch.store import blocks
-from gpuwatch.store.blocks import Entry, pack, unpack
+from gpuwatch.store.blocks import Entry, nearest, pack, unpack
 
 WHOLE = st.integers(min_value=-(2**63), max_value=2**63)
 PLACES = st.integers(min_value=-(10**7), max_value=10**7).flatmap(lambda n: st.sampled_from((1, 10, 1000, 10**6)).map(lambda f: n / f))
@@ -46,6 +46,28 @@ def test_what_goes_in_comes_out(entries):
     assert exact(unpack(pack(entries))) == exact(entries)
 
 
+@settings(max_examples=150, deadline=None)
+@given(runs(), st.data())
+def test_one_entry_can_be_taken_out_alone(entries, data):
+    times = [entry.taken_at_ms for entry in entries]
+    at_ms = data.draw(st.integers(min(times) - 2, max(times) + 2) | st.sampled_from(times))
+    near = nearest(pack(entries), at_ms)
+    newest = max((time for time in times if time <= at_ms), default=None)
+    if newest is None:
+        assert near is None
+    else:
+        assert exact([near.entry]) == exact([entry for entry in entries if entry.taken_at_ms == newest][-1:])
+
+
+def test_the_spacing_of_a_block_is_its_median_whatever_gaps_it_has():
+    def spacing(*seconds):
+        return nearest(pack([Entry(1000 * second, 0, "s", [1.5 * second]) for second in seconds]), 10**9).spacing_ms
+
+    assert spacing(0, 5, 10, 15, 9000, 9005) == 5000
+    assert spacing(0, 60, 120, 180, 240) == 60_000
+    assert spacing(0, 9000, 9005) == 0, "too few to tell"
+
+
 @pytest.mark.parametrize(
     "column",
     [
@@ -72,6 +94,7 @@ def test_what_goes_in_comes_out(entries):
 def test_odd_columns_are_exact(column):
     entries = [Entry(1000 * place, 1000 * place, "s", [value]) for place, value in enumerate(column)]
     assert exact(unpack(pack(entries))) == exact(entries)
+    assert exact(nearest(pack(entries), 1000 * place).entry for place in range(len(column))) == exact(entries)
 
 
 def test_not_a_number_stays():
@@ -97,6 +120,8 @@ def test_every_damaged_byte_is_noticed_or_harmless():
         broken = data[:place] + bytes((data[place] ^ 0x55,)) + data[place + 1 :]
         with pytest.raises(StoreError):
             list(unpack(broken))
+        with pytest.raises(StoreError):
+            nearest(broken, 10**6)
     for length in range(0, len(data), 50):
         with pytest.raises(StoreError):
             list(unpack(data[:length]))
@@ -108,6 +133,8 @@ def test_any_bytes_raise_only_store_errors(header, body):
     for data in (header, bytes((1,)) + bz2.compress(struct.pack("<I", len(header)) + header + body)):
         with pytest.raises(StoreError):
             list(unpack(data))
+        with pytest.raises(StoreError):
+            nearest(data, 0)
 
 
 JSONISH = st.recursive(st.none() | st.integers() | st.text(max_size=5), lambda inner: st.lists(inner, max_size=3), max_leaves=6)
@@ -120,12 +147,14 @@ JSONISH = st.recursive(st.none() | st.integers() | st.text(max_size=5), lambda i
 )
 def test_hostile_headers_raise_only_store_errors(header, plans):
     text = json.dumps({**header, "plans": plans, "schema": 1}).encode()
-    try:
-        found = list(unpack(bytes((1,)) + bz2.compress(struct.pack("<I", len(text)) + text + b"\0" * 64)))
-    except StoreError as error:
-        assert "damaged" in str(error)
-    else:
-        assert all(isinstance(entry, blocks.Entry) for entry in found)
+    block = bytes((1,)) + bz2.compress(struct.pack("<I", len(text)) + text + b"\0" * 64)
+    for read in (lambda: list(unpack(block)), lambda: [near.entry for near in [nearest(block, 10**15)] if near]):
+        try:
+            found = read()
+        except StoreError as error:
+            assert "damaged" in str(error)
+        else:
+            assert all(isinstance(entry, blocks.Entry) for entry in found)
 
 
 def test_a_bomb_is_refused_without_unpacking_it(monkeypatch):

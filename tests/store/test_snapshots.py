@@ -51,7 +51,51 @@ def test_newest(store, machine, count):
     assert numbers_of(snapshots.newest(store, machine, count)) == list(range(50))[-count if count else (50 if count == 0 else 0) :]
 
 
+def number_near(store, machine_id, at):
+    near = snapshots.nearest(store, machine_id, at)
+    return None if near is None else numbers_of([near.entry])[0]
+
+
+def test_the_nearest_at_or_before_a_time(store, machine):
+    fill(store, machine, [*range(50), 10_000])
+    for _ in range(4):
+        pack(store, machine, 10)
+    for number in range(50):
+        assert number_near(store, machine, START + 5 * number) == number
+        assert number_near(store, machine, START + 5 * number + 4.999) == number
+    assert number_near(store, machine, START - 0.001) is None
+    assert number_near(store, machine, START + 5 * 10_000 - 1) is None, "too long ago"
+    assert number_near(store, machine, START + 5 * 49 + snapshots.LOOK_BACK_SECONDS) == 49
+    assert number_near(store, machine, 2**70) is None
+    assert snapshots.nearest(store, machine, START + 62).spacing_ms == 5000
+    assert snapshots.nearest(store, machine, START + 5 * 45).spacing_ms == 0, "from the journal"
+
+
+def test_the_nearest_is_found_where_blocks_overlap(store, machine):
+    for numbers in (range(0, 60, 6), range(1, 60, 6), range(26, 29)):
+        fill(store, machine, numbers)
+        packing.pack_machine(store, machine, 100, keep_newest=False)
+    kept = sorted({*range(0, 60, 6), *range(1, 60, 6), *range(26, 29)})
+    for number in range(60):
+        assert number_near(store, machine, START + 5 * number) == max(one for one in kept if one <= number)
+
+
+def test_from_when_on_something_is_kept(store, machine):
+    assert snapshots.kept_from(store) is None
+    assert snapshots.last_before(store, machine, START) is None
+    fill(store, machine, range(30))
+    assert snapshots.kept_from(store) == snapshots.kept_from(store, machine) == START
+    pack(store, machine, 20)
+    other = machines.ensure(store, "gpu02", "10.0.0.2")
+    fill(store, other, [-3])
+    assert snapshots.kept_from(store) == START - 15
+    assert snapshots.kept_from(store, machine) == START
+    assert snapshots.last_before(store, machine, START + 10**6) == START + 5 * 19
+    assert snapshots.last_before(store, machine, START + 7) == START + 7
+
+
 def test_a_stranger_has_no_snapshots(store):
+    assert snapshots.nearest(store, "0" * 32, START) is None
     assert list(snapshots.read(store, "0" * 32)) == []
     assert list(snapshots.newest(store, "0" * 32, 5)) == []
 
@@ -161,6 +205,9 @@ def test_a_damaged_block_is_named_and_its_neighbours_are_unharmed(store, machine
     told = []
     assert numbers_of(snapshots.read(store, machine, on_damage=told.append)) == [*range(9), *range(18, 30)]
     assert len(told) == 1
+    with pytest.raises(StoreError, match=f"from {START + 45}.000 to {START + 85}.000"):
+        snapshots.nearest(store, machine, START + 50)
+    assert snapshots.nearest(store, machine, START + 50, on_damage=told.append) is not None, "the one before"
     assert numbers_of(snapshots.newest(store, machine, 12)) == list(range(18, 30))
 
 

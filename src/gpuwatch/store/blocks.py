@@ -12,7 +12,9 @@ from __future__ import annotations
 import bz2
 import json
 import struct
-from itertools import groupby
+from contextlib import contextmanager
+from itertools import chain, groupby
+from operator import sub
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from gpuwatch.model.errors import StoreError
@@ -63,12 +65,73 @@ def _pack_run(writer: ColumnWriter, shape_id: str, width: int, run: List[Entry])
 
 def unpack(data: bytes) -> Iterator[Entry]:
     """The entries of a block, in the order they were packed. Raises StoreError, before the first entry, for a block that is damaged."""
+    _check_codec(data)
+    with _damage_in_words():
+        return iter(_unpack(_inflate(data)))
+
+
+class Near(NamedTuple):
+    """One snapshot out of many, and how far apart those around it are."""
+
+    entry: Entry
+    spacing_ms: int
+    """Median time between two snapshots of the block; 0 = it has fewer than four."""
+
+
+def nearest(data: bytes, at_ms: int) -> Optional[Near]:
+    """The newest entry of a block at or before ``at_ms``, without decoding the others; None = all are later. Raises StoreError as ``unpack``.
+
+    A third of the cost of ``unpack``: of each column one value is taken.
+    """
+    _check_codec(data)
+    with _damage_in_words():
+        header, body = _read_header(_inflate(data))
+        runs: List[Tuple[str, int, int]] = header["runs"]
+        times = list(_times_of_runs(ColumnReader(header, body), runs))
+        found = [(taken, number, place) for number, run in enumerate(times) for place, taken in enumerate(run) if taken <= at_ms]
+        if not found:
+            return None
+        _, number, place = max(found)
+        entry = _pick(ColumnReader(header, body), runs[: number + 1], place)
+        return Near(entry, _spacing_ms(sorted(chain.from_iterable(times))))
+
+
+def _check_codec(data: bytes) -> None:
     if not data or data[0] != CODEC:
         raise StoreError(f"The block has codec {data[0] if data else 'none'}, this program reads {CODEC}.", "Use a newer gpuwatch.")
+
+
+@contextmanager
+def _damage_in_words() -> Iterator[None]:
     try:
-        return iter(_unpack(_inflate(data)))
+        yield
     except (ValueError, KeyError, TypeError, IndexError, EOFError, OSError, OverflowError, struct.error, RecursionError) as error:
         raise StoreError(f"The block is damaged ({type(error).__name__}: {str(error)[:80]}).") from None
+
+
+def _times_of_runs(reader: ColumnReader, runs: Sequence[Tuple[str, int, int]]) -> Iterator[List[int]]:
+    for number, (_, count, width) in enumerate(runs, 1):
+        yield reader.next(count)
+        if number < len(runs):
+            for _ in range(width + 1):
+                reader.pick(count, None)
+
+
+def _pick(reader: ColumnReader, runs: Sequence[Tuple[str, int, int]], place: int) -> Entry:
+    """The entry at ``place`` of the last of ``runs``."""
+    for _, count, width in runs[:-1]:
+        for _ in range(width + 2):
+            reader.pick(count, None)
+    shape_id, count, width = runs[-1]
+    taken = reader.next(count)
+    reader.set_times(taken)
+    received = reader.pick(count, place)
+    return Entry(taken[place], received, shape_id, [reader.pick(count, place) for _ in range(width)])
+
+
+def _spacing_ms(times: Sequence[int]) -> int:
+    distances = sorted(map(sub, times[1:], times))
+    return distances[len(distances) // 2] if len(distances) > 2 else 0
 
 
 def _inflate(data: bytes) -> bytes:
@@ -79,14 +142,20 @@ def _inflate(data: bytes) -> bytes:
     return plain
 
 
-def _unpack(plain: bytes) -> List[Entry]:
+def _read_header(plain: bytes) -> Tuple[Dict[str, Any], bytes]:
+    """The header, and the columns' bytes."""
     (size,) = struct.unpack_from("<I", plain)
     header: Dict[str, Any] = json.loads(plain[4 : 4 + size])
     if header["schema"] > SCHEMA:
         raise ValueError(f"snapshot schema {header['schema']} is newer than this program's {SCHEMA}")
     if sum(count * (width + 2) for _, count, width in header["runs"]) > MAX_VALUES:
         raise ValueError("it promises too many values")
-    reader = ColumnReader(header, plain[4 + size :])
+    return header, plain[4 + size :]
+
+
+def _unpack(plain: bytes) -> List[Entry]:
+    header, body = _read_header(plain)
+    reader = ColumnReader(header, body)
     return [entry for shape_id, count, width in header["runs"] for entry in _unpack_run(reader, shape_id, count, width)]
 
 

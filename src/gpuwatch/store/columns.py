@@ -130,6 +130,42 @@ class ColumnReader:
             raise ValueError(f"a column has {len(column)} values instead of {count}")
         return column
 
+    def pick(self, count: int, place: Optional[int]) -> Any:
+        """The value at ``place`` of the next column, of ``count`` values, without decoding the others; ``place`` None: the column is skipped."""
+        return self._pick(_must(self._plans), count, place)
+
+    def _pick(self, plan: str, count: int, place: Optional[int]) -> Any:
+        if plan == "=":
+            return _must(self._constants)
+        if plan == "j":
+            raw = _must(self._raws)
+            return None if place is None else raw[place]
+        if plan == "f":
+            planes = self._planes(8, count)
+            return None if place is None else _from_bytes("d", 8, planes[place::count])[0]
+        if plan[:1] in "nm":
+            return self._pick_masked(plan, count, place)
+        return self._pick_integer(plan[0], plan[1], int(plan[2]), count, place)
+
+    def _pick_masked(self, plan: str, count: int, place: Optional[int]) -> Any:
+        mask = self._mask(count)
+        odd, before = (False, 0) if place is None else _in_mask(mask, place)
+        if plan[:1] == "m":
+            value = self._pick(plan[1:], count, place)
+            return int(value) if odd else value
+        value = self._pick(plan[1:], sum(mask[::2]), None if odd or place is None else place - before)
+        return None if odd else value
+
+    def _pick_integer(self, mode: str, scale: str, width: int, count: int, place: Optional[int]) -> Any:
+        first, planes = _must(self._firsts), self._planes(width, count)
+        if place is None:
+            return None
+        if mode == "d":
+            number = first + _sum(planes, width, count, place + 1)
+        else:
+            number = first + int.from_bytes(planes[place::count], "little", signed=True) + (self._times[place] if mode == "t" else 0)
+        return number if scale == "i" else number / 10 ** int(scale)
+
     def _read(self, plan: str, count: int) -> List[Any]:
         if plan == "=":
             return [_must(self._constants)] * count
@@ -177,12 +213,34 @@ class ColumnReader:
         return numbers if scale == "i" else list(map(truediv, numbers, repeat(10 ** int(scale))))
 
     def _take(self, typecode: str, width: int, count: int) -> List[Any]:
+        return _from_bytes(typecode, width, self._planes(width, count))
+
+    def _planes(self, width: int, count: int) -> bytes:
         size = width * count
         planes = self._body[self._at : self._at + size]
         if len(planes) != size:
             raise ValueError("its columns end too early")
         self._at += size
-        return _from_bytes(typecode, width, planes)
+        return planes
+
+
+def _in_mask(mask: Sequence[int], place: int) -> Tuple[bool, int]:
+    """Is ``place`` in one of the odd runs, and how many places before it are."""
+    at = before = 0
+    for number, length in enumerate(mask):
+        at += length
+        if place < at:
+            return number % 2 == 1, before
+        before += length * (number % 2)
+    raise ValueError("a place is outside its column")
+
+
+def _sum(planes: bytes, width: int, count: int, stop: int) -> int:
+    """Sum of the first ``stop`` whole numbers: of each plane's bytes, the last plane's being signed."""
+    total = sum(array("b", planes[(width - 1) * count : (width - 1) * count + stop])) << 8 * (width - 1)
+    for place in range(width - 1):
+        total += sum(planes[place * count : place * count + stop]) << 8 * place
+    return total
 
 
 def _must(items: Iterator[Any]) -> Any:

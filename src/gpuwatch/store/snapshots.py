@@ -12,7 +12,8 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Named
 
 from gpuwatch.model.errors import StoreError
 from gpuwatch.store import packing, shapes
-from gpuwatch.store.blocks import Entry, unpack
+from gpuwatch.store.blocks import Entry, Near, unpack
+from gpuwatch.store.blocks import nearest as nearest_in_block
 from gpuwatch.store.database import Rows, Store
 from gpuwatch.store.deflate import deflate
 from gpuwatch.store.memory import ShapeKey, Waiting
@@ -22,6 +23,13 @@ shape = shapes.read
 
 MAX_MS = 2**62
 """Times beyond are refused: no clock shows them."""
+
+LOOK_BACK_SECONDS = packing.MAX_SPAN_MS / 1000
+"""``nearest`` looks no further back: no block spans more."""
+_OLDEST = (
+    "SELECT start_ms FROM block WHERE machine_id = ? ORDER BY start_ms LIMIT 1",
+    "SELECT taken_at_ms FROM snapshot_journal WHERE machine_id = ? ORDER BY taken_at_ms LIMIT 1",
+)
 
 OnDamage = Optional[Callable[[StoreError], None]]
 
@@ -129,6 +137,39 @@ def _start_of_newest(store: Store, machine_id: str, count: int, waiting_ms: Sequ
     return start_ms
 
 
+def nearest(store: Store, machine_id: str, at: float, *, on_damage: OnDamage = None) -> Optional[Near]:
+    """A machine's newest snapshot at or before ``at`` (epoch seconds) and at most LOOK_BACK_SECONDS older; None = there is none.
+
+    Decodes one block at most (a second one only where blocks overlap: a clock jumped, or machines were merged). Damage as in ``read``.
+    """
+    at_ms = round(max(0.0, min(at * 1000, float(MAX_MS))))
+    least_ms = at_ms - packing.MAX_SPAN_MS
+    with store.reading():
+        rows = _journal_rows(store, machine_id, least_ms, at_ms, 1)
+        keys = _block_keys(store, machine_id, least_ms, at_ms)[::-1]
+    found = next((Near(entry, 0) for entry in _entries(machine_id, rows, on_damage)), None)
+    for key in keys:
+        if found is None or min(key[2], at_ms) > found.entry.taken_at_ms:
+            near = _nearest_in(store, machine_id, key, at_ms, on_damage)
+            if near is not None and near.entry.taken_at_ms >= (found.entry.taken_at_ms if found else least_ms):
+                found = near
+    return found
+
+
+def kept_from(store: Store, machine_id: Optional[str] = None) -> Optional[float]:
+    """Epoch seconds of the oldest snapshot that is kept of a machine, or of all; None = nothing is."""
+    ids = [row[0] for row in store.rows("SELECT id FROM machine")] if machine_id is None else [machine_id]
+    found = [row[0] for id in ids for table in _OLDEST for row in store.rows(table, (id,))]
+    return min(found) / 1000 if found else None
+
+
+def last_before(store: Store, machine_id: str, at: float) -> Optional[float]:
+    """Epoch seconds of the end of the last block of a machine that begins before ``at``; None = there is none. Costs no decoding."""
+    sql = "SELECT end_ms FROM block WHERE machine_id = ? AND start_ms <= ? ORDER BY start_ms DESC LIMIT 1"
+    found = store.rows(sql, (machine_id, round(at * 1000)))
+    return min(found[0][0] / 1000, at) if found else None
+
+
 def latest_of_all(store: Store) -> Dict[str, Entry]:
     """Each machine's newest snapshot, by machine id; for the start of a hub. A damaged one is left out."""
     latest: Dict[str, Entry] = {}
@@ -183,6 +224,16 @@ def _block(store: Store, machine_id: str, key: Tuple[Any, ...], on_damage: OnDam
         _damaged(f"snapshots of machine {machine_id} from {start_ms / 1000:.3f} to {end_ms / 1000:.3f}", error, on_damage)
 
 
+def _nearest_in(store: Store, machine_id: str, key: Tuple[Any, ...], at_ms: int, on_damage: OnDamage) -> Optional[Near]:
+    start_ms, sequence, end_ms, _ = key
+    try:
+        rows = store.rows("SELECT data FROM block WHERE machine_id = ? AND start_ms = ? AND sequence = ?", (machine_id, start_ms, sequence))
+        return nearest_in_block(bytes(rows[0][0]), at_ms) if rows else None
+    except StoreError as error:
+        _damaged(f"snapshots of machine {machine_id} from {start_ms / 1000:.3f} to {end_ms / 1000:.3f}", error, on_damage)
+        return None
+
+
 def _entries(machine_id: str, rows: Rows, on_damage: OnDamage) -> Iterator[Entry]:
     for row in rows:
         try:
@@ -198,4 +249,4 @@ def _damaged(what: str, error: StoreError, on_damage: OnDamage) -> None:
     on_damage(told)
 
 
-__all__ = ["Entry", "JournalEntry", "append", "latest_of_all", "newest", "pack_due", "read", "shape"]
+__all__ = ["Entry", "JournalEntry", "Near", "append", "kept_from", "last_before", "latest_of_all", "nearest", "newest", "pack_due", "read", "shape"]
