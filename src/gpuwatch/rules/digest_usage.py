@@ -180,7 +180,7 @@ class Usage:
 
     def _add(self, subject: Subject, work: Work, column: Columns, seconds: Amounts, joules: Amounts) -> None:
         """``seconds``: GPU-seconds, for a slice its share of the card's."""
-        memory, _ = _over(column(subject.row.memory_at), self._seconds)
+        memory = _over(column(subject.row.memory_at), self._seconds)
         processes = [(process, self._interval(subject.row.uuid, process, column)) for process in subject.processes]
         whole = len(self._parts) == 1
         for part in self._parts:
@@ -194,12 +194,12 @@ class Usage:
             day.unknown_seconds += unknown
             day.idle_seconds += max(0.0, held - busy - unknown)
             day.unattributed_seconds += 0.0 if subject.users else held
-            day.memory_gib_hours += part.sum(memory, work.held, whole) / GIB_HOUR
+            day.memory_gib_hours += memory.factor * part.sum(memory.amounts, work.held, whole) / GIB_HOUR
             day.energy_joules += part.sum(joules, True, whole)
             if not held:
                 continue
             for user in subject.users:
-                own = [part.sum(bytes_, work.held, whole) for process, bytes_ in processes if process.user == user]
+                own = [one.factor * part.sum(one.amounts, work.held, whole) for process, one in processes if process.user == user]
                 self._add_user((part.day, subject.row.uuid, user), len(subject.users), (held, busy, unknown, energy), sum(own) / GIB_HOUR)
 
     def _gpu_day(self, day: str, uuid: str) -> GpuDay:
@@ -215,11 +215,9 @@ class Usage:
         day.memory_gib_hours += memory_gib_hours
         day.energy_joules += energy
 
-    def _interval(self, uuid: str, process: ProcessReading, column: Columns) -> Amounts:
-        """Open or extend the interval of a process; its byte-seconds, one amount a sample."""
-        place = None if process.gpu_memory_bytes is None else int(process.gpu_memory_bytes)
-        values = column(place)
-        amounts, known_seconds = _over(values, self._seconds)
+    def _interval(self, uuid: str, process: ProcessReading, column: Columns) -> _Product:
+        """Open or extend the interval of a process; its byte-seconds."""
+        memory = _over(column(None if process.gpu_memory_bytes is None else int(process.gpu_memory_bytes)), self._seconds)
         key = (uuid, process.pid, process.started_at)
         known = self._open.get(key)
         if known is None or self._begin_at - known.end_at > self._patience:
@@ -229,12 +227,11 @@ class Usage:
             self.intervals.append(known)
         known.end_at = self._end_at
         known.user, known.name, known.command = known.user or process.user, known.name or process.name, known.command or process.command
-        if known_seconds and values is not None:
-            peak = _most(values)
-            known.peak_memory_bytes = peak if known.peak_memory_bytes is None else max(peak, known.peak_memory_bytes)
-            known.memory_byte_seconds += sum(amounts)
-            known.memory_seconds += sum(known_seconds)
-        return amounts
+        if memory.known:
+            known.peak_memory_bytes = max(memory.most, known.peak_memory_bytes or 0.0)
+            known.memory_byte_seconds += memory.factor * sum(memory.amounts)
+            known.memory_seconds += sum(memory.known)
+        return memory
 
 
 def _shares(times: Sequence[float], seconds: Amounts, first: int, end: int, at: float, until: float) -> Tuple[float, float]:
@@ -249,7 +246,7 @@ def _shares(times: Sequence[float], seconds: Amounts, first: int, end: int, at: 
 
 def _joules(energy: Optional[Column], power: Optional[Column], seconds: Amounts, next_energy: Number) -> Amounts:
     """By the card's counter where this sample and the next one have it and it does not fall, else by power and time."""
-    drawn = _over(power, seconds)[0]
+    drawn = _over(power, seconds).each()
     if energy is None:
         return drawn
     following = [*energy[1:], next_energy]
@@ -257,23 +254,32 @@ def _joules(energy: Optional[Column], power: Optional[Column], seconds: Amounts,
     return [estimate if step is None or step < 0 else step for step, estimate in zip(steps, drawn)]
 
 
-def _over(values: Optional[Column], seconds: Amounts) -> Tuple[Amounts, Amounts]:
-    """(value times seconds, seconds in which there is a value); 0 where it is not reported. No seconds at all where it never is."""
+class _Product(NamedTuple):
+    """A value over time: ``factor`` times ``amounts``, one a sample; ``known``: seconds in which there was a value, () where there never was."""
+
+    factor: float
+    amounts: Amounts
+    known: Amounts
+    most: float
+    """The largest value."""
+
+    def each(self) -> Amounts:
+        return self.amounts if self.factor == 1.0 else [self.factor * amount for amount in self.amounts]
+
+
+def _over(values: Optional[Column], seconds: Amounts) -> _Product:
+    """Value times seconds; 0 where it is not reported. Most values of memory do not change within a run."""
     if values is None:
-        return [0.0] * len(seconds), ()
+        return _Product(0.0, seconds, (), 0.0)
+    first = values[0]
+    if values.count(first) == len(values):
+        return _Product(0.0, seconds, (), 0.0) if first is None else _Product(first, seconds, seconds, first)
     try:
-        return list(map(mul, values, seconds)), seconds
+        return _Product(1.0, list(map(mul, values, seconds)), seconds, max(values))
     except TypeError:
         known = [0.0 if value is None else length for value, length in zip(values, seconds)]
         amounts = [0.0 if value is None else value * length for value, length in zip(values, seconds)]
-        return amounts, known if any(value is not None for value in values) else ()
-
-
-def _most(values: Column) -> float:
-    try:
-        return float(max(values))
-    except TypeError:
-        return float(max(value for value in values if value is not None))
+        return _Product(1.0, amounts, known, max(value for value in values if value is not None))
 
 
 def _weights(gpu: Subject, column: Columns, count: int) -> List[Amounts]:
