@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from gpuwatch.render import words
+from gpuwatch.rules.moments import parse_moment
 
 BERLIN = ZoneInfo("Europe/Berlin")
 NOW = datetime(2026, 11, 18, 14, 32, 10, tzinfo=BERLIN).timestamp()
@@ -113,3 +114,23 @@ def test_model_name(full, short):
 )  # fmt: skip
 def test_short_command(command, short):
     assert words.short_command(command) == short
+
+
+def test_a_day_and_a_time():
+    assert words.date_time(NOW, "Europe/Berlin") == "Wed 18 Nov 2026 14:32:10"
+    assert words.date_time(NOW - 10, "UTC") == "Wed 18 Nov 2026 13:32"
+    assert words.date_time(1e300, "UTC") == ""
+
+
+@pytest.mark.parametrize(
+    ("at", "zone", "text"),
+    [
+        (NOW, "Europe/Berlin", "2026-11-18T14:32:10"), (NOW + 0.25, "UTC", "2026-11-18T13:32:10.250"), (NOW, "America/New_York", "2026-11-18T08:32:10"),
+        (1792888200.0, "Europe/Berlin", "2026-10-25T02:30:00+02:00"), (1792891800.0, "Europe/Berlin", "2026-10-25T02:30:00+01:00"),
+        (None, "UTC", ""), (1e300, "UTC", ""),
+    ],
+)  # fmt: skip
+def test_a_moment_is_written_so_that_it_is_read_back(at, zone, text):
+    assert words.moment(at, zone) == text
+    if text:
+        assert parse_moment(text, 0.0, words.zone_of(zone)) == at

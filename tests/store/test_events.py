@@ -14,3 +14,13 @@ def test_events_of_one_moment_keep_their_order(store, machine):
     kept = [Event(1.0, "xid", machine, "gpu01", str(n)) for n in range(3)]
     events.add(store, kept)
     assert [event.message for event in events.newest(store, 2)] == ["2", "1"]
+
+
+def test_the_last_of_some_kinds_before_a_time(store, machine):
+    kinds = ("node_down", "xid", "node_up", "node_down")
+    events.add(store, [Event(100.0 * n, kind, machine, "gpu01", str(n)) for n, kind in enumerate(kinds)])
+    assert events.last_of(store, machine, ("node_down", "node_up"), 299.9).message == "2"
+    assert events.last_of(store, machine, ("node_down",), 299.9).message == "0"
+    assert events.last_of(store, machine, ("node_down",), 300.0).message == "3"
+    assert events.last_of(store, machine, ("gpu_lost",), 300.0) is None
+    assert events.last_of(store, machine, ("node_down",), -1.0) is None

@@ -139,3 +139,9 @@ class ClusterNow:
     """Utilization up to which there is no work."""
     idle_after_seconds: float = 1800.0
     """How long there is no work until a GPU counts as idle."""
+    at: Optional[float] = None
+    """The past moment that was asked about, and what ``taken_at`` is then; None = now."""
+    asked_at: Optional[float] = None
+    """When the past was asked about."""
+    kept_since_at: Optional[float] = None
+    """With ``at``: before this there are no readings; None = nothing is kept yet."""

@@ -34,6 +34,8 @@ class ViewOptions:
     """1, 2 ...; 0 = all on one page where that is possible."""
     at: Optional[float] = None
     """A past time, epoch seconds; None = now."""
+    moment: str = ""
+    """The same as links write it; empty = now."""
     detail: bool = False
     width: int = 80
     ascii_only: bool = False

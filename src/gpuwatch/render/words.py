@@ -94,6 +94,25 @@ def clock_seconds(at: Optional[float], zone: str) -> str:
     return "" if then is None else f"{then.hour:02d}:{then.minute:02d}:{then.second:02d}"
 
 
+def date_time(at: float, zone: str) -> str:
+    """``Tue 17 Nov 2026 03:12:40``; seconds only where there are some. Empty for what is no time."""
+    then = _local(at, zone)
+    if then is None:
+        return ""
+    seconds = f":{then.second:02d}" if then.second else ""
+    return f"{DAYS[then.weekday()]} {then.day} {MONTHS[then.month - 1]} {then.year} {then.hour:02d}:{then.minute:02d}{seconds}"
+
+
+def moment(at: Optional[float], zone: str) -> str:
+    """``2026-11-17T03:12:40``, as addresses write a time; with its offset where clocks show that time twice. Empty for None."""
+    then = None if at is None else _local(at, zone)
+    if then is None:
+        return ""
+    twice = then.utcoffset() != then.replace(fold=1 - then.fold).utcoffset()
+    shown = then if twice else then.replace(tzinfo=None)
+    return shown.isoformat(timespec="milliseconds" if then.microsecond >= 1000 else "seconds")
+
+
 def iso(at: Optional[float], zone: str) -> str:
     """``2026-11-17T14:32:10+01:00``, for machines that read a page; empty for None."""
     then = None if at is None else _local(at, zone)
