@@ -32,3 +32,16 @@ def pytest_terminal_summary(terminalreporter):
     terminalreporter.write_line(f"skips: {len(_skips)} in all, {len(wrong)} not allowed")
     for where, reason in _skips:
         terminalreporter.write_line(f"  {where}: {reason}")
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    """A running PostgreSQL server for this process's tests (``tests/store/postgres.py``)."""
+    from tests.store.postgres import Server
+
+    server = Server()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()

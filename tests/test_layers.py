@@ -34,6 +34,7 @@ OWNERS = {
     "psutil": {"collect/"},
     "peewee": {"store/"},
     "playhouse": {"store/"},
+    "psycopg": {"store/"},
     "bottle": {"node/app.py", "web/"},
     "waitress": {"serve/"},
     "subprocess": {"child.py", "cli/run.py"},

@@ -10,7 +10,9 @@ from tests.store.samples import docs_for, journal_entry, numbers_of
 
 from gpuwatch.model.errors import StoreError, UsageError
 from gpuwatch.store import database, machines, snapshots
-from gpuwatch.store.database import Store, open_store, path_of
+from gpuwatch.store.address import is_postgres, label_of, path_of
+from gpuwatch.store.database import open_store
+from gpuwatch.store.sqlite import PAGE_BYTES, SqliteStore
 
 
 @pytest.mark.parametrize(
@@ -31,11 +33,30 @@ def test_addresses_that_are_none(url):
 
 
 @pytest.mark.parametrize(
+    ("url", "label"),
+    [
+        ("postgresql://me:s3cret@db.lab:5432/gpuwatch", "postgresql://me@db.lab:5432/gpuwatch"),
+        ("postgres://db/gpuwatch?sslmode=require&password=s3cret&sslpassword=s3cret", "postgresql://db/gpuwatch?sslmode=require"),
+        ("postgresql:///gpuwatch?host=/run/postgresql", "postgresql:///gpuwatch?host=/run/postgresql"),
+        ("postgresql://[::1]/gpuwatch", "postgresql://[::1]/gpuwatch"),
+        ("sqlite:///a.db", "a.db"),
+    ],
+)
+def test_how_messages_name_a_database(url, label):
+    assert label_of(url) == label
+    assert is_postgres(url) == label.startswith("postgresql:")
+
+
+@pytest.mark.parametrize(
     "url",
-    ["postgresql://me:s3cr/et@host/db", "postgresql://host/db?user=me&password=s3cr%2Fet", "sqlite://me:s3cr@t@/x", "x://a:s3cr\net@h"],
+    [
+        "postgresql://me:s3cr/et@host/db", "postgresql://me:12/s3cr@host/db", "postgresql://me:s3cr#t@host/db", "postgresql://me:s3cr%zz@127.0.0.1/db",
+        "postgresql://127.0.0.1:1/db?user=me&password=s3cr%2Fet", "postgresql://me:s3cr@127.0.0.1:1/db", "postgresql://127.0.0.1/db?s3cr=x",
+        "sqlite://me:s3cr@t@/x", "x://a:s3cr\net@h",
+    ],
 )
 def test_no_password_in_an_error(url):
-    with pytest.raises(UsageError) as caught:
+    with pytest.raises((UsageError, StoreError)) as caught:
         open_store(url)
     assert "s3cr" not in str(caught.value)
 
@@ -51,13 +72,13 @@ def test_any_file_name_works_for_writing_and_reading(tmp_path, name):
     assert name in os.listdir(tmp_path)
 
 
-def test_the_file_is_for_the_owner_only(store):
-    assert stat.S_IMODE(os.stat(store.path).st_mode) == 0o600
+def test_the_file_is_for_the_owner_only(file_store):
+    assert stat.S_IMODE(os.stat(file_store.path).st_mode) == 0o600
 
 
-def test_the_file_is_set_up_for_many_small_writes(store):
-    pragmas = {"journal_mode": "wal", "synchronous": 1, "page_size": database.PAGE_BYTES, "auto_vacuum": 2}
-    assert {name: store.rows(f"PRAGMA {name}")[0][0] for name in pragmas} == pragmas
+def test_the_file_is_set_up_for_many_small_writes(file_store):
+    pragmas = {"journal_mode": "wal", "synchronous": 1, "page_size": PAGE_BYTES, "auto_vacuum": 2}
+    assert {name: file_store.rows(f"PRAGMA {name}")[0][0] for name in pragmas} == pragmas
 
 
 def test_no_file_and_not_to_be_made(tmp_path):
@@ -100,13 +121,14 @@ def test_an_empty_file_becomes_a_database(tmp_path):
     store.close()
 
 
-def test_damage_inside_is_told_in_words_and_other_tables_live(store, machine):
+def test_damage_inside_is_told_in_words_and_other_tables_live(file_store, machine):
+    store = file_store
     snapshots.append(store, [journal_entry(machine, number) for number in range(200)], docs_for(machine))
     ((root,),) = store.rows("SELECT rootpage FROM sqlite_master WHERE name = 'snapshot_journal'")
     store.rows("PRAGMA wal_checkpoint(TRUNCATE)")
     store.close()
     with open(store.path, "r+b") as file:
-        file.seek((root - 1) * database.PAGE_BYTES)
+        file.seek((root - 1) * PAGE_BYTES)
         file.write(b"\xff" * 200)
     damaged = open_store(store.path)
     with pytest.raises(StoreError, match=r"is damaged\. Move it away and restart, or restore the backup"):
@@ -159,15 +181,12 @@ def test_a_reader_sees_one_moment(store, machine):
     assert len(machines.list_all(store)) == 2
 
 
-def test_another_process_that_holds_the_database_too_long_is_named(store, monkeypatch):
-    other = sqlite3.connect(store.path, isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
+def test_another_process_that_holds_the_database_too_long_is_named(store, url, monkeypatch):
     monkeypatch.setattr(database, "BUSY_SECONDS", 0.1)
-    impatient = open_store(store.path, create=False)
-    with pytest.raises(StoreError, match="in use by another writer"):
-        machines.ensure(impatient, "gpu01", "a")
-    other.execute("ROLLBACK")
-    other.close()
+    impatient = open_store(url, create=False)
+    with store.writing():
+        with pytest.raises(StoreError, match="in use by another writer"):
+            machines.ensure(impatient, "gpu01", "a")
     machines.ensure(impatient, "gpu01", "a")
     impatient.close()
 
@@ -214,7 +233,8 @@ def test_many_threads_write_and_read(store):
     assert errors == []
 
 
-def test_connections_of_ended_threads_are_closed(store):
+def test_connections_of_ended_threads_are_closed(file_store):
+    store = file_store
     for _ in range(20):
         thread = threading.Thread(target=machines.list_all, args=(store,))
         thread.start()
@@ -231,8 +251,8 @@ def test_after_close_nothing_is_open_and_errors_are_words(tmp_path):
     assert os.listdir(tmp_path) == ["a.db"]
 
 
-def test_read_only_reads_beside_a_writer_and_never_writes(store, machine):
-    reader = open_store(store.path, read_only=True)
+def test_read_only_reads_beside_a_writer_and_never_writes(store, url, machine):
+    reader = open_store(url, read_only=True)
     snapshots.append(store, [journal_entry(machine, 1)], docs_for(machine))
     assert numbers_of(snapshots.read(reader, machine)) == [1]
     with pytest.raises(StoreError, match="for reading only"):
@@ -249,7 +269,8 @@ def test_two_stores_at_once_do_not_mix(tmp_path):
     second.close()
 
 
-def test_a_full_database_is_told_and_goes_on_when_there_is_room(store, machine):
+def test_a_full_database_is_told_and_goes_on_when_there_is_room(file_store, machine):
+    store = file_store
     snapshots.append(store, [journal_entry(machine, 0)], docs_for(machine))
     ((pages,),) = store.rows("PRAGMA page_count")
     store.rows(f"PRAGMA max_page_count = {pages}")
@@ -263,7 +284,7 @@ def test_a_full_database_is_told_and_goes_on_when_there_is_room(store, machine):
 
 
 def test_store_can_be_made_without_opening_a_file(tmp_path):
-    Store(str(tmp_path / "none.db")).close()
+    SqliteStore(str(tmp_path / "none.db")).close()
     assert os.listdir(tmp_path) == []
 
 

@@ -68,4 +68,4 @@ def test_where_no_lock_file_can_be_made_the_database_itself_tells(tmp_path):
 
 def test_an_address_that_is_none():
     with pytest.raises(UsageError):
-        HubLock("postgresql://x@y/z")
+        HubLock("mysql://x@y/z")

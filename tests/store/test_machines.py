@@ -104,9 +104,9 @@ def test_forget_deletes_everything(store, machine):
     assert machines.ensure(store, "gpu01", "a") != machine
 
 
-def test_a_writer_elsewhere_notices_that_a_machine_was_forgotten(store, machine):
+def test_a_writer_elsewhere_notices_that_a_machine_was_forgotten(store, url, machine):
     fill(store, machine, range(5))
-    other = open_store(store.path)
+    other = open_store(url)
     machines.forget(other, machine)
     other.close()
     assert snapshots.append(store, [journal_entry(machine, 6)], docs_for(machine)) == {machine}

@@ -9,11 +9,18 @@ from tests.store.samples import docs_for, journal_entry, numbers_of
 
 from gpuwatch.model.errors import StoreError
 from gpuwatch.store import machines, migrations, snapshots, tables
-from gpuwatch.store.database import Store, open_store
+from gpuwatch.store.database import open_store
+from gpuwatch.store.sqlite import SqliteStore
 
 NEXT = (*migrations.STEPS, ("ALTER TABLE machine ADD COLUMN rack TEXT", "CREATE INDEX machine_rack ON machine (rack)"))
 BROKEN = (*NEXT, ("ALTER TABLE machine ADD COLUMN row TEXT", "THIS IS NO SQL"))
 VERSION_1 = Path(__file__).with_name("version_1.sql")
+
+
+@pytest.fixture
+def store(file_store):
+    """What only files have is tried here; a server's part is in test_postgres."""
+    return file_store
 
 
 def backups(store):
@@ -127,6 +134,6 @@ def test_a_database_of_version_1_opens(tmp_path):
 
 
 def test_a_path_can_be_opened_without_migrating(tmp_path):
-    store = Store(str(tmp_path / "a.db"))
+    store = SqliteStore(str(tmp_path / "a.db"))
     assert migrations.version_of(store) == 0
     store.close()

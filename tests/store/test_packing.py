@@ -61,18 +61,18 @@ def test_a_silent_machine_is_packed_after_an_hour(store, machine):
     assert snapshots.pack_due(store, newest_at + 90000, 10) == 0
 
 
-def test_a_restarted_hub_packs_what_waits(store, machine):
+def test_a_restarted_hub_packs_what_waits(store, url, machine):
     fill(store, [machine], range(30))
     store.close()
-    again = open_store(store.path)
+    again = open_store(url)
     assert snapshots.pack_due(again, START, 10, per_block=4) == 1
     assert numbers_of(snapshots.read(again, machine)) == list(range(30))
     again.close()
 
 
-def test_two_packers_do_not_pack_the_same_twice(store, machine, monkeypatch):
+def test_two_packers_do_not_pack_the_same_twice(store, url, machine, monkeypatch):
     fill(store, [machine], range(30))
-    other = open_store(store.path)
+    other = open_store(url)
     packed_elsewhere = []
 
     def slow_pack(entries):
@@ -124,7 +124,8 @@ def test_a_machine_that_cannot_be_packed_does_not_hold_up_the_others(store, monk
     assert bad in {machine_id for (machine_id,) in store.rows("SELECT machine_id FROM block")}
 
 
-def test_pages_of_the_journal_are_reused(store):
+def test_pages_of_the_journal_are_reused(file_store):
+    store = file_store
     ids = list(machines.ensure_all(store, {f"gpu{n}": "x" for n in range(20)}).values())
     sizes = []
     for start in range(0, 200, 20):

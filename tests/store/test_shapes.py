@@ -42,7 +42,7 @@ def test_missing_and_damaged_shapes_are_told(store, machine):
         shapes.read(store, machine, "0" * 32)
     shape_id = append(store, machine, 1)
     with store.writing():
-        store.change("UPDATE shape SET doc = x'ff00ff'")
+        store.change("UPDATE shape SET doc = ?", (b"\xff\x00\xff",))
     with pytest.raises(StoreError, match=f"shape {shape_id} .* damaged"):
         shapes.read(store, machine, shape_id)
 

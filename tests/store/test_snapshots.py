@@ -155,12 +155,12 @@ def test_latest_of_all(store):
     assert numbers_of(latest[machine_id] for machine_id in ids[:4]) == [9, 10, 11, 12]
 
 
-def test_latest_after_a_restart_needs_no_block(store, machine):
+def test_latest_after_a_restart_needs_no_block(store, url, machine):
     fill(store, machine, range(20))
     pack(store, machine, 100)
     with store.writing():
-        store.change("UPDATE block SET data = x'00'")
-    again = open_store(store.path)
+        store.change("UPDATE block SET data = ?", (b"\0",))
+    again = open_store(url)
     assert numbers_of(snapshots.latest_of_all(again).values()) == [19]
     fill(again, machine, [20])
     assert numbers_of(snapshots.newest(again, machine, 2)) == [19, 20]
@@ -195,10 +195,10 @@ def test_a_damaged_block_is_named_and_its_neighbours_are_unharmed(store, machine
     fill(store, machine, range(30))
     for _ in range(3):
         pack(store, machine, 9)
+    ((data,),) = store.rows("SELECT data FROM block WHERE start_ms = ?", ((START + 45) * 1000,))
     with store.writing():
         store.change(
-            "UPDATE block SET data = CAST(substr(data, 1, 60) || x'ff' || substr(data, 62) AS BLOB) WHERE start_ms = ?",
-            ((START + 45) * 1000,),
+            "UPDATE block SET data = ? WHERE start_ms = ?", (data[:60] + b"\xff" + data[61:], (START + 45) * 1000)
         )
     with pytest.raises(StoreError, match=rf"machine {machine} from {START + 45}.000 to {START + 85}.000 .* damaged"):
         list(snapshots.read(store, machine))
@@ -214,7 +214,7 @@ def test_a_damaged_block_is_named_and_its_neighbours_are_unharmed(store, machine
 def test_a_damaged_journal_row_costs_only_itself(store, machine):
     fill(store, machine, range(12))
     with store.writing():
-        store.change("UPDATE snapshot_journal SET \"values\" = x'abcdef' WHERE taken_at_ms = ?", ((START + 15) * 1000,))
+        store.change('UPDATE snapshot_journal SET "values" = ? WHERE taken_at_ms = ?', (b"\xab\xcd\xef", (START + 15) * 1000))
     with pytest.raises(StoreError, match=f"machine {machine} at {START + 15}.000"):
         list(snapshots.read(store, machine))
     pack(store, machine, 100)

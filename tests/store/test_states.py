@@ -16,4 +16,4 @@ def test_thousands_at_once(store):
     ids = machines.ensure_all(store, {f"gpu{n}": "x" for n in range(500)}).values()
     rows = [GpuStateRow(id, f"GPU-{n}", "free", float(n)) for id in ids for n in range(8)]
     states.save(store, rows)
-    assert list(states.load(store).values()) == sorted(rows, key=lambda row: (row.machine_id, row.gpu_uuid))
+    assert states.load(store) == {(row.machine_id, row.gpu_uuid): row for row in rows}

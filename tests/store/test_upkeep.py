@@ -5,10 +5,16 @@ import pytest
 from tests.store.samples import DOC, SHAPE, START, docs_for, journal_entry, numbers_of
 
 from gpuwatch.model.event import Event
-from gpuwatch.store import database, events, machines, packing, snapshots, states, upkeep
+from gpuwatch.store import database, events, machines, packing, partitions, snapshots, sqlite, states, upkeep
 from gpuwatch.store.snapshots import JournalEntry
 
 NO_LIMIT = 10**12
+
+
+@pytest.fixture(autouse=True)
+def short_partitions(monkeypatch):
+    """On a server retention takes whole partitions: here they are 50 s, not a week, long."""
+    monkeypatch.setitem(partitions.SPANS, "block", {0: 50_000})
 
 
 def fill(store, machine_id, numbers, per_block=10):
@@ -48,10 +54,10 @@ def test_retention_by_size_takes_the_oldest_of_all_machines(store):
         while packing.pack_machine(store, machine_id, 1):
             pass
     before = upkeep.info(store)
-    limit = before.file_bytes - before.free_bytes - before.block_bytes // 2
+    limit = store.used_bytes() - before.block_bytes // 2
     result = upkeep.prune(store, START, 1e9, limit)
-    after = upkeep.info(store)
-    assert after.file_bytes <= limit
+    assert store.used_bytes() <= limit
+    assert store.path.startswith("postgresql:") or upkeep.info(store).file_bytes <= limit
     assert 10 <= result.blocks < before.blocks
     left = [[entry.taken_at_ms for entry in snapshots.read(store, machine_id)] for machine_id in ids]
     assert left[0] == list(range(left[0][0], (START + 60) * 1000, 1000))
@@ -74,8 +80,7 @@ def test_a_node_that_makes_up_facts_pays_with_its_own_history(store):
         snapshots.append(store, [journal_entry(greedy, number, shape_id)], {(greedy, shape_id): doc})
     while packing.pack_machine(store, greedy, 5):
         pass
-    info = upkeep.info(store)
-    upkeep.prune(store, START, 1e9, info.file_bytes - info.free_bytes - 300_000)
+    upkeep.prune(store, START, 1e9, store.used_bytes() - 300_000)
     assert numbers_of(snapshots.read(store, good)) == list(range(41))
     left = numbers_of(snapshots.read(store, greedy))
     assert 1 <= len(left) < 41
@@ -125,14 +130,18 @@ def test_check_finds_nothing_wrong_in_a_good_one(store, machine):
 def test_check_says_what_is_damaged(store, machine):
     fill(store, machine, range(50))
     with store.writing():
-        store.change("UPDATE block SET data = x'0102' WHERE start_ms = ?", (START * 1000,))
+        store.change("UPDATE block SET data = ? WHERE start_ms = ?", (b"\1\2", START * 1000))
     (problem,) = upkeep.check(store, thorough=True)
     assert f"Snapshots of machine {machine} from {START}.000 to {START + 45}.000" in problem
     assert upkeep.check(store) == []
+
+
+def test_check_of_a_damaged_page(file_store):
+    store = file_store
     ((root,),) = store.rows("SELECT rootpage FROM sqlite_master WHERE name = 'event'")
     store.close()
     with open(store.path, "r+b") as file:
-        file.seek((root - 1) * database.PAGE_BYTES)
+        file.seek((root - 1) * sqlite.PAGE_BYTES)
         file.write(b"\xff" * 100)
     damaged = database.open_store(store.path)
     assert any("is damaged" in problem for problem in upkeep.check(damaged))
@@ -146,24 +155,26 @@ def test_info(store, machine):
     assert (info.machines, info.shapes, info.blocks, info.block_snapshots, info.journal_snapshots) == (1, 1, 3, 24, 1)
     assert (info.oldest_at, info.newest_at) == (START, START + 120)
     assert info.file_bytes > info.block_bytes > 0
-    assert info.wal_bytes > 0
+    assert info.wal_bytes > 0 or store.path.startswith("postgresql:")
 
 
-def test_space_is_given_back_in_small_steps(store, machine, monkeypatch):
-    monkeypatch.setattr(upkeep, "_FREE_BYTES_KEPT", 0)
-    monkeypatch.setattr(upkeep, "_PAGES_A_STEP", 3)
+def test_space_is_given_back_in_small_steps(file_store, machine, monkeypatch):
+    store = file_store
+    monkeypatch.setattr(sqlite, "_FREE_BYTES_KEPT", 0)
+    monkeypatch.setattr(sqlite, "_PAGES_A_STEP", 3)
     numbers = [[(row * 7919 + n * n * 104729) % 1_000_003 for n in range(3000)] for row in range(30)]
     for row, values in enumerate(numbers):
         snapshots.append(store, [JournalEntry(machine, row, row, SHAPE, str(values).encode())], docs_for(machine))
     before = upkeep.info(store).file_bytes
     upkeep.prune(store, 1e9, 1.0, NO_LIMIT)
     after = upkeep.info(store)
-    assert after.file_bytes < before / 3
+    assert after.file_bytes < before / 2
     assert upkeep.check(store, thorough=True) == []
 
 
 @pytest.mark.parametrize("thorough", [False, True])
-def test_check_of_an_index_that_lacks_a_row(store, machine, thorough):
+def test_check_of_an_index_that_lacks_a_row(file_store, machine, thorough):
+    store = file_store
     fill(store, machine, range(50))
     store.close()
     raw = sqlite3.connect(store.path)

@@ -9,7 +9,7 @@ import fcntl
 import os
 from typing import Optional
 
-from gpuwatch.store.database import path_of
+from gpuwatch.store.address import path_of
 
 SUFFIX = ".hub-lock"
 

@@ -59,7 +59,8 @@ def set_hostnames(store: Store, hostnames: Mapping[str, str]) -> None:
     """Remember what machines call themselves: machine id -> hostname."""
     with store.writing():
         store.change_many(
-            "UPDATE machine SET hostname = ? WHERE id = ? AND hostname IS NOT ?", [(name, id, name) for id, name in hostnames.items()]
+            "UPDATE machine SET hostname = ? WHERE id = ? AND (hostname IS NULL OR hostname != ?)",
+            [(name, id, name) for id, name in hostnames.items()],
         )
 
 
@@ -117,7 +118,7 @@ def _copy_shapes(store: Store, source: str, into: str) -> None:
     with store.writing():
         store.change(
             """INSERT INTO shape (machine_id, id, base_id, last_ms, doc) SELECT ?, id, base_id, last_ms, doc FROM shape WHERE machine_id = ?
-               ON CONFLICT (machine_id, id) DO UPDATE SET last_ms = max(last_ms, excluded.last_ms)""",
+               ON CONFLICT (machine_id, id) DO UPDATE SET last_ms = excluded.last_ms WHERE shape.last_ms < excluded.last_ms""",
             (into, source),
         )
 
@@ -139,9 +140,8 @@ def forget(store: Store, machine_id: str) -> None:
     deleted = 1
     while deleted:
         with store.writing():
-            deleted = store.change(
-                "DELETE FROM block WHERE rowid IN (SELECT rowid FROM block WHERE machine_id = ? LIMIT ?)", (machine_id, _BATCH)
-            )
+            keys = store.rows("SELECT machine_id, start_ms, sequence FROM block WHERE machine_id = ? LIMIT ?", (machine_id, _BATCH))
+            deleted = store.change_many("DELETE FROM block WHERE machine_id = ? AND start_ms = ? AND sequence = ?", keys) if keys else 0
         store.rest()
     with store.writing():
         store.change("DELETE FROM block WHERE machine_id = ?", (machine_id,))

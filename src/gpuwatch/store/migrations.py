@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from gpuwatch.store.database import Store
 
 Step = Tuple[str, ...]
-"""SQL statements; ``{blob}`` and ``{clustered}`` stand for what databases spell differently."""
+"""SQL statements; ``{blob}``, ``{clustered}`` and so on stand for what databases spell differently (``Store.spelling``).
 
-_SPELLINGS = {"sqlite": {"blob": "BLOB", "clustered": "WITHOUT ROWID", "counter": "INTEGER PRIMARY KEY"}}
+``{by_start}`` and ``{by_tier_and_start}`` end the CREATE TABLE of a large table: a server's database cuts it into partitions.
+"""
 
 _FIRST: Step = (
     "CREATE TABLE meta (key TEXT NOT NULL PRIMARY KEY, value TEXT NOT NULL)",
@@ -30,12 +31,12 @@ _FIRST: Step = (
        shape_id TEXT NOT NULL, "values" {blob} NOT NULL, PRIMARY KEY (machine_id, taken_at_ms)) {clustered}""",
     """CREATE TABLE block (machine_id TEXT NOT NULL, start_ms BIGINT NOT NULL, sequence INTEGER NOT NULL, end_ms BIGINT NOT NULL,
        count INTEGER NOT NULL, codec INTEGER NOT NULL, schema INTEGER NOT NULL, size INTEGER NOT NULL, data {blob} NOT NULL,
-       PRIMARY KEY (machine_id, start_ms, sequence))""",
+       PRIMARY KEY (machine_id, start_ms, sequence)) {by_start}""",
     "CREATE INDEX block_end ON block (end_ms, start_ms, count, size)",
     """CREATE TABLE gpu_state (machine_id TEXT NOT NULL, gpu_uuid TEXT NOT NULL, state TEXT NOT NULL, since_at_ms BIGINT,
        at_least INTEGER NOT NULL, no_work_since_at_ms BIGINT, recent {blob} NOT NULL, PRIMARY KEY (machine_id, gpu_uuid)) {clustered}""",
     """CREATE TABLE event (id {counter}, machine_id TEXT NOT NULL, at_ms BIGINT NOT NULL, kind TEXT NOT NULL, host TEXT NOT NULL,
-       gpu_uuid TEXT, message TEXT NOT NULL)""",
+       gpu_uuid TEXT, message TEXT NOT NULL{counter_key})""",
     "CREATE INDEX event_machine ON event (machine_id, at_ms)",
     "CREATE INDEX event_at ON event (at_ms)",
     "INSERT INTO meta (key, value) VALUES ('schema_version', '0')",
@@ -61,7 +62,7 @@ def migrate(store: Store, *, steps: Sequence[Step] = STEPS) -> Optional[str]:
         return None
     if store.read_only:
         raise StoreError(f"The database {store.label} has schema {version}, older than {len(steps)}.", "Start the hub once: it migrates.")
-    backup = _back_up(store, version) if version else None
+    backup = _back_up(store, version) if version and store.in_a_file else None
     for number in range(version, len(steps)):
         _run_step(store, number + 1, steps[number])
     return backup
@@ -69,22 +70,21 @@ def migrate(store: Store, *, steps: Sequence[Step] = STEPS) -> Optional[str]:
 
 def version_of(store: Store) -> int:
     """The schema version; 0 = an empty database. Raises StoreError for a database of another program."""
-    names = {name for (name,) in store.rows("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    names = store.table_names()
     if not names:
         return 0
     rows = store.rows("SELECT value FROM meta WHERE key = 'schema_version'") if {"meta", "machine"} <= names else []
     if not rows or not str(rows[0][0]).isdigit():
-        raise StoreError(f"{store.label} is a database of another program.", "Name another file with --database.")
+        raise StoreError(f"{store.label} is a database of another program.", "Name another one with --database.")
     return int(rows[0][0])
 
 
 def _run_step(store: Store, number: int, step: Step) -> None:
-    spelling = _SPELLINGS["sqlite"]
     with store.writing():
         if version_of(store) >= number:  # another process was faster
             return
         for statement in step:
-            store.change(statement.format(**spelling))
+            store.change(store.spelled(statement))
         store.change("UPDATE meta SET value = ? WHERE key = 'schema_version'", (str(number),))
 
 

@@ -38,7 +38,7 @@ def save(store: Store, rows: Iterable[GpuStateRow]) -> None:
     with store.writing():
         store.change_many(
             """INSERT INTO gpu_state (machine_id, gpu_uuid, state, since_at_ms, at_least, no_work_since_at_ms, recent)
-               SELECT id, ?, ?, ?, ?, ?, ? FROM machine WHERE id = ?
+               SELECT id, ?, ?, CAST(? AS BIGINT), ?, CAST(? AS BIGINT), ? FROM machine WHERE id = ?
                ON CONFLICT (machine_id, gpu_uuid) DO UPDATE SET state = excluded.state, since_at_ms = excluded.since_at_ms,
                at_least = excluded.at_least, no_work_since_at_ms = excluded.no_work_since_at_ms, recent = excluded.recent""",
             [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from itertools import accumulate, count
 from typing import List, Optional, Tuple
@@ -13,9 +12,6 @@ from gpuwatch.store.blocks import unpack
 from gpuwatch.store.database import Rows, Store
 
 _BATCH = 100
-_PAGES_A_STEP = 500
-_FREE_BYTES_KEPT = 64 * 1024**2
-"""So much free space stays in the file for the journal to reuse; more than a quarter of the file beyond goes back to the disk."""
 EVENT_SECONDS = 400 * 86400.0
 """Events are few and kept for over a year, whatever the retention of snapshots."""
 _MOST_EVENTS = 20_000
@@ -24,6 +20,7 @@ _MOST_STATES = 4096
 _SHAPES_SHARE = 10
 """The shapes of one machine may take a tenth of the database."""
 _BATCHES_A_TURN = 25
+_BLOCKS = "SELECT machine_id, start_ms, sequence, count, size FROM block"
 
 
 @dataclass(frozen=True)
@@ -60,10 +57,12 @@ class StoreInfo:
 def prune(store: Store, now: float, retention_seconds: float, max_bytes: int) -> PruneResult:
     """Delete snapshots older than ``retention_seconds``, then the oldest until the database's content is at most ``max_bytes``."""
     cutoff_ms = round((now - retention_seconds) * 1000)
+    block_cutoff_ms = store.cutoff_ms("block", cutoff_ms)
+    dropped = store.drop_before("block", cutoff_ms)
     deleted, gone = _delete_of_greedy(store, max_bytes // _SHAPES_SHARE)
     for turn in count(1):
-        too_large = _used_bytes(store) > max_bytes
-        batch = _delete_oldest_blocks(store, None if too_large else cutoff_ms)
+        too_large = store.used_bytes() > max_bytes
+        batch = _delete_oldest_blocks(store, None if too_large else block_cutoff_ms)
         deleted += batch
         if not batch:
             break
@@ -73,10 +72,10 @@ def prune(store: Store, now: float, retention_seconds: float, max_bytes: int) ->
     journal = _delete_old_journal(store, cutoff_ms)
     with store.writing():
         events = store.change("DELETE FROM event WHERE at_ms < ?", (round((now - EVENT_SECONDS) * 1000),)) + _delete_floods(store)
-    gone += _delete_unused_shapes(store) if deleted or journal else 0
-    give_back_space(store, max_bytes)
-    snapshots = journal + sum(block[1] for block in deleted)
-    return PruneResult(len(deleted), snapshots, sum(block[2] for block in deleted), gone, events)
+    gone += _delete_unused_shapes(store) if deleted or journal or dropped.rows else 0
+    store.shrink(max_bytes)
+    snapshots = journal + dropped.snapshots + sum(block[3] for block in deleted)
+    return PruneResult(len(deleted) + dropped.rows, snapshots, dropped.bytes + sum(block[4] for block in deleted), gone, events)
 
 
 def _delete_of_greedy(store: Store, most_bytes: int) -> Tuple[Rows, int]:
@@ -93,10 +92,8 @@ def _delete_of_greedy(store: Store, most_bytes: int) -> Tuple[Rows, int]:
         cut_ms = next((last_ms for (last_ms, _), total in zip(sizes, totals) if total > most_bytes // 2), 0)
         while True:
             with store.writing():
-                batch = store.rows(
-                    "SELECT rowid, count, size FROM block WHERE machine_id = ? AND start_ms <= ? LIMIT ?", (machine_id, cut_ms, _BATCH)
-                )
-                store.change_many("DELETE FROM block WHERE rowid = ?", [row[:1] for row in batch])
+                batch = store.rows(f"{_BLOCKS} WHERE machine_id = ? AND start_ms <= ? LIMIT ?", (machine_id, cut_ms, _BATCH))
+                _delete_blocks(store, batch)
             deleted += batch
             if not batch:
                 break
@@ -118,15 +115,18 @@ def _delete_floods(store: Store) -> int:
 
 
 def _delete_oldest_blocks(store: Store, before_ms: Optional[int]) -> Rows:
-    """Delete up to a batch of blocks that end before ``before_ms`` (None: the oldest, whatever their time): (rowid, count, bytes) each."""
+    """Delete up to a batch of blocks that end before ``before_ms`` (None: the oldest, whatever their time): what ``_BLOCKS`` tells of each."""
     where, parameters = ("", ()) if before_ms is None else ("WHERE end_ms < ?", (before_ms,))
     with store.writing():
-        rows = store.rows(
-            f"SELECT rowid, count, size FROM block {where} ORDER BY end_ms LIMIT ?",
-            (*parameters, _BATCH if before_ms is not None else _BATCH // 5),
-        )
-        store.change_many("DELETE FROM block WHERE rowid = ?", [row[:1] for row in rows])
+        most = _BATCH if before_ms is not None else _BATCH // 5
+        rows = store.rows(f"{_BLOCKS} {where} ORDER BY end_ms LIMIT ?", (*parameters, most))
+        _delete_blocks(store, rows)
     return rows
+
+
+def _delete_blocks(store: Store, rows: Rows) -> None:
+    if rows:
+        store.change_many("DELETE FROM block WHERE machine_id = ? AND start_ms = ? AND sequence = ?", [row[:3] for row in rows])
 
 
 def _delete_old_journal(store: Store, cutoff_ms: int) -> int:
@@ -152,36 +152,10 @@ def _delete_unused_shapes(store: Store) -> int:
     return total
 
 
-def give_back_space(store: Store, max_bytes: int) -> None:
-    """Hand free pages back to the disk, a few at a time, where much of the file is free or the file is larger than ``max_bytes``."""
-    while True:
-        pages, free, page_bytes = _pages(store)
-        too_large = pages * page_bytes > max_bytes and free > 0
-        if not too_large and (free * page_bytes < _FREE_BYTES_KEPT or free * 4 < pages):
-            return
-        with store.writing():
-            store.rows(f"PRAGMA incremental_vacuum({_PAGES_A_STEP})")
-        if _pages(store)[1] >= free:
-            return
-        store.rest()
-
-
-def _pages(store: Store) -> Tuple[int, int, int]:
-    pages, free, size = (store.rows(f"PRAGMA {name}")[0][0] for name in ("page_count", "freelist_count", "page_size"))
-    return pages, free, size
-
-
-def _used_bytes(store: Store) -> int:
-    pages, free, page_bytes = _pages(store)
-    return (pages - free) * page_bytes
-
-
 def check(store: Store, *, thorough: bool = False) -> List[str]:
     """What is wrong with the database, in words; empty = nothing found. ``thorough``: also indexes, and unpacks every block."""
     try:
-        found = [str(row[0]) for row in store.rows("PRAGMA integrity_check(20)" if thorough else "PRAGMA quick_check(20)")]
-        problems = [f"The database {store.label} is damaged: {line}" for line in found if line != "ok"]
-        return problems + (_damaged_blocks(store) if thorough else [])
+        return store.problems(thorough=thorough) + (_damaged_blocks(store) if thorough else [])
     except StoreError as error:
         return [str(error)]
 
@@ -202,7 +176,7 @@ def _damaged_blocks(store: Store) -> List[str]:
 def info(store: Store) -> StoreInfo:
     """Figures of the database. Raises StoreError."""
     with store.reading():
-        pages, free, page_bytes = _pages(store)
+        sizes = store.sizes()
         machines, shape_count, events = (store.rows(f"SELECT count(*) FROM {name}")[0][0] for name in ("machine", "shape", "event"))
         blocks = store.rows("SELECT count(*), coalesce(sum(count), 0), coalesce(sum(size), 0), min(start_ms), max(end_ms) FROM block")[0]
         journal = store.rows(
@@ -211,9 +185,9 @@ def info(store: Store) -> StoreInfo:
     times = [ms / 1000 for ms in (*blocks[3:], *journal[2:]) if ms is not None]
     return StoreInfo(
         path=store.path,
-        file_bytes=pages * page_bytes,
-        wal_bytes=_size(store.path + "-wal"),
-        free_bytes=free * page_bytes,
+        file_bytes=sizes.total,
+        wal_bytes=sizes.waiting,
+        free_bytes=sizes.free,
         machines=machines,
         shapes=shape_count,
         events=events,
@@ -225,10 +199,3 @@ def info(store: Store) -> StoreInfo:
         oldest_at=min(times, default=None),
         newest_at=max(times, default=None),
     )
-
-
-def _size(path: str) -> int:
-    try:
-        return os.path.getsize(path)
-    except OSError:
-        return 0

@@ -1,0 +1,119 @@
+"""One connection to PostgreSQL: made, set up, and its statements. Knows psycopg; knows nothing of tables."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from decimal import Decimal
+from functools import lru_cache
+from typing import Any, Dict, List, Sequence, Tuple, Type, Union
+
+import psycopg
+from psycopg import conninfo
+from psycopg.adapt import Dumper
+from psycopg.pq import TransactionStatus
+from psycopg.types.numeric import Int8Dumper, NumericBinaryLoader
+
+from gpuwatch.model.errors import UsageError
+
+_LIBPQ_SETTINGS: Dict[str, Union[str, int]] = {
+    "connect_timeout": 5,
+    "tcp_user_timeout": 15_000,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "client_encoding": "utf8",
+}
+"""A server that was cut off is noticed within half a minute."""
+_SESSION = """SET lock_timeout = '{busy}ms'; SET plan_cache_mode = force_custom_plan; SET jit = off; SET client_min_messages = error;
+    SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3; SET default_transaction_read_only = {read_only}"""
+"""Custom plans: a plan for any time would lock all partitions. Keepalives: the server gives up a hub that was cut off, and its locks."""
+_TOKEN = re.compile(r"""'(?:[^']|'')*'|"[^"]*"|\?|%""")
+
+
+@lru_cache(maxsize=1024)
+def translate(sql: str) -> bytes:
+    """SQL with ``?`` as psycopg wants it."""
+    return _TOKEN.sub(lambda found: {"?": "%s", "%": "%%"}.get(found[0], found[0].replace("%", "%%")), sql).encode()
+
+
+class _Text(Dumper):
+    """Text as text, also in places where PostgreSQL would have to guess. It can hold neither NUL nor half a character."""
+
+    oid = 25
+
+    def dump(self, obj: str) -> bytes:
+        return obj.replace("\0", "\ufffd").encode("utf-8", "replace")
+
+
+class _Number(NumericBinaryLoader):
+    """Sums of large integers come as numeric: int where whole, else float, as from SQLite."""
+
+    def load(self, data: Any) -> Union[int, float]:  # type: ignore[override]
+        number: Decimal = super().load(data)
+        return int(number) if number == number.to_integral_value() else float(number)
+
+
+class Connection:
+    """A connection that commits each statement by itself, except between BEGIN and its end. Raises psycopg's errors."""
+
+    def __init__(self, raw: psycopg.Connection[Tuple[Any, ...]]) -> None:
+        self.raw = raw
+        adapters: Tuple[Tuple[type, Type[Dumper]], ...] = ((str, _Text), (int, Int8Dumper))
+        for kind, dumper in adapters:  # one type for all integers: one prepared statement
+            raw.adapters.register_dumper(kind, dumper)
+        raw.adapters.register_loader("numeric", _Number)
+        self._cursor = raw.cursor(binary=True)
+
+    def fetch(self, sql: bytes, values: Sequence[Any]) -> List[Tuple[Any, ...]]:
+        """All rows; none for a statement that gives none."""
+        self._cursor.execute(sql, values)
+        return self._cursor.fetchall() if self._cursor.description else []
+
+    def execute(self, sql: bytes, values: Sequence[Any]) -> int:
+        """How many rows it touched."""
+        return self._cursor.execute(sql, values).rowcount
+
+    def execute_many(self, sql: bytes, rows: Sequence[Sequence[Any]]) -> int:
+        """How many rows it touched in all. ``rows`` must not be empty."""
+        self._cursor.executemany(sql, rows)
+        return self._cursor.rowcount
+
+    def script(self, statements: str) -> None:
+        """Several statements without values, in one round trip."""
+        self.raw.execute(statements.encode(), binary=False)
+
+    def roll_back(self) -> None:
+        """End the transaction; nothing where that cannot be told to the server any more."""
+        try:
+            if self.status() in (TransactionStatus.INTRANS, TransactionStatus.INERROR):
+                self.script("ROLLBACK")
+        except psycopg.Error:
+            self.close()
+
+    def status(self) -> TransactionStatus:
+        """IDLE: ready for the next user."""
+        return self.raw.info.transaction_status
+
+    def close(self) -> None:
+        """Never raises."""
+        self.raw.close()
+
+
+def connect(url: str, *, read_only: bool = False, busy_seconds: float = 10.0, role: str = "") -> Connection:
+    """A new connection. Raises psycopg.Error, UsageError for an address with settings that libpq does not know."""
+    try:
+        name = f"gpuwatch {role + ' ' if role else ''}{socket.gethostname()}:{os.getpid()}"[:63]
+        settings = conninfo.make_conninfo(url, application_name=name, **_LIBPQ_SETTINGS)
+    except psycopg.ProgrammingError:  # its text may hold the password
+        raise UsageError("The address of the PostgreSQL database has a setting that libpq does not know.", "See --database.") from None
+    raw = psycopg.connect(settings, autocommit=True)
+    try:
+        made = Connection(raw)
+        made.script(_SESSION.format(busy=round(busy_seconds * 1000), read_only="on" if read_only else "off"))
+    except BaseException:
+        raw.close()
+        raise
+    return made
+
