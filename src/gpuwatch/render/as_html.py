@@ -115,24 +115,24 @@ def live_update(cluster: ClusterNow, options: ViewOptions, since: int, fragments
     return answer
 
 
-def host_page(cluster: ClusterNow, name: str, options: ViewOptions) -> str:
-    """One host with its GPUs, processes and machine. An unknown name gives a message page."""
+def host_page(cluster: ClusterNow, name: str, options: ViewOptions, charts: str = "") -> str:
+    """One host with its GPUs, charts (HTML of ``html_charts``), processes and machine. An unknown name gives a message page."""
     node = next((node for node in cluster.nodes if node.name == name), None)
     if node is None:
         return message_page(
             "No such host", f"No line of the hosts file is named {name[:200]!r}.", "Next: look at the list of all hosts.", cluster.title
         )
-    body = host_main(node, _moment(cluster))
-    return _detail_page(cluster, f"{node.name} - gpuwatch", body, f"{host_url(node.name)}?term=true")
+    body = host_main(node, _moment(cluster), charts)
+    return _detail_page(cluster, f"{node.name} - gpuwatch", body, f"{host_url(node.name)}?term=true", bool(charts))
 
 
-def gpu_page(cluster: ClusterNow, uuid: str, options: ViewOptions) -> str:
-    """One GPU with its processes and health. An unknown UUID gives a message page."""
+def gpu_page(cluster: ClusterNow, uuid: str, options: ViewOptions, charts: str = "") -> str:
+    """One GPU with its charts (HTML of ``html_charts``), processes and health. An unknown UUID gives a message page."""
     for node in cluster.nodes:
         for place, view in enumerate(node.gpus):
             if view.reading.uuid == uuid:
-                body = gpu_main(node, place, _moment(cluster))
-                return _detail_page(cluster, f"{node.name} GPU {view.reading.index} - gpuwatch", body, f"{gpu_url(uuid)}?term=true")
+                body = gpu_main(node, place, _moment(cluster), charts)
+                return _detail_page(cluster, f"{node.name} GPU {view.reading.index} - gpuwatch", body, f"{gpu_url(uuid)}?term=true", bool(charts))
     return message_page("No such GPU", f"No GPU has the UUID {uuid[:200]!r}.", "Next: look at the list of all GPUs.", cluster.title)
 
 
@@ -269,7 +269,7 @@ def _footer(cluster: ClusterNow, options: ViewOptions) -> str:
     )
 
 
-def _detail_page(cluster: ClusterNow, title: str, body: str, terminal: str) -> str:
+def _detail_page(cluster: ClusterNow, title: str, body: str, terminal: str, charts: bool) -> str:
     address = terminal.partition("?")[0]
     zone = f"<span>Times are {words.zone_label(cluster.taken_at, cluster.timezone)}</span>"
     twins = f'<span><a href="{e(address)}?format=json">JSON</a> <a href="{e(address)}?format=csv">CSV</a></span>'
@@ -277,7 +277,7 @@ def _detail_page(cluster: ClusterNow, title: str, body: str, terminal: str) -> s
         Frame(
             title=title, lab=cluster.title, main_html=f'<div id="notices">{notices_html(cluster)}</div>{body}',
             read_at=words.clock_seconds(cluster.taken_at, cluster.timezone), live="page", poll_seconds=POLL_SECONDS, version=cluster.version,
-            footer_html=zone + twins, terminal=terminal, here="", css="view-detail",
+            footer_html=zone + twins, terminal=terminal, here="", css="view-detail", charts=charts,
         )
     )  # fmt: skip
 

@@ -13,6 +13,9 @@ KEYS = (
     ("Home End", "in the grid: first, last host"), ("Arrows", "in the grid: next host or GPU"), ("Enter", "in the grid: open the host"),
 )  # fmt: skip
 
+PAGES = (("cluster", "/", "Cluster"),)
+"""(name, address, word) of the pages in the top bar."""
+
 
 @dataclass(frozen=True)
 class Frame:
@@ -35,6 +38,8 @@ class Frame:
     """Path and query of the page's twin in a terminal."""
     here: str = "cluster"
     css: str = ""
+    charts: bool = False
+    """The page has charts or reports: their style sheet and scripts come along."""
 
 
 def page(frame: Frame) -> str:
@@ -43,7 +48,7 @@ def page(frame: Frame) -> str:
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark">'
         f'<title>{e(frame.title)}</title><link rel="icon" href="{static_url("icon.svg")}">'
-        f'<link rel="stylesheet" href="{static_url("app.css")}"><script src="{static_url("app.js")}" defer></script></head>'
+        f'<link rel="stylesheet" href="{static_url("app.css")}"><script src="{static_url("app.js")}" defer></script>{_chart_files() if frame.charts else ""}</head>'
         f'<body class="{frame.css}" data-live="{e(frame.live)}" data-poll="{frame.poll_seconds:g}" data-version="{frame.version}" '
         f'data-order="{e(frame.order)}"><a class="skip" href="#main">Skip to the GPUs</a>{SPRITE}'
         f'<header class="top">{_bar(frame)}{frame.heading_html}</header>'
@@ -51,9 +56,17 @@ def page(frame: Frame) -> str:
     )
 
 
+def _chart_files() -> str:
+    return (
+        f'<link rel="stylesheet" href="{static_url("uplot.css")}"><link rel="stylesheet" href="{static_url("charts.css")}">'
+        f'<script src="{static_url("uplot.js")}" defer></script><script src="{static_url("charts.js")}" defer></script>'
+    )
+
+
 def _bar(frame: Frame) -> str:
     lab = f"<span>{e(frame.lab)}</span>" if frame.lab else ""
-    current = ' aria-current="page"' if frame.here == "cluster" else ""
+    current = ' aria-current="page"'
+    pages = "".join(f'<li><a href="{address}"{current if frame.here == name else ""}>{word}</a></li>' for name, address, word in PAGES)
     time = ""
     if frame.read_at:
         time = (
@@ -63,7 +76,7 @@ def _bar(frame: Frame) -> str:
         )
     return (
         f'<div class="bar"><a class="brand" href="/">gpuwatch{lab}</a>'
-        f'<nav aria-label="Pages"><ul><li><a href="/"{current}>Cluster</a></li></ul></nav><span class="gap"></span>{time}</div>'
+        f'<nav aria-label="Pages"><ul>{pages}</ul></nav><span class="gap"></span>{time}</div>'
     )
 
 

@@ -1,4 +1,4 @@
-"""The page of one GPU: what it does now and for whom, its last hours, its processes, its health. Pure. Charts of longer times come here later."""
+"""The page of one GPU: what it does now and for whom, its charts, its processes, its health. Pure."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from gpuwatch.render.html_process_table import process_table
 _COLOURS = {"free": "go", "idle": "hold", "lost": "bad", "down": "bad"}
 
 
-def gpu_main(node: NodeState, place: int, moment: Moment) -> str:
-    """The ``<main>`` of a GPU's page; ``place``: where in ``node.gpus``."""
+def gpu_main(node: NodeState, place: int, moment: Moment, charts: str = "") -> str:
+    """The ``<main>`` of a GPU's page; ``place``: where in ``node.gpus``; ``charts``: HTML of ``html_charts``, else its last hours from memory."""
     view = node.gpus[place]
     reading, state = view.reading, view.state
     sentence = _sentence(view, moment)
@@ -32,7 +32,7 @@ def gpu_main(node: NodeState, place: int, moment: Moment) -> str:
         f'<div class="head"><h1><a href="{host_url(node.name)}">{e(node.name)}</a> GPU {reading.index}</h1>'
         f'<span class="soft">{e(words.model_name(reading.name))}</span>'
         f'<span class="chip {_COLOURS.get(state.state, "soft")}">{state_icon(state.state)}{e(sentence)}</span><span class="gap"></span>{_neighbours(node, place)}</div>'
-        f'{away}<div class="figures">{_figures(view)}</div>{_hours(view)}{slices}'
+        f'{away}<div class="figures">{_figures(view)}</div>{charts or _hours(view)}{slices}'
         f'<div class="split"><section aria-labelledby="s-procs"><h2 class="sec" id="s-procs">Processes</h2>{process_table((view,), moment, False)}</section>'
         f'<aside aria-label="Health and card"><h2 class="sec">Health</h2>{facts_html(health(reading, state.marks))}'
         f'<h2 class="sec">Card</h2>{facts_html(card(reading, node.snapshot.host if node.snapshot else None))}</aside></div>'

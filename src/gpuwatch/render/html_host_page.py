@@ -17,8 +17,8 @@ from gpuwatch.render.html_process_table import process_table
 _STATUS_ICON = {"down": ("down", "bad"), "error": ("warn", "bad"), "stale": ("stale", "mute"), "unseen": ("stale", "mute")}
 
 
-def host_main(node: NodeState, moment: Moment) -> str:
-    """The ``<main>`` of a host's page. What is old says from when it is."""
+def host_main(node: NodeState, moment: Moment, charts: str = "") -> str:
+    """The ``<main>`` of a host's page; ``charts``: HTML of ``html_charts``. What is old says from when it is."""
     away = message_body(node, moment, own_page=True) if node.status in AWAY or not node.gpus else ""
     table = f'<table class="gpus" role="table" aria-label="GPUs of {e(node.name)}">{plain_head()}{away}{_rows(node, moment)}</table>'
     last = ""
@@ -29,7 +29,7 @@ def host_main(node: NodeState, moment: Moment) -> str:
     last = f'<p class="note">{last}</p>' if last else ""
     return (
         f'<div class="head"><h1>{e(node.name)}</h1>{tags(node)}<span class="soft">{e(models(node.gpus) or "no GPU")}</span>{_status(node, moment)}</div>'
-        f'{table}{last}<div class="split"><section aria-labelledby="s-procs"><h2 class="sec" id="s-procs">Processes</h2>'
+        f'{table}{last}{charts}<div class="split"><section aria-labelledby="s-procs"><h2 class="sec" id="s-procs">Processes</h2>'
         f'{process_table(node.gpus, moment)}{_troubles(node)}</section><aside aria-label="Machine"><h2 class="sec">Machine</h2>'
         f"{facts_html(machine(node, moment))}{_cores(node)}</aside></div>"
     )

@@ -15,7 +15,7 @@
   /* ---- news are put in place: nodes that stay keep focus, selection and scroll */
 
   function morph(from, to) {
-    if (from.isEqualNode(to)) return;
+    if (from.isEqualNode(to) || (from.dataset && from.dataset.own)) return;   // charts.js keeps its own part
     if (from.nodeType !== to.nodeType || from.nodeName !== to.nodeName || from.id !== to.id) { from.replaceWith(to); return; }
     if (from.nodeType !== Node.ELEMENT_NODE) { from.data = to.data; return; }
     for (const { name } of [...from.attributes]) if (!to.hasAttribute(name) && name !== "open") from.removeAttribute(name);

@@ -1,0 +1,306 @@
+"""Charts of the past as HTML: strips on one time axis, drawn here as SVG, so that they are there with the first byte and without a script.
+
+``static/charts.js`` draws the same strips with uPlot where it runs; it reads the ``data-`` attributes of a strip and asks ``/api/v1/series``.
+Pure. No inline style: places are attributes of SVG, in percent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from html import escape
+from typing import Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
+from urllib.parse import urlencode
+
+from gpuwatch.model.series import Series
+from gpuwatch.render import words
+from gpuwatch.render.chart_strips import Strip, gaps, held_without_work, rows, runs, summary, top_of
+from gpuwatch.render.chart_window import RANGES, Window, ticks
+from gpuwatch.render.html_parts import e
+
+TABLE_ROWS = 48
+HELD = (
+    '<svg class="sprite" width="0" height="0" aria-hidden="true" focusable="false"><defs><pattern id="held" width="5" height="5" '
+    'patternUnits="userSpaceOnUse" patternTransform="rotate(45)"><rect width="5" height="5" class="heldground"/>'
+    '<path d="M1.5 0v5" class="heldline"/></pattern></defs></svg>'
+)
+"""The orange hatch, once on a page with charts."""
+_WIDE, _HIGH = 1000, 100
+"""The drawing's own units; it is stretched to its place."""
+
+
+@dataclass(frozen=True)
+class Charts:
+    """Everything that the charts of one page show. ``series`` by metric; one that is absent could not be read."""
+
+    window: Window
+    strips: Tuple[Strip, ...]
+    series: Mapping[str, Series]
+    now: float
+    timezone: str
+    page: str
+    """Address of the page without its query."""
+    host: str = ""
+    gpu: str = ""
+    """UUID."""
+    user: str = ""
+    subject: str = ""
+    """What the charts are of, in words, for headings and names of files."""
+    trouble: str = ""
+    """Why there are no readings, with the next step; in place of the strips."""
+    lanes_html: str = ""
+    """Further strips under the charts (who was on it)."""
+    after_html: str = ""
+    """Under the charts: tables that belong to the same span."""
+    idle: Tuple[float, float, float] = (100e6, 1.0, 1800.0)
+    """Memory in bytes from which, utilization in percent up to which, and seconds after which a GPU is held without work."""
+
+
+def charts_html(charts: Charts) -> str:
+    """The section with ranges, strips, axis and table."""
+    body = f'<p class="note">{e(charts.trouble)}</p>' if charts.trouble else _stack(charts)
+    zoom = ' data-live="1"' if charts.window.range else ""
+    return (
+        f'<section class="charts" id="charts" aria-label="Charts of {e(charts.window.label)}" data-name="{e(charts.subject)}" '
+        f'data-start="{charts.window.start_at}" data-end="{charts.window.end_at}" data-step="{charts.window.step_seconds}" data-zone="{e(charts.timezone)}"{zoom}>'
+        f'{HELD}{range_links(charts)}<p class="loading" id="loading" role="status"></p>{body}{"" if charts.trouble else charts.after_html}</section>'
+    )
+
+
+# ---- what one steers the charts with
+
+
+def range_links(charts: Charts) -> str:
+    """Ranges as links, a form for any other span, and the same data as files."""
+    window = charts.window
+    links = "".join(
+        f'<a class="btn" href="{_address(charts, range=name)}" data-label="{label}"{_current(name == window.range)}>{label}</a>'
+        for name, label, _ in RANGES
+    )
+    hidden = "".join(
+        f'<input type="hidden" name="{name}" value="{e(value)}">'
+        for name, value in (("host", charts.host), ("gpu", charts.gpu), ("user", charts.user))
+        if value and charts.page == "/history"
+    )
+    start, end = (words.iso(at, charts.timezone)[:16].replace("T", " ") for at in (window.start_at, min(window.end_at, charts.now)))
+    form = (
+        f'<form class="between" action="{e(charts.page)}" method="get">{hidden}<label>from <input name="from" size="15" value="{start}" autocomplete="off"></label>'
+        f'<label>to <input name="to" size="15" value="{end}" autocomplete="off"></label><button>Show</button></form>'
+    )
+    files = (
+        f'<span class="small files"><a href="{history_url(charts, format="csv")}" download>CSV</a> <a href="{history_url(charts, format="json")}">JSON</a> '
+        '<button type="button" class="js plain" id="png">PNG</button></span>'
+    )
+    return f'<div class="ranges"><span class="seg" role="group" aria-label="Range">{links}</span>{form}<span class="gap"></span>{files}</div>'
+
+
+def _current(is_current: bool) -> str:
+    return ' aria-current="true"' if is_current else ""
+
+
+def _address(charts: Charts, **query: str) -> str:
+    """The page with another span, escaped for an attribute."""
+    subject = {"host": charts.host, "gpu": charts.gpu, "user": charts.user} if charts.page == "/history" else {}
+    pairs = [(name, words.clean(value)) for name, value in {**subject, **query}.items() if value]
+    return escape(f"{charts.page}?{urlencode(pairs)}", quote=True)
+
+
+def history_url(charts: Charts, **query: str) -> str:
+    """The same charts at ``/history``, in another form; escaped for an attribute."""
+    window = charts.window
+    span = {"range": window.range} if window.range else {"from": str(window.start_at), "to": str(window.end_at)}
+    pairs = {"host": charts.host, "gpu": charts.gpu, "user": charts.user, **span, **query}
+    return escape("/history?" + urlencode([(name, words.clean(value)) for name, value in pairs.items() if value]), quote=True)
+
+
+# ---- the strips
+
+
+def _stack(charts: Charts) -> str:
+    hatches = _held(charts)
+    strips = "".join(_strip(charts, strip, hatches if strip.metric == "memory_used_bytes" else []) for strip in charts.strips)
+    return (
+        f'<div class="stack" id="stack">{strips}{charts.lanes_html}'
+        f'<div class="strip foot">{axis_html(charts.window, charts.timezone)}</div></div>{_kept(charts)}{_table(charts)}'
+    )
+
+
+def _held(charts: Charts) -> List[Tuple[float, float]]:
+    work, memory = charts.series.get("utilization_percent"), charts.series.get("memory_used_bytes")
+    if not charts.gpu or work is None or memory is None:
+        return []
+    return held_without_work(work, memory, *charts.idle)
+
+
+def _strip(charts: Charts, strip: Strip, held: Sequence[Tuple[float, float]]) -> str:
+    series, window = charts.series.get(strip.metric), charts.window
+    top = top_of(strip, series)
+    note = f"{strip.unit}{strip.note}".strip()
+    told = f", mean and lowest to highest of {window.step_label}" if strip.kind == "line" and strip is charts.strips[0] else ""
+    source = escape(_series_url(charts, strip), quote=True)
+    marks = " ".join(f"{since:.0f}-{until:.0f}" for since, until in held)
+    return (
+        f'<section class="strip" data-src="{source}" data-top="{top:.10g}" data-scale="{strip.scale:.10g}" data-digits="{strip.digits}" '
+        f'data-unit="{e(strip.unit)}" data-kind="{strip.kind}" data-limit="{"" if strip.limit is None else f"{strip.limit:.10g}"}" '
+        f'data-held="{marks}"><h2>{e(strip.title)} <small>{e(note)}{told}</small></h2>{_labels(strip, top)}'
+        f'<div class="plot{" tall" if strip.tall else ""}">{_drawing(charts, strip, series, top, held)}</div>{_read(strip, series)}</section>'
+    )
+
+
+def _series_url(charts: Charts, strip: Strip) -> str:
+    window = charts.window
+    pairs = {"metric": strip.metric, "host": charts.host, "gpu": charts.gpu, "user": charts.user, "from": window.start_at, "to": window.end_at,
+             "step": window.step_seconds}  # fmt: skip
+    return "/api/v1/series?" + urlencode([(name, words.clean(str(value))) for name, value in pairs.items() if value != ""])
+
+
+def _labels(strip: Strip, top: float) -> str:
+    digits = strip.digits if top / strip.scale < 10 and strip.digits else 0
+    half = top / 2 / strip.scale
+    middle = f"{half:,.{max(digits, 0 if half == int(half) else 1)}f}" if half < 10 else f"{half:,.0f}"
+    return f'<div class="yax" aria-hidden="true"><span>{top / strip.scale:,.{digits}f}</span><span>{middle}</span><span>0</span></div>'
+
+
+def _read(strip: Strip, series: Optional[Series]) -> str:
+    """At the right: the last step, and what all of them come to; the script puts the pointed moment here."""
+    if series is None:
+        return '<p class="read"><b>not read</b></p>'
+    told = summary(series)
+    if told.mean is None:
+        return '<p class="read"><b>no reading</b></p>'
+    last = f'{strip.shown(told.last)} <small>{e(strip.unit.partition(" ")[0])}</small>' if told.last is not None else "no reading"
+    return f'<p class="read"><b>{last}</b><span>mean {strip.shown(told.mean)}, {strip.shown(told.minimum)} to {strip.shown(told.maximum)}</span></p>'
+
+
+def _spoken(charts: Charts, strip: Strip, series: Optional[Series]) -> str:
+    """The strip as a sentence, for those who cannot see it."""
+    if series is None:
+        return f"{strip.title}: not read"
+    told = summary(series)
+    if told.mean is None:
+        return f"{strip.title}: no reading"
+    without = sum(until - since for since, until in gaps(series, charts.now))
+    unit = f" {strip.unit}" if strip.unit else ""
+    gap = f"; no readings for {words.span(without)}" if without else ""
+    return (
+        f"{strip.title}, {charts.window.label}: mean {strip.shown(told.mean)}{unit}, lowest {strip.shown(told.minimum)}, "
+        f"highest {strip.shown(told.maximum)}{gap}"
+    )
+
+
+def _drawing(charts: Charts, strip: Strip, series: Optional[Series], top: float, held: Sequence[Tuple[float, float]]) -> str:
+    """The picture. What must keep its shape (hatches) lies in percent, what may be stretched in a drawing of its own."""
+    lines, hatches, orange = "", "", ""
+    if series is not None:
+        lines = _lines(strip, series, charts.window, top)
+        hatches = "".join(_hatch(charts.window, since, until, "gap") for since, until in gaps(series, charts.now))
+        orange = "".join(_held_html(charts.window, strip, series, since, until, top) for since, until in held)
+    if strip.limit is not None and 0 < strip.limit < top:
+        y = _HIGH * (1 - strip.limit / top)
+        lines += f'<path class="limit" d="M0 {y:.1f}H{_WIDE}"/>'
+    return (
+        f'<svg class="chart" width="100%" height="100%" role="img" aria-label="{e(_spoken(charts, strip, series))}">{hatches}'
+        f'<svg viewBox="0 0 {_WIDE} {_HIGH}" width="100%" height="100%" preserveAspectRatio="none">{lines}</svg>{orange}</svg>'
+    )
+
+
+def _hatch(window: Window, since: float, until: float, pattern: str) -> str:
+    left, right = 100 * window.share(since), 100 * window.share(until)
+    return f'<rect x="{left:.2f}%" width="{right - left:.2f}%" height="100%" fill="url(#{pattern})"/>' if right > left else ""
+
+
+def _held_html(window: Window, strip: Strip, series: Series, since: float, until: float, top: float) -> str:
+    """Orange under the memory that was held while nothing worked, as high as its lowest mean."""
+    within = [mean for at, mean in zip(series.times, series.mean) if since <= at < until and mean is not None]
+    high = 100 * min(1.0, (min(within) if within else 0.0) / top)
+    left, right = 100 * window.share(since), 100 * window.share(until)
+    return f'<rect x="{left:.2f}%" y="{100 - high:.1f}%" width="{right - left:.2f}%" height="{high:.1f}%" fill="url(#held)"/>'
+
+
+def _lines(strip: Strip, series: Series, window: Window, top: float) -> str:
+    parts = []
+    for first, behind in runs(series.mean):
+        xs = _xs(series, window, first, behind)
+        means = _ys(series.mean[first:behind], top)
+        if strip.kind in ("area", "bad"):
+            css = "bad-area" if strip.kind == "bad" else "area"
+            parts.append(f'<path class="{css}" d="M{xs[0]} {_HIGH}L{_joined(xs, means)} {xs[-1]} {_HIGH}Z"/>')
+        else:
+            highest, lowest = _ys(series.maximum[first:behind], top), _ys(series.minimum[first:behind], top)
+            parts.append(f'<path class="band" d="M{_joined(xs, highest)} {_joined(xs[::-1], lowest[::-1])}Z"/>')
+        parts.append(f'<path class="mean{" bad-line" if strip.kind == "bad" else ""}" d="M{_joined(xs, means)}"/>')
+    return "".join(parts)
+
+
+def _xs(series: Series, window: Window, first: int, behind: int) -> List[str]:
+    """The middles of the steps; a step without neighbours is as wide as itself, so that it can be seen."""
+    step = series.step_seconds
+    scale = _WIDE / window.seconds
+    if behind - first == 1:
+        at = series.times[first]
+        return [f"{(at - window.start_at) * scale:.1f}", f"{(at + step - window.start_at) * scale:.1f}"]
+    return [f"{(at + step / 2 - window.start_at) * scale:.1f}" for at in series.times[first:behind]]
+
+
+def _ys(values: Sequence[Optional[float]], top: float) -> List[str]:
+    scale = _HIGH / top
+    ys = [f"{_HIGH - min(max(value or 0.0, 0.0), top) * scale:.1f}" for value in values]
+    return ys * 2 if len(ys) == 1 else ys
+
+
+def _joined(xs: Sequence[str], ys: Sequence[str]) -> str:
+    return " ".join([f"{x} {y}" for x, y in zip(xs, ys)])
+
+
+# ---- axis, kept range, table
+
+
+def axis_html(window: Window, zone: str) -> str:
+    """Times under the strips; a new day stands above its first hour. Narrow screens leave out each second one."""
+    labels = []
+    for place, (at, day, time) in enumerate(ticks(window.start_at, window.end_at, zone)):
+        x = 100 * window.share(at)
+        css = ' class="second"' if place % 2 else ""
+        anchor = "start" if x < 3 else "end" if x > 97 else "middle"
+        above = f'<text class="day" x="{x:.2f}%" y="10" text-anchor="{anchor}">{day}</text>' if day else ""
+        labels.append(f'{above}<text{css} x="{x:.2f}%" y="24" text-anchor="{anchor}">{time}</text>')
+    return f'<svg class="xax" width="100%" height="28" aria-hidden="true">{"".join(labels)}</svg>'
+
+
+def _kept(charts: Charts) -> str:
+    since = [series.kept_since_at for series in charts.series.values() if series.kept_since_at is not None]
+    if not since:
+        return '<p class="note">No readings are kept yet. The first ones are here after some minutes.</p>'
+    if min(since) > charts.window.start_at + charts.window.step_seconds:
+        return f'<p class="note">No readings before {e(words.clock(min(since), charts.now, charts.timezone))}.</p>'
+    return ""
+
+
+def _table(charts: Charts) -> str:
+    """The same numbers as a table of at most 48 rows; all steps are in the CSV."""
+    shown = [(strip, charts.series[strip.metric]) for strip in charts.strips if strip.metric in charts.series]
+    if not shown:
+        return ""
+    heads = "".join(f'<th scope="col" class="num">{e(strip.title)}{f", {e(strip.unit)}" if strip.unit else ""}</th>' for strip, _ in shown)
+    columns = [[_cell(strip, row.mean, row.minimum, row.maximum) for row in rows(series, TABLE_ROWS)] for strip, series in shown]
+    first = rows(shown[0][1], TABLE_ROWS)
+    lines = "".join(
+        f'<tr><th scope="row">{e(words.clock(row.start_at, charts.now, charts.timezone))}</th>{"".join(cells)}<td class="num">{100 * row.coverage:.0f} %</td></tr>'
+        for row, cells in zip(first, zip(*columns))
+    )
+    each = words.span_long(charts.window.seconds / max(1, len(first)))
+    return (
+        f'<details class="numbers"><summary>The charts as a table</summary><div class="scroll"><table class="list"><caption class="small">Mean of about {each} each, '
+        f"behind it lowest to highest; measured: share of the time with readings. {e(words.zone_label(charts.window.end_at, charts.timezone))}</caption>"
+        f'<thead><tr><th scope="col">From</th>{heads}<th scope="col" class="num">Measured</th></tr></thead><tbody>{lines}</tbody></table></div></details>'
+    )
+
+
+def _cell(strip: Strip, mean: Optional[float], lowest: Optional[float], highest: Optional[float]) -> str:
+    if mean is None:
+        return '<td class="num mute">no reading</td>'
+    return f'<td class="num">{strip.shown(mean)} <small>{strip.shown(lowest)} to {strip.shown(highest)}</small></td>'
+
+
+def by_metric(found: Iterable[Series]) -> Dict[str, Series]:
+    """Series by their metric, as ``Charts`` wants them."""
+    return {series.metric: series for series in found}
