@@ -3,6 +3,7 @@
 What is missing and cannot be installed is listed, and the exit code is 1: a test never skips because a tool is absent.
 """
 
+import glob
 import hashlib
 import os
 import shutil
@@ -21,12 +22,14 @@ TOOLS = {
     "Chromium": (("chromium", "chromium-browser"), "chromium"),
     "ip": (("ip",), "iproute2"),
     "systemd-analyze": (("systemd-analyze",), "systemd"),
+    "PostgreSQL": (("initdb", "/usr/lib/postgresql/*/bin/initdb", "/usr/pgsql-*/bin/initdb"), "postgresql"),
+    "libpq": (("/usr/lib/*/libpq.so.5", "/usr/lib*/libpq.so.5"), "libpq5"),
 }
-"""what: (any of these on PATH, Debian package)"""
+"""what: (any of these on PATH or in the file system, Debian package)"""
 
 
 def present(names: "tuple[str, ...]") -> bool:
-    return any(Path(name).exists() if name.startswith("/") else shutil.which(name) for name in names)
+    return any(glob.glob(name) if name.startswith("/") else shutil.which(name) for name in names)
 
 
 def install_tools() -> None:

@@ -128,7 +128,7 @@ class Hub:
     def _open(self, now: float) -> bool:
         """Open the store if it is not open, or is not where it was; True when it was opened just now."""
         if self.store is not None and not self.store.is_in_place():
-            log.error("The database %s was removed or replaced under the hub; it is opened anew.", self.store.label)
+            log.error("The database %s was removed, replaced or cut off under the hub; it is opened anew.", self.store.label)
             self._keeper = self.store = None  # other threads may still read it: closed when they are done
             self._lock.release()  # its file may have been removed too
         if self._keeper is not None or 0 < self._reopen_at - now <= REOPEN_SECONDS:  # the clock may have been set back

@@ -35,7 +35,7 @@ def label_of(url: str) -> str:
     try:
         parts = urlsplit(url)
         outside = parts.path + parts.query + parts.fragment
-        if parts.port == 0 or "@" in outside or parts.fragment or re.search(r"[\0-\x20]", url):  # a password that was not escaped
+        if "@" in outside or parts.fragment or re.search(r"[\0-\x20]", url):  # a password that was not escaped
             raise ValueError
         host = parts.netloc.rpartition("@")[2]
         user = f"{parts.username}@" if parts.username else ""

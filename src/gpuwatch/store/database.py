@@ -59,12 +59,24 @@ def open_store(url: str, *, create: bool = True, read_only: bool = False) -> Sto
 
 def _make(url: str, *, create: bool, read_only: bool) -> Store:
     if is_postgres(url):
+        need_libpq()
         from gpuwatch.store.postgres import PostgresStore  # loads psycopg
 
         return PostgresStore(url, create=create, read_only=read_only)
     from gpuwatch.store.sqlite import SqliteStore  # it is a Store itself
 
     return SqliteStore.at(url, create=create, read_only=read_only)
+
+
+def need_libpq() -> None:
+    """Raises StoreError where the system's library, which psycopg calls, is not there."""
+    try:
+        import psycopg  # noqa: F401
+    except ImportError:
+        raise StoreError(
+            "For a PostgreSQL database this machine lacks the library libpq.so.5.",
+            "Install it: apt install libpq5 (Debian, Ubuntu), dnf install libpq (Fedora, RHEL), apk add libpq (Alpine).",
+        ) from None
 
 
 class _OfThread(threading.local):

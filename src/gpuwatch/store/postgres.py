@@ -1,8 +1,8 @@
 """The Store in a PostgreSQL database, by psycopg's pure Python part and the system's libpq.
 
 A few connections are shared by all threads. One writer at a time, of all hubs and commands: a writer's transaction begins with an advisory
-lock that ends with it. A connection that broke is thrown away; what had not begun yet is tried once more on a new one, so that a restart
-of the server costs one notice. SQL comes as one text for all databases: ``?`` becomes ``%s`` here.
+lock that ends with it. A connection that broke is thrown away, and a question is asked once more on a new one. Writing is refused from then
+on until the database is opened anew: the hub's lock on it went with the connections. SQL comes as one text for all databases: ``?`` becomes ``%s`` here.
 """
 
 from __future__ import annotations
@@ -112,8 +112,8 @@ class PostgresStore(Store):
             self._put_back(connection)
             return result
 
-    def _begun(self, work: Callable[[Connection], T]) -> Tuple[Connection, T]:
-        """A connection and what the first ``work`` on it gave. A connection that turns out to be broken is replaced, once."""
+    def _begun(self, work: Callable[[Connection], T], *, again: bool = True) -> Tuple[Connection, T]:
+        """A connection and what the first ``work`` on it gave. ``again``: one that turns out to be broken is replaced, once."""
         with self._in_words():
             try:
                 connection = self._idle.pop()
@@ -126,6 +126,8 @@ class PostgresStore(Store):
                     self._put_back(connection)
                     raise
                 self._drop_all(connection)
+                if not again:
+                    raise
             connection = self._connect()
             try:
                 return connection, work(connection)
@@ -165,20 +167,22 @@ class PostgresStore(Store):
         if self._mine.connection is not None:
             yield
         else:
-            with self._session(_BEGIN_READING, "ROLLBACK"):
+            with self._session(_BEGIN_READING, "ROLLBACK", again=True):
                 yield
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         if self._mine.connection is not None:
             raise RuntimeError("writing() inside reading()")
-        with self._session(_BEGIN_WRITING, "COMMIT"):
+        if self._broke:
+            raise StoreError(f"The connection to the database {self.label} was lost.", "Open it anew: try again.")
+        with self._session(_BEGIN_WRITING, "COMMIT", again=False):
             yield
 
     @contextmanager
-    def _session(self, begin: str, end: str) -> Iterator[None]:
+    def _session(self, begin: str, end: str, *, again: bool) -> Iterator[None]:
         with self._place():
-            connection, _ = self._begun(lambda one: one.script(begin))
+            connection, _ = self._begun(lambda one: one.script(begin), again=again)
             self._mine.connection = connection
             try:
                 yield
@@ -236,6 +240,10 @@ class PostgresStore(Store):
 
     def release(self) -> None:
         """Nothing: a connection belongs to a thread only while it works."""
+
+    def __del__(self) -> None:
+        if hasattr(self, "_idle"):  # it was made
+            self.close()
 
     def close(self) -> None:
         self._closed = True

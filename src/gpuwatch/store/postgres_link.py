@@ -15,7 +15,7 @@ from psycopg.adapt import Dumper
 from psycopg.pq import TransactionStatus
 from psycopg.types.numeric import Int8Dumper, NumericBinaryLoader
 
-from gpuwatch.model.errors import UsageError
+from gpuwatch.model.errors import StoreError, UsageError
 
 _LIBPQ_SETTINGS: Dict[str, Union[str, int]] = {
     "connect_timeout": 5,
@@ -27,8 +27,11 @@ _LIBPQ_SETTINGS: Dict[str, Union[str, int]] = {
 }
 """A server that was cut off is noticed within half a minute."""
 _SESSION = """SET lock_timeout = '{busy}ms'; SET plan_cache_mode = force_custom_plan; SET jit = off; SET client_min_messages = error;
-    SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3; SET default_transaction_read_only = {read_only}"""
+    SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3; SET default_transaction_read_only = {read_only};
+    SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'idle_session_timeout'"""
 """Custom plans: a plan for any time would lock all partitions. Keepalives: the server gives up a hub that was cut off, and its locks."""
+OLDEST = 12
+"""Before it, attaching a partition kept everybody from reading."""
 _TOKEN = re.compile(r"""'(?:[^']|'')*'|"[^"]*"|\?|%""")
 
 
@@ -102,7 +105,7 @@ class Connection:
 
 
 def connect(url: str, *, read_only: bool = False, busy_seconds: float = 10.0, role: str = "") -> Connection:
-    """A new connection. Raises psycopg.Error, UsageError for an address with settings that libpq does not know."""
+    """A new connection. Raises psycopg.Error, StoreError for a server that is too old, UsageError for settings that libpq does not know."""
     try:
         name = f"gpuwatch {role + ' ' if role else ''}{socket.gethostname()}:{os.getpid()}"[:63]
         settings = conninfo.make_conninfo(url, application_name=name, **_LIBPQ_SETTINGS)
@@ -110,6 +113,8 @@ def connect(url: str, *, read_only: bool = False, busy_seconds: float = 10.0, ro
         raise UsageError("The address of the PostgreSQL database has a setting that libpq does not know.", "See --database.") from None
     raw = psycopg.connect(settings, autocommit=True)
     try:
+        if raw.info.server_version < OLDEST * 10_000:
+            raise StoreError(f"The PostgreSQL server has version {raw.info.server_version // 10_000}, gpuwatch needs {OLDEST} or newer.", "Upgrade it.")
         made = Connection(raw)
         made.script(_SESSION.format(busy=round(busy_seconds * 1000), read_only="on" if read_only else "off"))
     except BaseException:
