@@ -28,6 +28,10 @@ FLEET_METRICS: Mapping[str, str] = {**GPU_METRICS, "held_percent": "%"}
 """Metrics of all GPUs together: each sample of each GPU counts once. ``held_percent``: 100 in a sample in which somebody holds the GPU, else 0."""
 
 
+USER_METRICS: Mapping[str, str] = {"held_hours": "h", "busy_hours": "h", "idle_hours": "h", "memory_gib_hours": "GiB h", "energy_joules": "J"}
+"""Sums of one user, a day of the hub's zone each: GPU-hours, memory of the user's processes, energy."""
+
+
 @dataclass
 class Bucket:
     """One metric over one interval: enough to merge two of them. Mutable while it is filled."""
@@ -160,7 +164,7 @@ class UsageRow:
     """One line of a report: sums over its period. Hours are GPU-hours."""
 
     key: str
-    """User, host, GPU, model or tag; empty = nobody (unattributed)."""
+    """User, host, GPU (UUID), model or tag; empty = nobody (unattributed), or a host without tags."""
     held_hours: float = 0.0
     busy_hours: float = 0.0
     idle_hours: float = 0.0
@@ -171,6 +175,13 @@ class UsageRow:
     """Hours that would have been measured without gaps; coverage = measured / possible."""
     memory_gib_hours: float = 0.0
     energy_joules: float = 0.0
+    name: str = ""
+    """What people call it, where the key is a UUID: ``dgx-a GPU 1``."""
+
+    @property
+    def coverage(self) -> Optional[float]:
+        """Share of the possible hours that was measured, 0 to 1; None where that is not known (users, slices)."""
+        return min(1.0, self.measured_hours / self.possible_hours) if self.possible_hours else None
 
 
 @dataclass(frozen=True)
@@ -183,4 +194,79 @@ class UsageReport:
     timezone: str
     rows: Tuple[UsageRow, ...]
     total: UsageRow
+    kept_since_at: Optional[float] = None
+
+
+@dataclass(frozen=True)
+class PastProcess:
+    """A process interval with what people call its GPU. The command is cut to what the audience may see."""
+
+    host: str
+    gpu_index: Optional[int]
+    """NVML's number of the GPU; None where it is not there any more."""
+    interval: ProcessInterval
+    is_running: bool = False
+    """It was there at the machine's newest reading, and that is fresh."""
+
+
+@dataclass(frozen=True)
+class HeatMap:
+    """One metric of the fleet by hour of the week in the hub's zone: 7 rows (Monday first) of 24 hours. None = nothing was measured."""
+
+    metric: str
+    unit: str
+    mean: Tuple[Tuple[Optional[float], ...], ...]
+    hours: Tuple[Tuple[int, ...], ...]
+    """How many hours of the period with readings each mean is over."""
+    coverage: float = 0.0
+    """Share of the period's hours in which anything was measured, 0 to 1."""
+
+
+@dataclass(frozen=True)
+class GpuUse:
+    """One GPU or MIG slice in a report: the most idle ones with the processes that held them longest, or those that nobody held."""
+
+    gpu_uuid: str
+    host: str
+    name: str
+    """``dgx-a GPU 1``."""
+    model: str
+    idle_hours: float
+    held_hours: float
+    measured_hours: float
+    processes: Tuple[PastProcess, ...] = ()
+    last_held_at: Optional[float] = None
+    """End of the last process on it, in or before the period; None = none is known."""
+
+
+@dataclass(frozen=True)
+class Downtime:
+    """One host over a period: how long there was no reading of it."""
+
+    host: str
+    possible_seconds: float
+    """Since it was first seen, or the period's begin, until it was removed, or the period's end."""
+    measured_seconds: float
+    outages: Tuple[Tuple[float, float], ...] = ()
+    """(from, to) of each stretch without a reading, as far as the tier tells; longest first, at most 20."""
+    step_seconds: int = 3600
+    """How exact the outages are."""
+
+    @property
+    def down_seconds(self) -> float:
+        """Seconds without a reading."""
+        return max(0.0, self.possible_seconds - self.measured_seconds)
+
+
+@dataclass(frozen=True)
+class FleetReport:
+    """What a page of reports shows beside usage: over whole days of the hub's zone."""
+
+    first_day: str
+    last_day: str
+    timezone: str
+    heat: HeatMap
+    most_idle: Tuple[GpuUse, ...]
+    inactive: Tuple[GpuUse, ...]
+    downtime: Tuple[Downtime, ...]
     kept_since_at: Optional[float] = None

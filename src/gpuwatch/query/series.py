@@ -1,0 +1,236 @@
+"""One metric over time, of a GPU, a host, all GPUs or a user: rollups of the tier that fits the step, and what still waits in the journal.
+
+A step in which nothing was measured is a gap: None, never 0. Never writes.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+
+from gpuwatch.model.errors import UsageError
+from gpuwatch.model.series import FLEET_METRICS, GPU_METRICS, HOST_METRICS, TIERS, USER_METRICS, Series, UserDay
+from gpuwatch.query.days import days_between
+from gpuwatch.query.latest import Latest
+from gpuwatch.query.subjects import SLICE, Subject, card_uuids, cards, find
+from gpuwatch.query.tail import Tails, zone_of
+from gpuwatch.store import rollups, usage
+from gpuwatch.store.chunks import Chunk, coarsen, merge, merge_all, of_minutes
+from gpuwatch.store.database import Store
+
+MOST_POINTS = 4000
+STEPS = (60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 172800, 604800)
+"""What a step is made when the one that was asked for gives too many points."""
+MOST_SECONDS = 100 * 366 * 86400.0
+SLICE_METRICS: Mapping[str, str] = {name: GPU_METRICS[name] for name in ("utilization_percent", "memory_used_bytes")}
+DAY_SECONDS = 86400
+_EVER = 2.0**40
+
+
+def series(
+    store: Store,
+    latest: Latest,
+    *,
+    metric: str,
+    host: str = "",
+    gpu: str = "",
+    user: str = "",
+    start_at: float,
+    end_at: float,
+    step: float = 0,
+    points: int = MOST_POINTS,
+    now: float,
+    tails: Optional[Tails] = None,
+) -> Series:
+    """One metric from ``start_at`` to ``end_at`` (epoch seconds); see ``many``."""
+    found = many(
+        store, latest, (metric,), host=host, gpu=gpu, user=user, start_at=start_at, end_at=end_at, step=step, points=points, now=now, tails=tails
+    )  # fmt: skip
+    return found[metric]
+
+
+def many(
+    store: Store,
+    latest: Latest,
+    metrics: Sequence[str],
+    *,
+    host: str = "",
+    gpu: str = "",
+    user: str = "",
+    start_at: float,
+    end_at: float,
+    step: float = 0,
+    points: int = MOST_POINTS,
+    now: float,
+    tails: Optional[Tails] = None,
+) -> Dict[str, Series]:
+    """Several metrics of one subject, read once: of the GPU ``gpu`` (UUID, or with ``host`` its number), else of ``host``, else of all GPUs.
+
+    A GPU's metric with ``host`` alone is over all GPUs of the host. With ``user``: sums a day (``USER_METRICS``), of one GPU or host or of all.
+    Steps are ``step`` seconds (0 = as fine as ``points`` allow), rounded up to whole intervals of the coarsest tier not above it, and
+    further until there are at most ``points``; they begin at multiples of themselves, a user's at midnight. Of a single machine the journal
+    is counted in. Raises UsageError (unknown metric, host or GPU; no time), StoreError.
+    """
+    if not (0 <= start_at < end_at and end_at - start_at <= MOST_SECONDS):
+        raise UsageError("The series would end before it begins, or is over more than 100 years.", "Give a to= that is later than from=.")
+    units = units_of(host, gpu, user)
+    for metric in metrics:
+        if metric not in units:
+            raise UsageError(f"metric={metric[:40]!r} is not one of {', '.join(units)}.")
+    if user:
+        return _of_user(store, latest, metrics, (host, gpu, user), start_at, end_at)
+    grid = _grid(start_at, end_at, step, max(1, points))
+    source = _Source(store, latest, tails or Tails(), grid)
+    if not host and not gpu:
+        return {metric: _series(metric, units[metric], source.fleet(metric), grid, (start_at, end_at, now), source.subject) for metric in metrics}
+    source.subject = find(store, latest, host, gpu)
+    return {metric: _series(metric, units[metric], source.one(metric, metrics), grid, (start_at, end_at, now), source.subject) for metric in metrics}
+
+
+def units_of(host: str = "", gpu: str = "", user: str = "") -> Mapping[str, str]:
+    """The metrics of such a subject, and their units."""
+    if user:
+        return USER_METRICS
+    if gpu:
+        return SLICE_METRICS if gpu.startswith(SLICE) else GPU_METRICS
+    return {**GPU_METRICS, **HOST_METRICS} if host else FLEET_METRICS
+
+
+class Grid(NamedTuple):
+    """The steps of a series: from ``begin`` to before ``end``, both multiples of the step."""
+
+    begin: int
+    end: int
+    step: int
+    tier: int
+
+
+def _grid(start_at: float, end_at: float, step: float, points: int) -> Grid:
+    wanted = max(TIERS[0], math.ceil(step))
+    for wider in (wanted, *(one for one in STEPS if one > wanted)):
+        grid = _steps(start_at, end_at, wider)
+        if (grid.end - grid.begin) // grid.step <= points:
+            return grid
+    weeks = math.ceil((end_at - start_at) / points / STEPS[-1]) + 1
+    return _steps(start_at, end_at, max(weeks * STEPS[-1], wanted))
+
+
+def _steps(start_at: float, end_at: float, wanted: int) -> Grid:
+    tier = max(one for one in TIERS if one <= wanted)
+    step = -(-wanted // tier) * tier
+    return Grid(int(start_at // step) * step, -int(-end_at // step) * step, step, tier)
+
+
+class _Found(NamedTuple):
+    """Intervals of the grid's tier; ``cards``: how many GPUs ``covered`` is of; ``since``: before it nothing is kept."""
+
+    chunk: Chunk
+    cards: int
+    since_at: Optional[float]
+
+
+class _Source:
+    """Reads rollups and journal of one subject, each once."""
+
+    def __init__(self, store: Store, latest: Latest, tails: Tails, grid: Grid) -> None:
+        self.subject = Subject("", "")
+        self._store, self._latest, self._tails, self._grid = store, latest, tails, grid
+        self._chunks: Dict[str, _Found] = {}
+
+    def fleet(self, metric: str) -> _Found:
+        """All GPUs, as stored."""
+        if "" not in self._chunks:
+            chunk = rollups.read(self._store, rollups.FLEET, rollups.HOST, self._grid.tier, self._grid.begin, self._grid.end)
+            most = max(chunk.covered_seconds(), default=0.0) / self._grid.tier
+            since = _since(self._store, rollups.FLEET, rollups.HOST, self._grid.tier, Chunk())
+            self._chunks[""] = _Found(chunk, max(1, cards(self._latest), math.ceil(most - 0.01)), since)
+        return self._chunks[""]
+
+    def one(self, metric: str, metrics: Sequence[str]) -> _Found:
+        """The GPU or host, or all GPUs of the host where the metric is not the host's own."""
+        uuid = self.subject.gpu or rollups.HOST
+        key = "cards" if not self.subject.gpu and metric not in HOST_METRICS else "own"
+        if key not in self._chunks:
+            with self._store.reading():
+                uuids = card_uuids(self._store, self.subject.machine_id) if key == "cards" else [uuid]
+                minutes = self._tails.of(self._store, self._latest, self.subject.machine_id).minutes
+                uuids += [one for one in minutes if key == "cards" and one and not one.startswith(SLICE) and one not in uuids]
+                found = [self._read(one, of_minutes(minutes.get(one, {})), metrics) for one in uuids]
+            starts = [since for _, since in found if since is not None]
+            self._chunks[key] = _Found(merge_all(chunk for chunk, _ in found), max(1, len(uuids)), min(starts, default=None))
+        return self._chunks[key]
+
+    def _read(self, uuid: str, waiting: Chunk, metrics: Sequence[str]) -> Tuple[Chunk, Optional[float]]:
+        grid, machine_id = self._grid, self.subject.machine_id
+        stored = rollups.read(self._store, machine_id, uuid, grid.tier, grid.begin, grid.end, metrics)
+        chunk = merge(stored, coarsen(waiting.only(metrics), grid.tier).cut(grid.begin, grid.end))
+        return chunk, _since(self._store, machine_id, uuid, grid.tier, waiting)
+
+
+def _since(store: Store, machine_id: str, uuid: str, tier: int, waiting: Chunk) -> Optional[float]:
+    """Before it there is no reading of this tier. ``waiting``: what is in the journal, by minute."""
+    since = rollups.kept_since(store, machine_id, uuid, tier)
+    if since is None:  # all that there is waits in parts, or in the journal
+        times = [*rollups.read(store, machine_id, uuid, tier, 0, _EVER, ()).times[:1], *coarsen(waiting, tier).times[:1]]
+        return float(min(times)) if times else None
+    return since
+
+
+def _series(metric: str, unit: str, found: _Found, grid: Grid, span: Tuple[float, float, float], subject: Subject) -> Series:
+    """On the grid, with a gap wherever nothing was measured."""
+    start_at, end_at, now = span
+    chunk = coarsen(found.chunk.only((metric,)), grid.step)
+    minima, means, maxima, counts = chunk.floats(metric)
+    covered = chunk.covered_seconds()
+    steps = (grid.end - grid.begin) // grid.step
+    places = [(at - grid.begin) // grid.step for at in chunk.times]
+    low: List[Optional[float]] = [None] * steps
+    mean: List[Optional[float]] = [None] * steps
+    high: List[Optional[float]] = [None] * steps
+    count, coverage = [0] * steps, [0.0] * steps
+    for number, place in enumerate(places):
+        if counts[number]:
+            length = max(1.0, min(now, grid.begin + (place + 1) * grid.step) - grid.begin - place * grid.step)
+            low[place], mean[place], high[place] = minima[number], means[number], maxima[number]
+            count[place] = counts[number]
+            coverage[place] = min(1.0, round(covered[number] / length / found.cards, 4))
+    times = tuple(range(grid.begin, grid.end, grid.step))
+    return Series(
+        metric, unit, start_at, end_at, grid.step, grid.tier, times, tuple(low), tuple(mean), tuple(high), tuple(count), tuple(coverage),
+        subject.host, subject.gpu, "", found.since_at,
+    )  # fmt: skip
+
+
+# ---- users: sums by day
+
+
+def _of_user(
+    store: Store, latest: Latest, metrics: Sequence[str], about: Tuple[str, str, str], start_at: float, end_at: float
+) -> Dict[str, Series]:
+    """A day on which the user had nothing is 0; one on which nothing at all was measured is a gap."""
+    host, gpu, user = about
+    subject = find(store, latest, host, gpu) if host or gpu else Subject("", "")
+    days = days_between(start_at, end_at, zone_of(latest.display.timezone))
+    by = ("day", "gpu_uuid") if subject.gpu else ("day",)
+    ids = [subject.machine_id] if subject.machine_id else None
+    rows = usage.user_days(store, days[0].name, days[-1].name, ids, user=user, by=by)
+    sums = {row.day: row.sums for row in rows if not subject.gpu or row.gpu_uuid == subject.gpu}
+    chunk = rollups.read(store, subject.machine_id or rollups.FLEET, rollups.HOST, TIERS[-1], days[0].begin, days[-1].end, ())
+    most = 1 if subject.machine_id else max(1, cards(latest), math.ceil(max(chunk.covered_seconds(), default=0.0) / TIERS[-1] - 0.01))
+    coverage = [min(1.0, round(sum(chunk.cut(day.begin, day.end).covered_seconds()) / (day.end - day.begin) / most, 4)) for day in days]
+    coverage = [max(share, 0.0001) if day.name in sums else share for day, share in zip(days, coverage)]
+    since = _since(store, subject.machine_id or rollups.FLEET, rollups.HOST, TIERS[-1], Chunk())
+    made = {}
+    for metric in metrics:
+        values = tuple(_user_value(metric, sums.get(day.name, UserDay())) if share else None for day, share in zip(days, coverage))
+        made[metric] = Series(
+            metric, USER_METRICS[metric], start_at, end_at, DAY_SECONDS, DAY_SECONDS, tuple(day.begin for day in days), values, values, values,
+            tuple(int(value is not None) for value in values), tuple(coverage), subject.host, subject.gpu, user, since,
+        )  # fmt: skip
+    return made
+
+
+def _user_value(metric: str, sums: UserDay) -> float:
+    if metric in ("held_hours", "busy_hours", "idle_hours"):
+        return float(getattr(sums, metric.replace("_hours", "_seconds"))) / 3600
+    return float(getattr(sums, metric))
