@@ -133,7 +133,7 @@ def test_a_user_s_days(lab):
     packed = lab.all["alpha"][:640]
     now = lab.end_at("alpha")
     found = series(lab.store, lab.latest, metric="held_hours", user="lisa", start_at=lab.at("2026-11-19T12:00:00"), end_at=now, now=now)
-    assert [at for at in found.times] == [lab.at(f"2026-11-{day}T00:00:00") for day in (19, 20, 21)]
+    assert list(found.times) == [lab.at(f"2026-11-{day}T00:00:00") for day in (19, 20, 21)]
     assert found.mean[0] is None
     assert found.mean[1] > 0
     assert found.mean[2] > 0
