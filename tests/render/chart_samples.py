@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from datetime import datetime, timedelta
 from typing import Optional
+from zoneinfo import ZoneInfo
 
 from tests.render.samples import GIB, NOW
 
-from gpuwatch.model.series import FLEET_METRICS, GPU_METRICS, HOST_METRICS, ProcessInterval, Series
+from gpuwatch.model.series import FLEET_METRICS, GPU_METRICS, HOST_METRICS, USER_METRICS, PastProcess, ProcessInterval, Series
 from gpuwatch.render.chart_window import Window
 
 METRICS = {**HOST_METRICS, **FLEET_METRICS, **GPU_METRICS}
@@ -51,8 +53,8 @@ def series(metric: str, window: Window, kept_since: Optional[float] = KEPT_SINCE
     )  # fmt: skip
 
 
-def intervals(uuid: str) -> tuple[ProcessInterval, ...]:
-    """Processes of four users on one GPU, some short, one of nobody known, one that began before."""
+def processes(uuid: str) -> tuple[PastProcess, ...]:
+    """Processes of four users on one GPU, some short, one of nobody known, one that began before and runs still."""
     hour = 3600.0
     made = (
         ("lisa", "/usr/bin/python3 -m ipykernel_launcher -f diffusion-ablation.json", 26 * hour, 0.0, 71.0),
@@ -63,7 +65,26 @@ def intervals(uuid: str) -> tuple[ProcessInterval, ...]:
         (None, None, 9 * hour, 8 * hour, 0.4),
     )
     return tuple(
-        ProcessInterval(uuid, 4000 + place, NOW - start, user, None, command, NOW - start, NOW - end, None if gb is None else gb * GIB,
-                        0.0 if gb is None else (start - end) * gb * 0.9 * GIB, 0.0 if gb is None else start - end)
+        past("dgx-a", 1, ProcessInterval(uuid, 4000 + place, NOW - start, user, None, command, NOW - start, NOW - end, None if gb is None else gb * GIB,
+                        0.0 if gb is None else (start - end) * gb * 0.9 * GIB, 0.0 if gb is None else start - end))
         for place, (user, command, start, end, gb) in enumerate(made)
+    )  # fmt: skip
+
+
+def past(host: str, index: Optional[int], interval: ProcessInterval) -> PastProcess:
+    """An interval with its GPU's name; it runs still where it ends now."""
+    return PastProcess(host, index, interval, interval.end_at >= NOW)
+
+
+def user_series(metric: str, days: int = 30, user: str = "lisa", zone: str = "Europe/Berlin") -> Series:
+    """Sums of one user by day, from the day of NOW backwards: nothing at weekends, a day without readings, none before."""
+    first = datetime.fromtimestamp(NOW, ZoneInfo(zone)).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=days - 1)
+    begins = [first + timedelta(days=number) for number in range(days)]
+    held = [None if number == 20 else 0.0 if day.weekday() > 4 else 20.0 + 9 * math.sin(number) for number, day in enumerate(begins)]
+    factor = {"held_hours": 1.0, "busy_hours": 0.8, "idle_hours": 0.2, "memory_gib_hours": 60.0, "energy_joules": 0.3 * 3.6e6}[metric]
+    values = tuple(None if one is None else one * factor for one in held)
+    times = tuple(int(day.timestamp()) for day in begins)
+    return Series(
+        metric, USER_METRICS[metric], times[0], NOW, 86400, 86400, times, values, values, values, tuple(int(one is not None) for one in held),
+        tuple(0.0 if one is None else 1.0 for one in held), user=user, kept_since_at=KEPT_SINCE,
     )  # fmt: skip

@@ -7,9 +7,10 @@ from dataclasses import replace
 import pytest
 from tests.render import chart_samples, samples
 
-from gpuwatch.model.series import FLEET_METRICS, GPU_METRICS, HOST_METRICS, Series
+from gpuwatch.model.series import FLEET_METRICS, GPU_METRICS, HOST_METRICS, USER_METRICS, Series
 from gpuwatch.render.chart_strips import (
     FLEET_STRIPS,
+    USER_STRIPS,
     Strip,
     gaps,
     gpu_strips,
@@ -103,6 +104,7 @@ def test_every_metric_that_is_kept_has_its_strip():
     assert {strip.metric for strip in gpu_strips(node.gpus[0].reading)} == set(GPU_METRICS)
     assert {strip.metric for strip in host_strips(node.snapshot.host)} == {strip.metric for strip in host_strips(None)} == set(HOST_METRICS)
     assert {strip.metric for strip in FLEET_STRIPS} == set(FLEET_METRICS)
+    assert {strip.metric for strip in USER_STRIPS} == set(USER_METRICS)
 
 
 def test_samples_have_what_charts_must_show():

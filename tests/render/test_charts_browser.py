@@ -18,10 +18,10 @@ from gpuwatch.model.view import ViewOptions
 from gpuwatch.render.as_html import gpu_page, host_page
 from gpuwatch.render.chart_strips import FLEET_STRIPS, gpu_strips, host_strips
 from gpuwatch.render.chart_window import RANGES, Window, latest_window, window_between
-from gpuwatch.render.html_charts import Charts, by_metric, charts_html
+from gpuwatch.render.charts import Charts, by_metric
+from gpuwatch.render.html_charts import charts_html
 from gpuwatch.render.html_history import history_page
 from gpuwatch.render.html_parts import gpu_url
-from gpuwatch.render.html_timeline import interval_table, lanes_by_user, lanes_html
 from gpuwatch.render.static_files import static_file
 from gpuwatch.web.guard import HEADERS
 
@@ -84,17 +84,15 @@ class Hub:
         strips, about = FLEET_STRIPS, {"subject": "All GPUs"}
         if path.startswith("/gpus/"):
             strips, about = gpu_strips(GPU), {"subject": "dgx-a GPU 1", "gpu": GPU.uuid, "host": "dgx-a"}
-            intervals = chart_samples.intervals(GPU.uuid)
-            about["lanes_html"] = lanes_html(lanes_by_user(intervals, samples.NOW, LAB.timezone), window, "Processes", "who, and since when")
-            about["after_html"] = interval_table(intervals, samples.NOW, LAB.timezone)
+            about["processes"] = chart_samples.processes(GPU.uuid)
         if path.startswith("/hosts/"):
             strips, about = host_strips(NODE.snapshot.host), {"subject": "dgx-a", "host": "dgx-a"}
         found = by_metric(chart_samples.series(strip.metric, window) for strip in strips)
-        charts = Charts(window, strips, found, samples.NOW, LAB.timezone, path, **about)
+        charts = Charts(window, strips, found, samples.NOW, LAB.timezone, **about)
         if path.startswith("/gpus/"):
-            return gpu_page(LAB, GPU.uuid, ViewOptions(), charts_html(charts))
+            return gpu_page(LAB, GPU.uuid, ViewOptions(), charts_html(charts, path))
         if path.startswith("/hosts/"):
-            return host_page(LAB, "dgx-a", ViewOptions(), charts_html(charts))
+            return host_page(LAB, "dgx-a", ViewOptions(), charts_html(charts, path))
         return history_page(LAB, charts, [node.name for node in LAB.nodes])
 
 

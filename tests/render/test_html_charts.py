@@ -11,9 +11,10 @@ from tests.render import chart_samples, samples
 from gpuwatch.model.series import ProcessInterval
 from gpuwatch.render.chart_strips import FLEET_STRIPS, gpu_strips
 from gpuwatch.render.chart_window import RANGES, latest_window, window_between
-from gpuwatch.render.html_charts import Charts, by_metric, charts_html
+from gpuwatch.render.charts import Charts, by_metric
+from gpuwatch.render.html_charts import charts_html
 from gpuwatch.render.html_history import history_page
-from gpuwatch.render.html_timeline import interval_table, lanes_by_gpu, lanes_by_user, lanes_html
+from gpuwatch.render.html_timeline import lanes_by_gpu, lanes_by_user, lanes_html, process_intervals
 
 NOW, ZONE = samples.NOW, "Europe/Berlin"
 HOSTILE = '<img src=x onerror=alert(1)>"\'&\x1b[31m\u202e'
@@ -25,7 +26,7 @@ def charts(window=None, **more):
     strips = more.pop("strips", gpu_strips(view.reading))
     series_more = more.pop("series_more", {})
     found = by_metric(chart_samples.series(strip.metric, window, **series_more) for strip in strips)
-    values = {"page": "/gpus/x", "host": "dgx-a", "gpu": view.reading.uuid, "subject": "dgx-a GPU 1", **more}
+    values = {"host": "dgx-a", "gpu": view.reading.uuid, "subject": "dgx-a GPU 1", **more}
     return Charts(window, strips, found, NOW, ZONE, **values)
 
 
@@ -76,7 +77,7 @@ def test_the_hours_held_without_work_are_orange_and_told_to_the_script():
 
 
 def test_ranges_are_links_and_any_other_span_is_a_form():
-    html = charts_html(charts())
+    html = charts_html(charts(), "/gpus/x")
     for name, label, _ in RANGES:
         assert re.search(rf'<a class="btn" href="/gpus/x\?range={name}" data-label="{label}"', html)
     assert html.count('aria-current="true"') == 1
@@ -136,24 +137,24 @@ def test_a_lone_reading_between_gaps_is_as_wide_as_its_step():
 
 def test_hostile_names_stay_text():
     window = latest_window(86400, NOW, "24h")
-    intervals = (ProcessInterval("u", 1, None, HOSTILE, HOSTILE, HOSTILE, NOW - 5000, NOW),)
-    names = {"u": (HOSTILE, "/gpus/u")}
-    lanes = lanes_html(lanes_by_user(intervals, NOW, ZONE), window, HOSTILE, HOSTILE) + lanes_html(lanes_by_gpu(intervals, NOW, ZONE, names), window, "x", "y")
-    html = charts_html(charts(subject=HOSTILE, host=HOSTILE, page="/history", lanes_html=lanes, after_html=interval_table(intervals, NOW, ZONE, names)))
-    html += history_page(samples.hostile(), charts(subject=HOSTILE, host=HOSTILE, gpu="", user=HOSTILE, page="/history"), [HOSTILE])
+    found = (chart_samples.past(HOSTILE, 1, ProcessInterval(HOSTILE, 1, None, HOSTILE, HOSTILE, HOSTILE, NOW - 5000, NOW)),)
+    html = charts_html(charts(subject=HOSTILE, host=HOSTILE, processes=found), "/gpus/x")
+    html += charts_html(charts(window, subject=HOSTILE, gpu="", host="", user=HOSTILE, processes=found))
+    html += process_intervals(found, NOW, ZONE, True)
+    html += history_page(samples.hostile(), charts(subject=HOSTILE, host=HOSTILE, gpu="", user=HOSTILE), [HOSTILE])
     assert "img" not in Parser(html.replace("<!doctype html>", "")).tags
     assert "\x1b" not in html
     assert "\u202e" not in html
 
 
 def test_the_history_page_names_its_subject_and_its_twin():
-    html = history_page(samples.lab(), charts(strips=FLEET_STRIPS, host="", gpu="", subject="All GPUs", page="/history"), ["dgx-a"])
+    html = history_page(samples.lab(), charts(strips=FLEET_STRIPS, host="", gpu="", subject="All GPUs"), ["dgx-a"])
     well_formed(html.replace("<!doctype html>", ""))
     assert "<h1>All GPUs</h1>" in html
     assert "/history?range=24h&amp;term=true" in html
     assert 'href="/history?range=24h&amp;format=csv"' in html
     assert '<option value="dgx-a">' in html
-    of_gpu = history_page(samples.lab(), charts(page="/history"), [])
+    of_gpu = history_page(samples.lab(), charts(), [])
     assert 'name="gpu" value="GPU-' in of_gpu
     assert '<a href="/history?range=24h">All GPUs</a>' in of_gpu
 
@@ -162,7 +163,9 @@ def test_the_history_page_names_its_subject_and_its_twin():
 
 
 def test_a_lane_a_user_with_most_hours_first_and_nobody_last():
-    lanes = lanes_by_user(chart_samples.intervals("u"), NOW, ZONE)
+    lanes = lanes_by_user(chart_samples.processes("u"), NOW, ZONE)
+    by_gpu = lanes_by_gpu(chart_samples.processes("u"), NOW, ZONE)
+    assert [(lane.name, lane.href, len(lane.bars)) for lane in by_gpu] == [("dgx-a GPU 1", "/gpus/u", 6)]
     assert [lane.name for lane in lanes] == ["lisa", "chen.w", "student7", "root", "unknown user"]
     assert len(lanes[1].bars) == 2
     assert lanes[0].href == "/?user=lisa"
@@ -172,7 +175,7 @@ def test_a_lane_a_user_with_most_hours_first_and_nobody_last():
 
 def test_bars_lie_where_the_axis_says_and_short_ones_can_be_seen():
     window = latest_window(86400, NOW, "24h")
-    html = lanes_html(lanes_by_user(chart_samples.intervals("u"), NOW, ZONE), window, "Processes", "who")
+    html = lanes_html(lanes_by_user(chart_samples.processes("u"), NOW, ZONE), window, "Processes", "who")
     well_formed(html)
     bars = re.findall(r'<rect class="span" x="([\d.]+)%" y="(\d+)" width="([\d.]+)%"', html)
     assert len(bars) == 6
@@ -185,26 +188,26 @@ def test_bars_lie_where_the_axis_says_and_short_ones_can_be_seen():
 
 def test_bars_outside_the_span_are_left_out():
     window = window_between(NOW - 3600, NOW)
-    html = lanes_html(lanes_by_user(chart_samples.intervals("u"), NOW, ZONE), window, "Processes", "who")
+    html = lanes_html(lanes_by_user(chart_samples.processes("u"), NOW, ZONE), window, "Processes", "who")
     assert html.count("<rect") == 1
 
 
 def test_many_users_are_twelve_lanes_and_a_number():
-    intervals = [ProcessInterval("u", place, None, f"user{place:02}", None, None, NOW - 600 - place, NOW) for place in range(30)]
-    html = lanes_html(lanes_by_user(intervals, NOW, ZONE), latest_window(3600, NOW), "Processes", "who")
+    found = [chart_samples.past("h", 0, ProcessInterval("u", place, None, f"user{place:02}", None, None, NOW - 600 - place, NOW)) for place in range(30)]
+    html = lanes_html(lanes_by_user(found, NOW, ZONE), latest_window(3600, NOW), "Processes", "who")
     assert html.count('class="row"') == 12
     assert "+18 more" in html
     assert "nobody" in lanes_html([], latest_window(3600, NOW), "Processes", "who")
 
 
 def test_the_table_of_processes_tells_what_is_not_reported():
-    html = interval_table(chart_samples.intervals("u"), NOW, ZONE)
+    html = process_intervals(chart_samples.processes("u"), NOW, ZONE)
     well_formed(html)
     assert html.index("unknown") < html.index("chen.w") < html.index("lisa")
     assert '<span class="mute">unknown</span>' in html
     assert html.count('class="nr"') == 3
     assert ">63.9<" in html
-    many = [ProcessInterval("u", place, None, "x", None, None, NOW - 600 - place, NOW) for place in range(300)]
-    assert interval_table(many, NOW, ZONE).count("<tr>") == 201
-    assert "300 processes, the newest 200" in interval_table(many, NOW, ZONE)
-    assert interval_table((), NOW, ZONE) == ""
+    many = [chart_samples.past("h", 0, ProcessInterval("u", place, None, "x", None, None, NOW - 600 - place, NOW)) for place in range(300)]
+    assert process_intervals(many, NOW, ZONE).count("<tr>") == 201
+    assert "300 processes, the newest 200" in process_intervals(many, NOW, ZONE)
+    assert process_intervals((), NOW, ZONE) == ""

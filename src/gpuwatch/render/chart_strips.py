@@ -32,7 +32,7 @@ class Strip:
     """Divide by it before showing."""
     digits: int = 0
     kind: str = "line"
-    """line (mean, and a band from min to max), area (filled under the mean), bad (filled red)."""
+    """line (mean, and a band from min to max), area (filled under the mean), bad (filled red), bars and hold (a column a step, grey or orange)."""
     tall: bool = False
 
     def shown(self, value: Optional[float]) -> str:
@@ -90,6 +90,15 @@ FLEET_STRIPS: Tuple[Strip, ...] = (
 )
 """All GPUs together (``model.series.FLEET_METRICS``)."""
 
+USER_STRIPS: Tuple[Strip, ...] = (
+    Strip("held_hours", "GPU-hours held", "h", " a day", kind="bars", digits=1, tall=True),
+    Strip("busy_hours", "Held at work", "h", " a day", kind="bars", digits=1),
+    Strip("idle_hours", "Held without work", "h", " a day", kind="hold", digits=1),
+    Strip("memory_gib_hours", "Memory", "GB h", " a day", kind="bars"),
+    Strip("energy_joules", "Energy", "kWh", " a day", kind="bars", scale=3.6e6, digits=1),
+)
+"""One user, in sums a day (``model.series.USER_METRICS``)."""
+
 
 # ---- what a series says
 
@@ -114,6 +123,11 @@ def summary(series: Series) -> Summary:
         min((value for value in series.minimum if value is not None), default=None),
         max((value for value in series.maximum if value is not None), default=None),
     )
+
+
+def total(series: Series) -> float:
+    """The sum of all steps, of series whose steps are sums."""
+    return sum(mean for mean in series.mean if mean is not None)
 
 
 def top_of(strip: Strip, series: Optional[Series]) -> float:
@@ -158,9 +172,9 @@ def gaps(series: Series, now: float) -> List[Tuple[float, float]]:
     found, end = [], max(series.start_at, since)
     step = series.step_seconds
     for first, behind in runs(series.mean):
-        if series.times[first] > end:
+        if series.times[first] - end >= step:  # what is kept may begin within a step
             found.append((end, float(series.times[first])))
-        end = max(end, float(series.times[behind - 1] + step))
+        end = max(end, float(series.times[behind]) if behind < len(series.times) else float(series.times[-1] + step))
     until = min(series.end_at, now)
     if until - end > step:  # the step that has just begun has no reading yet
         found.append((end, until))

@@ -10,7 +10,9 @@ from gpuwatch.render import words
 
 RANGES = (("1h", "1 h", 3600), ("6h", "6 h", 21600), ("24h", "24 h", 86400), ("7d", "7 d", 604800), ("30d", "30 d", 2592000), ("1y", "1 y", 31536000))
 """(name in the address, on the button, seconds)."""
-USUAL_RANGE = "24h"
+USUAL_RANGE, USUAL_USER_RANGE = "24h", "30d"
+LEAST_USER_SECONDS = 604800
+"""What a user had is kept by days: shorter spans say nothing."""
 STEPS = (60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 21600, 43200, 86400, 172800, 604800)
 """Steps a chart may have: each a multiple of the tier that it is read from."""
 MOST_POINTS = 370

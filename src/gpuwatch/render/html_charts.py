@@ -6,18 +6,21 @@ Pure. No inline style: places are attributes of SVG, in percent.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from html import escape
-from typing import Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
+from typing import List, Optional, Sequence, Tuple
 from urllib.parse import urlencode
 
 from gpuwatch.model.series import Series
 from gpuwatch.render import words
-from gpuwatch.render.chart_strips import Strip, gaps, held_without_work, rows, runs, summary, top_of
-from gpuwatch.render.chart_window import RANGES, Window, ticks
+from gpuwatch.render.chart_strips import Strip, gaps, rows, runs, summary, top_of, total
+from gpuwatch.render.chart_window import LEAST_USER_SECONDS, RANGES, Window, ticks
+from gpuwatch.render.charts import Charts, kept_words
 from gpuwatch.render.html_parts import e
+from gpuwatch.render.html_timeline import lanes_by_gpu, lanes_by_user, lanes_html, process_intervals
 
 TABLE_ROWS = 48
+COLUMNS = ("bars", "hold")
+"""Kinds of strips with sums in columns."""
 HELD = (
     '<svg class="sprite" width="0" height="0" aria-hidden="true" focusable="false"><defs><pattern id="held" width="5" height="5" '
     'patternUnits="userSpaceOnUse" patternTransform="rotate(45)"><rect width="5" height="5" class="heldground"/>'
@@ -28,62 +31,36 @@ _WIDE, _HIGH = 1000, 100
 """The drawing's own units; it is stretched to its place."""
 
 
-@dataclass(frozen=True)
-class Charts:
-    """Everything that the charts of one page show. ``series`` by metric; one that is absent could not be read."""
-
-    window: Window
-    strips: Tuple[Strip, ...]
-    series: Mapping[str, Series]
-    now: float
-    timezone: str
-    page: str
-    """Address of the page without its query."""
-    host: str = ""
-    gpu: str = ""
-    """UUID."""
-    user: str = ""
-    subject: str = ""
-    """What the charts are of, in words, for headings and names of files."""
-    trouble: str = ""
-    """Why there are no readings, with the next step; in place of the strips."""
-    lanes_html: str = ""
-    """Further strips under the charts (who was on it)."""
-    after_html: str = ""
-    """Under the charts: tables that belong to the same span."""
-    idle: Tuple[float, float, float] = (100e6, 1.0, 1800.0)
-    """Memory in bytes from which, utilization in percent up to which, and seconds after which a GPU is held without work."""
-
-
-def charts_html(charts: Charts) -> str:
-    """The section with ranges, strips, axis and table."""
+def charts_html(charts: Charts, page: str = "/history") -> str:
+    """The section with ranges, strips, axis and table. ``page``: address of the page without its query."""
     body = f'<p class="note">{e(charts.trouble)}</p>' if charts.trouble else _stack(charts)
     zoom = ' data-live="1"' if charts.window.range else ""
     return (
         f'<section class="charts" id="charts" aria-label="Charts of {e(charts.window.label)}" data-name="{e(charts.subject)}" '
         f'data-start="{charts.window.start_at}" data-end="{charts.window.end_at}" data-step="{charts.window.step_seconds}" data-zone="{e(charts.timezone)}"{zoom}>'
-        f'{HELD}{range_links(charts)}<p class="loading" id="loading" role="status"></p>{body}{"" if charts.trouble else charts.after_html}</section>'
+        f'{HELD}{_steering(charts, page)}<p class="loading" id="loading" role="status"></p>{body}</section>'
     )
 
 
 # ---- what one steers the charts with
 
 
-def range_links(charts: Charts) -> str:
+def _steering(charts: Charts, page: str) -> str:
     """Ranges as links, a form for any other span, and the same data as files."""
     window = charts.window
     links = "".join(
-        f'<a class="btn" href="{_address(charts, range=name)}" data-label="{label}"{_current(name == window.range)}>{label}</a>'
-        for name, label, _ in RANGES
+        f'<a class="btn" href="{_address(charts, page, range=name)}" data-label="{label}"{_current(name == window.range)}>{label}</a>'
+        for name, label, seconds in RANGES
+        if not charts.user or seconds >= LEAST_USER_SECONDS
     )
     hidden = "".join(
         f'<input type="hidden" name="{name}" value="{e(value)}">'
         for name, value in (("host", charts.host), ("gpu", charts.gpu), ("user", charts.user))
-        if value and charts.page == "/history"
+        if value and page == "/history"
     )
     start, end = (words.iso(at, charts.timezone)[:16].replace("T", " ") for at in (window.start_at, min(window.end_at, charts.now)))
     form = (
-        f'<form class="between" action="{e(charts.page)}" method="get">{hidden}<label>from <input name="from" size="15" value="{start}" autocomplete="off"></label>'
+        f'<form class="between" action="{e(page)}" method="get">{hidden}<label>from <input name="from" size="15" value="{start}" autocomplete="off"></label>'
         f'<label>to <input name="to" size="15" value="{end}" autocomplete="off"></label><button>Show</button></form>'
     )
     files = (
@@ -97,11 +74,11 @@ def _current(is_current: bool) -> str:
     return ' aria-current="true"' if is_current else ""
 
 
-def _address(charts: Charts, **query: str) -> str:
+def _address(charts: Charts, page: str, **query: str) -> str:
     """The page with another span, escaped for an attribute."""
-    subject = {"host": charts.host, "gpu": charts.gpu, "user": charts.user} if charts.page == "/history" else {}
+    subject = {"host": charts.host, "gpu": charts.gpu, "user": charts.user} if page == "/history" else {}
     pairs = [(name, words.clean(value)) for name, value in {**subject, **query}.items() if value]
-    return escape(f"{charts.page}?{urlencode(pairs)}", quote=True)
+    return escape(f"{page}?{urlencode(pairs)}", quote=True)
 
 
 def history_url(charts: Charts, **query: str) -> str:
@@ -116,19 +93,23 @@ def history_url(charts: Charts, **query: str) -> str:
 
 
 def _stack(charts: Charts) -> str:
-    hatches = _held(charts)
+    hatches = charts.held
     strips = "".join(_strip(charts, strip, hatches if strip.metric == "memory_used_bytes" else []) for strip in charts.strips)
     return (
-        f'<div class="stack" id="stack">{strips}{charts.lanes_html}'
+        f'<div class="stack{" named" if charts.by_gpu else ""}" id="stack">{strips}{_lanes(charts)}'
         f'<div class="strip foot">{axis_html(charts.window, charts.timezone)}</div></div>{_kept(charts)}{_table(charts)}'
+        f'{process_intervals(charts.processes or (), charts.now, charts.timezone, charts.by_gpu)}'
     )
 
 
-def _held(charts: Charts) -> List[Tuple[float, float]]:
-    work, memory = charts.series.get("utilization_percent"), charts.series.get("memory_used_bytes")
-    if not charts.gpu or work is None or memory is None:
-        return []
-    return held_without_work(work, memory, *charts.idle)
+def _lanes(charts: Charts) -> str:
+    """Who was on the GPU, or which GPUs the user was on."""
+    if charts.processes is None:
+        return ""
+    if charts.by_gpu:
+        lanes = lanes_by_gpu(charts.processes, charts.now, charts.timezone)
+        return lanes_html(lanes, charts.window, "GPUs", f"where {charts.user} ran something")
+    return lanes_html(lanes_by_user(charts.processes, charts.now, charts.timezone), charts.window, "Processes", "who, and since when")
 
 
 def _strip(charts: Charts, strip: Strip, held: Sequence[Tuple[float, float]]) -> str:
@@ -167,7 +148,9 @@ def _read(strip: Strip, series: Optional[Series]) -> str:
     told = summary(series)
     if told.mean is None:
         return '<p class="read"><b>no reading</b></p>'
-    last = f'{strip.shown(told.last)} <small>{e(strip.unit.partition(" ")[0])}</small>' if told.last is not None else "no reading"
+    if strip.kind in COLUMNS:
+        return f'<p class="read"><b>{strip.shown(total(series))} <small>{e(strip.unit)}</small></b><span>in all; a day {strip.shown(told.mean)}, up to {strip.shown(told.maximum)}</span></p>'
+    last = f'{strip.shown(told.last)} <small>{e(strip.unit)}</small>' if told.last is not None else "no reading"
     return f'<p class="read"><b>{last}</b><span>mean {strip.shown(told.mean)}, {strip.shown(told.minimum)} to {strip.shown(told.maximum)}</span></p>'
 
 
@@ -217,6 +200,8 @@ def _held_html(window: Window, strip: Strip, series: Series, since: float, until
 
 
 def _lines(strip: Strip, series: Series, window: Window, top: float) -> str:
+    if strip.kind in COLUMNS:
+        return _bars(strip, series, window, top)
     parts = []
     for first, behind in runs(series.mean):
         xs = _xs(series, window, first, behind)
@@ -229,6 +214,18 @@ def _lines(strip: Strip, series: Series, window: Window, top: float) -> str:
             parts.append(f'<path class="band" d="M{_joined(xs, highest)} {_joined(xs[::-1], lowest[::-1])}Z"/>')
         parts.append(f'<path class="mean{" bad-line" if strip.kind == "bad" else ""}" d="M{_joined(xs, means)}"/>')
     return "".join(parts)
+
+
+def _bars(strip: Strip, series: Series, window: Window, top: float) -> str:
+    """A column a step, from its begin to the next one's: days of 23 and 25 hours are as wide as they are."""
+    path = []
+    for place, value in enumerate(series.mean):
+        if value is not None:
+            end = series.times[place + 1] if place + 1 < len(series.times) else series.times[place] + series.step_seconds
+            left, right = (_WIDE * (at - window.start_at) / window.seconds for at in (series.times[place], end))
+            high = max(_HIGH * min(value, top) / top, 0.8)  # none at all is a line at the bottom, no gap
+            path.append(f"M{left + 0.06 * (right - left):.1f} {_HIGH}v-{high:.1f}H{right - 0.06 * (right - left):.1f}V{_HIGH}z")
+    return f'<path class="{strip.kind}" d="{"".join(path)}"/>' if path else ""
 
 
 def _xs(series: Series, window: Window, first: int, behind: int) -> List[str]:
@@ -267,17 +264,13 @@ def axis_html(window: Window, zone: str) -> str:
 
 
 def _kept(charts: Charts) -> str:
-    since = [series.kept_since_at for series in charts.series.values() if series.kept_since_at is not None]
-    if not since:
-        return '<p class="note">No readings are kept yet. The first ones are here after some minutes.</p>'
-    if min(since) > charts.window.start_at + charts.window.step_seconds:
-        return f'<p class="note">No readings before {e(words.clock(min(since), charts.now, charts.timezone))}.</p>'
-    return ""
+    told = kept_words(charts)
+    return f'<p class="note">{e(told)}</p>' if told else ""
 
 
 def _table(charts: Charts) -> str:
     """The same numbers as a table of at most 48 rows; all steps are in the CSV."""
-    shown = [(strip, charts.series[strip.metric]) for strip in charts.strips if strip.metric in charts.series]
+    shown = charts.shown
     if not shown:
         return ""
     heads = "".join(f'<th scope="col" class="num">{e(strip.title)}{f", {e(strip.unit)}" if strip.unit else ""}</th>' for strip, _ in shown)
@@ -299,8 +292,3 @@ def _cell(strip: Strip, mean: Optional[float], lowest: Optional[float], highest:
     if mean is None:
         return '<td class="num mute">no reading</td>'
     return f'<td class="num">{strip.shown(mean)} <small>{strip.shown(lowest)} to {strip.shown(highest)}</small></td>'
-
-
-def by_metric(found: Iterable[Series]) -> Dict[str, Series]:
-    """Series by their metric, as ``Charts`` wants them."""
-    return {series.metric: series for series in found}

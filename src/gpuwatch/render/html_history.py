@@ -6,7 +6,8 @@ from typing import Sequence
 
 from gpuwatch.model.cluster import ClusterNow
 from gpuwatch.render import words
-from gpuwatch.render.html_charts import Charts, charts_html, history_url
+from gpuwatch.render.charts import Charts
+from gpuwatch.render.html_charts import charts_html, history_url
 from gpuwatch.render.html_frame import Frame, page
 from gpuwatch.render.html_parts import e, gpu_url, host_url
 from gpuwatch.render.html_summary import notices_html

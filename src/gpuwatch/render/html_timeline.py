@@ -5,12 +5,13 @@ Commands were cut to what the audience may see before they came here.
 
 from __future__ import annotations
 
-from typing import Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
-from gpuwatch.model.series import ProcessInterval
+from gpuwatch.model.series import PastProcess
 from gpuwatch.render import words
 from gpuwatch.render.chart_window import Window
-from gpuwatch.render.html_parts import e, not_reported, plain_link
+from gpuwatch.render.charts import gpu_name, until_words
+from gpuwatch.render.html_parts import e, gpu_url, not_reported, plain_link
 
 MOST_LANES = 12
 MOST_ROWS = 200
@@ -38,43 +39,44 @@ class Lane(NamedTuple):
     bars: Tuple[Bar, ...]
 
 
-def lanes_by_user(intervals: Sequence[ProcessInterval], now: float, zone: str) -> List[Lane]:
+def lanes_by_user(found: Sequence[PastProcess], now: float, zone: str) -> List[Lane]:
     """A lane a user, the one with most hours first; what nobody is known for stands last."""
-    return _lanes([(one.user or "", one) for one in intervals], now, zone, lambda user: plain_link(user=user) if user else "", "unknown user")
+    return _lanes([(one.interval.user or "", one) for one in found], now, zone, lambda user, _: plain_link(user=user) if user else "", "unknown user")
 
 
-def lanes_by_gpu(intervals: Sequence[ProcessInterval], now: float, zone: str, names: Mapping[str, Tuple[str, str]]) -> List[Lane]:
-    """A lane a GPU. ``names``: what a UUID is called (``dgx-a GPU 1``) and where it leads."""
-    pairs = [(names.get(one.gpu_uuid, (one.gpu_uuid, ""))[0], one) for one in intervals]
-    links = dict(names.values())
-    return _lanes(pairs, now, zone, lambda name: links.get(name, ""), "")
+def lanes_by_gpu(found: Sequence[PastProcess], now: float, zone: str) -> List[Lane]:
+    """A lane a GPU, the one with most hours first."""
+    return _lanes([(gpu_name(one), one) for one in found], now, zone, lambda _, one: gpu_url(one.interval.gpu_uuid), "")
 
 
-def _lanes(pairs: Iterable[Tuple[str, ProcessInterval]], now: float, zone: str, link: Callable[[str], str], nobody: str) -> List[Lane]:
-    found: Dict[str, List[ProcessInterval]] = {}
-    for name, interval in pairs:
-        found.setdefault(name, []).append(interval)
-    order = sorted(found, key=lambda name: (not name, -sum(one.end_at - one.start_at for one in found[name]), name))
-    return [Lane(name or nobody, link(name), tuple(_bar(one, now, zone) for one in sorted(found[name], key=_begin))) for name in order]
+def _lanes(
+    pairs: Iterable[Tuple[str, PastProcess]], now: float, zone: str, link: Callable[[str, PastProcess], str], nobody: str
+) -> List[Lane]:
+    found: Dict[str, List[PastProcess]] = {}
+    for name, process in pairs:
+        found.setdefault(name, []).append(process)
+    order = sorted(found, key=lambda name: (not name, -sum(_seconds(one) for one in found[name]), name))
+    return [Lane(name or nobody, link(name, found[name][0]), tuple(_bar(one, now, zone) for one in sorted(found[name], key=_begin))) for name in order]
 
 
-def _begin(interval: ProcessInterval) -> float:
-    return interval.start_at
+def _begin(process: PastProcess) -> float:
+    return process.interval.start_at
 
 
-def _bar(interval: ProcessInterval, now: float, zone: str) -> Bar:
+def _seconds(process: PastProcess) -> float:
+    return process.interval.end_at - process.interval.start_at
+
+
+def _bar(process: PastProcess, now: float, zone: str) -> Bar:
+    interval = process.interval
     program = words.short_command(interval.command) or words.clean(interval.name) or "unknown program"
     memory = f", up to {words.gb(interval.peak_memory_bytes)} GB" if interval.peak_memory_bytes is not None else ""
-    span = words.span(interval.end_at - interval.start_at)
+    span = words.span(_seconds(process))
     title = (
         f"{words.clean(interval.user) or 'unknown user'}, pid {interval.pid}, {words.clock(interval.start_at, now, zone)} to "
-        f"{_until(interval, now, zone)}, {span}{memory}: {program}"
+        f"{until_words(process, now, zone)}, {span}{memory}: {program}"
     )
     return Bar(interval.start_at, interval.end_at, f"{program}, {span}", title)
-
-
-def _until(interval: ProcessInterval, now: float, zone: str) -> str:
-    return "now" if interval.end_at >= now - 60 else words.clock(interval.end_at, now, zone)
 
 
 def lanes_html(lanes: Sequence[Lane], window: Window, title: str, note: str) -> str:
@@ -134,30 +136,27 @@ def _text(name: str, label: str, left: float, right: float, y: int, css: str) ->
 # ---- the table
 
 
-def interval_table(intervals: Sequence[ProcessInterval], now: float, zone: str, names: Optional[Mapping[str, Tuple[str, str]]] = None) -> str:
-    """All of them as a table, newest first, at most 200. ``names``: what UUIDs are called, where there is more than one GPU."""
-    if not intervals:
+def process_intervals(found: Sequence[PastProcess], now: float, zone: str, with_gpu: bool = False) -> str:
+    """All of them as a table, newest first, at most 200."""
+    if not found:
         return ""
-    newest = sorted(intervals, key=_begin, reverse=True)[:MOST_ROWS]
-    rows = "".join(_row(one, now, zone, names) for one in newest)
-    gpu = '<th scope="col">GPU</th>' if names is not None else ""
-    cut = f", the newest {MOST_ROWS}" if len(intervals) > MOST_ROWS else ""
+    rows = "".join(_row(one, now, zone, with_gpu) for one in sorted(found, key=_begin, reverse=True)[:MOST_ROWS])
+    gpu = '<th scope="col">GPU</th>' if with_gpu else ""
+    cut = f", the newest {MOST_ROWS}" if len(found) > MOST_ROWS else ""
     return (
-        f'<details class="numbers"><summary>Who was on it: {words.plural(len(intervals), "process", "processes")}{cut}</summary><div class="scroll"><table class="list procs">'
+        f'<details class="numbers"><summary>Who was on it: {words.plural(len(found), "process", "processes")}{cut}</summary><div class="scroll"><table class="list procs">'
         f'<thead><tr><th scope="col">User</th>{gpu}<th scope="col" class="num">PID</th><th scope="col">From</th><th scope="col">To</th><th scope="col" class="num">GPU GB, peak</th>'
         f'<th scope="col" class="num">mean</th><th scope="col">Command</th></tr></thead><tbody>{rows}</tbody></table></div></details>'
     )
 
 
-def _row(one: ProcessInterval, now: float, zone: str, names: Optional[Mapping[str, Tuple[str, str]]]) -> str:
+def _row(process: PastProcess, now: float, zone: str, with_gpu: bool) -> str:
+    one = process.interval
     user = f'<b><a href="{plain_link(user=one.user)}">{e(one.user)}</a></b>' if one.user else '<span class="mute">unknown</span>'
-    gpu = ""
-    if names is not None:
-        name, href = names.get(one.gpu_uuid, (one.gpu_uuid, ""))
-        gpu = f'<td><a href="{href}">{e(name)}</a></td>' if href else f"<td>{e(name)}</td>"
+    gpu = f'<td><a href="{gpu_url(one.gpu_uuid)}">{e(gpu_name(process))}</a></td>' if with_gpu else ""
     return (
         f'<tr><td>{user}</td>{gpu}<td class="num" data-of="PID">{one.pid}</td><td data-of="from">{e(words.clock(one.start_at, now, zone))}</td>'
-        f'<td data-of="to">{e(_until(one, now, zone))}</td>{_gb(one.peak_memory_bytes, "peak GB")}{_gb(one.mean_memory_bytes, "mean GB")}'
+        f'<td data-of="to">{e(until_words(process, now, zone))}</td>{_gb(one.peak_memory_bytes, "peak GB")}{_gb(one.mean_memory_bytes, "mean GB")}'
         f'<td class="wide cmd">{e(one.command or one.name) or not_reported()}</td></tr>'
     )
 

@@ -40,11 +40,12 @@
   function gapsOf(data, step, since, until) {
     const found = [];
     if (since === null || since === undefined) return found;
-    let end = Math.max(data.start_at, since);
+    let end = Math.max(data.start_at, since), open = true;
     data.times.forEach((at, place) => {
-      if (data.mean[place] === null) return;
-      if (at > end) found.push([end, at]);
-      end = Math.max(end, at + step);
+      if (data.mean[place] === null) { open = true; return; }
+      if (open && at - end >= step) found.push([end, at]);
+      open = false;
+      end = Math.max(end, data.times[place + 1] ?? at + step);   // days have 23 or 25 hours where clocks change
     });
     const last = Math.min(data.end_at, until);
     if (last - end > step) found.push([end, last]);
@@ -89,15 +90,16 @@
 
   function draw(strip) {
     const place = $(".plot", strip.element), data = strip.data, half = data.step_seconds / 2;
-    const times = data.times.map((at) => at + half), bad = strip.kind === "bad", filled = bad || strip.kind === "area";
-    const line = bad ? colors.bad : colors.ink;
-    const side = { width: 0, points: { show: false } };
+    const columns = strip.kind === "bars" || strip.kind === "hold", bad = strip.kind === "bad", filled = bad || columns || strip.kind === "area";
+    const times = data.times.map((at, place) => at + (columns ? ((data.times[place + 1] ?? at + 2 * half) - at) / 2 : half));
+    const line = bad ? colors.bad : columns ? "transparent" : colors.ink, fill = bad ? colors.bad : strip.kind === "hold" ? colors.hold : columns ? colors.band : faint(colors.band, .55);
+    const side = { width: 0, points: { show: false }, paths: columns ? () => null : undefined };
     const plot = new uPlot({
       width: place.clientWidth, height: place.clientHeight, padding: [1, 0, 1, 0], legend: { show: false }, axes: [{ show: false }, { show: false }],
       scales: { x: { time: false, range: [strip.start, strip.end] }, y: { range: [0, strip.top] } },
       cursor: { sync: { key: "charts" }, y: false, points: { show: false }, lock: true, drag: { x: true, y: false, setScale: false, dist: LEAST_DRAG } },
-      series: [{}, side, { stroke: line, width: 1.25, fill: filled ? faint(bad ? colors.bad : colors.band, bad ? 1 : .55) : undefined,
-        points: { show: true, size: 4, width: 1, fill: line, stroke: line, filter: alone } }, side],
+      series: [{}, side, { stroke: line, width: columns ? 0 : 1.25, fill: filled ? fill : undefined, paths: columns ? uPlot.paths.bars({ size: [.88, 100] }) : undefined,
+        points: columns ? { show: false } : { show: true, size: 4, width: 1, fill: line, stroke: line, filter: alone } }, side],
       bands: filled ? [] : [{ series: [3, 1], fill: faint(colors.band, .38) }],
       hooks: { drawClear: [(self) => paintUnder(self, strip)], draw: [(self) => paintOver(self, strip)], setCursor: [point], setSelect: [zoom] },
     }, [times, data.minimum, data.mean, data.maximum], place);
@@ -178,7 +180,7 @@
     if (value === null || value === undefined) big.textContent = "no reading";
     else {
       const unit = document.createElement("small");
-      unit.textContent = strip.unit.split(" ")[0];
+      unit.textContent = strip.unit;
       big.append(`${number(value, strip)} `, unit);
       small.textContent = `${number(minimum[index], strip)} to ${number(maximum[index], strip)}`;
     }
