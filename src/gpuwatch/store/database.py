@@ -200,8 +200,11 @@ class Store(ABC):
         """Drop the partitions in which all is older; without partitions, nothing. Raises StoreError."""
         return Dropped()
 
-    def make_room(self, table: str, start_ms: int, end_ms: int) -> None:
+    def make_room(self, table: str, start_ms: int, end_ms: int) -> None:  # noqa: B027  (a file needs none)
         """Before rows of that time come in bulk: make the partitions they belong into, where there are such. Raises StoreError."""
+
+    def settle_counters(self) -> None:  # noqa: B027  (a file's counters go on from the largest number by themselves)
+        """Inside ``writing()``, after rows came in with their numbers: the next number is larger. Raises StoreError."""
 
     @abstractmethod
     def copy_to(self, path: str) -> None:

@@ -235,6 +235,9 @@ class PostgresStore(Store):
     def make_room(self, table: str, start_ms: int, end_ms: int) -> None:
         self._partitions.make_room(table, start_ms, end_ms)
 
+    def settle_counters(self) -> None:
+        self.rows("SELECT setval(pg_get_serial_sequence('event', 'id'), coalesce(max(id), 0) + 1, false) FROM event")
+
     def copy_to(self, path: str) -> None:
         raise StoreError(f"The database {self.label} is on a server.", "Back it up with pg_dump, or: gpuwatch db copy --to sqlite:///FILE")
 
