@@ -107,10 +107,10 @@ def test_a_machine_that_cannot_be_packed_does_not_hold_up_the_others(store, monk
     fill(store, ids, range(20))
     pack_machine, bad = packing.pack_machine, next(iter(store.memory.waiting))
 
-    def pack_or_fail(store, machine_id, count):
+    def pack_or_fail(store, machine_id, count, **options):
         if machine_id == bad:
             raise StoreError("The page is damaged.")
-        return pack_machine(store, machine_id, count)
+        return pack_machine(store, machine_id, count, **options)
 
     monkeypatch.setattr(packing, "pack_machine", pack_or_fail)
     with pytest.raises(StoreError, match="page is damaged"):

@@ -55,6 +55,8 @@ class JournalMemory:
     """By machine, the id of the last shape that was written, and its example (``tables.Shape``)."""
     docs: Recent = field(default_factory=lambda: Recent(512))
     """Shapes read, by (machine, shape)."""
+    places: Recent = field(default_factory=lambda: Recent(512))
+    """Shapes as digests need them, by (machine, shape)."""
 
 
 ShapeKey = Tuple[str, str]

@@ -43,7 +43,33 @@ _FIRST: Step = (
     "INSERT INTO meta (key, value) VALUES ('journal_epoch', '0')",
 )
 
-STEPS: Tuple[Step, ...] = (_FIRST,)
+_TIME: Step = (
+    # 1 = it is in the rollups, usage and intervals below; 0 = ``backfill`` has yet to do it
+    "ALTER TABLE block ADD COLUMN digested INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE block ADD COLUMN step_seconds INTEGER NOT NULL DEFAULT 0",
+    "CREATE INDEX block_undigested ON block (machine_id, start_ms, sequence) WHERE digested = 0",
+    "CREATE INDEX block_full_rate ON block (machine_id, start_ms, sequence, end_ms) WHERE step_seconds = 0",
+    """CREATE TABLE rollup (machine_id TEXT NOT NULL, gpu_uuid TEXT NOT NULL, tier_seconds INTEGER NOT NULL, start_ms BIGINT NOT NULL,
+       size INTEGER NOT NULL, data {blob} NOT NULL, PRIMARY KEY (machine_id, gpu_uuid, tier_seconds, start_ms)) {clustered} {by_tier_and_start}""",
+    """CREATE TABLE rollup_part (machine_id TEXT NOT NULL, source_id TEXT NOT NULL, start_ms BIGINT NOT NULL, sequence INTEGER NOT NULL,
+       data {blob} NOT NULL, PRIMARY KEY (machine_id, source_id, start_ms, sequence)) {clustered}""",
+    """CREATE TABLE gpu_day (machine_id TEXT NOT NULL, day TEXT NOT NULL, gpu_uuid TEXT NOT NULL, measured_seconds DOUBLE PRECISION NOT NULL,
+       held_seconds DOUBLE PRECISION NOT NULL, busy_seconds DOUBLE PRECISION NOT NULL, idle_seconds DOUBLE PRECISION NOT NULL,
+       unknown_seconds DOUBLE PRECISION NOT NULL, unattributed_seconds DOUBLE PRECISION NOT NULL, memory_gib_hours DOUBLE PRECISION NOT NULL,
+       energy_joules DOUBLE PRECISION NOT NULL, PRIMARY KEY (machine_id, day, gpu_uuid)) {clustered}""",
+    """CREATE TABLE user_day (machine_id TEXT NOT NULL, day TEXT NOT NULL, gpu_uuid TEXT NOT NULL, user_name TEXT NOT NULL,
+       held_seconds DOUBLE PRECISION NOT NULL, busy_seconds DOUBLE PRECISION NOT NULL, idle_seconds DOUBLE PRECISION NOT NULL,
+       unknown_seconds DOUBLE PRECISION NOT NULL, memory_gib_hours DOUBLE PRECISION NOT NULL, energy_joules DOUBLE PRECISION NOT NULL,
+       PRIMARY KEY (machine_id, day, gpu_uuid, user_name)) {clustered}""",
+    """CREATE TABLE process_interval (machine_id TEXT NOT NULL, gpu_uuid TEXT NOT NULL, start_ms BIGINT NOT NULL, pid BIGINT NOT NULL,
+       process_started_ms BIGINT, end_ms BIGINT NOT NULL, user_name TEXT, name TEXT, command TEXT, peak_memory_bytes DOUBLE PRECISION,
+       memory_byte_seconds DOUBLE PRECISION NOT NULL, memory_seconds DOUBLE PRECISION NOT NULL,
+       PRIMARY KEY (machine_id, gpu_uuid, start_ms, pid)) {clustered} {by_start}""",
+    "CREATE INDEX process_interval_end ON process_interval (machine_id, gpu_uuid, end_ms)",
+    "CREATE INDEX process_interval_user ON process_interval (user_name, start_ms)",
+)
+
+STEPS: Tuple[Step, ...] = (_FIRST, _TIME)
 """Step n (from 1) leads to schema version n."""
 
 

@@ -12,10 +12,11 @@ from typing import Dict, List, Optional
 
 from gpuwatch.model.errors import StoreError
 from gpuwatch.model.snapshot import SCHEMA
-from gpuwatch.store import shapes
+from gpuwatch.store import digests, shapes
 from gpuwatch.store.blocks import CODEC, Entry, pack
 from gpuwatch.store.database import Rows, Store
 from gpuwatch.store.deflate import inflate
+from gpuwatch.store.digests import Digester
 from gpuwatch.store.memory import Waiting
 
 SILENT_SECONDS = 3600.0
@@ -45,9 +46,10 @@ def target_count(machine_id: str, per_block: int, *, first: bool = False) -> int
     return max(2, round(count * (0.1 + 0.9 * (bits & 0xFFFF) / 2**16) if first else count))
 
 
-def pack_due(store: Store, now: float, at_most: int, per_block: int = 120) -> int:
+def pack_due(store: Store, now: float, at_most: int, per_block: int = 120, digester: Optional[Digester] = None) -> int:
     """Pack up to ``at_most`` blocks of machines that have enough snapshots waiting; how many were packed. Call it again and again.
 
+    ``digester``: see ``pack_machine``.
     Raises StoreError when the database refuses for some machine, after trying the others; what waits then waits on.
     """
     if store.memory.epoch is None:
@@ -60,7 +62,7 @@ def pack_due(store: Store, now: float, at_most: int, per_block: int = 120) -> in
             break
         if _is_due(machine_id, waiting, now, per_block):
             try:
-                packed += pack_machine(store, machine_id, target_count(machine_id, per_block, first=not waiting.packed))
+                packed += pack_machine(store, machine_id, target_count(machine_id, per_block, first=not waiting.packed), digester=digester)
             except StoreError as error:
                 waiting.rest_until_ms = (now + REST_SECONDS) * 1000
                 failures.append(error)
@@ -76,22 +78,30 @@ def _is_due(machine_id: str, waiting: Waiting, now: float, per_block: int) -> bo
     return full or now * 1000 - waiting.newest_ms > SILENT_SECONDS * 1000
 
 
-def pack_machine(store: Store, machine_id: str, count: int, *, keep_newest: bool = True) -> int:
-    """Pack the oldest waiting snapshots, at most ``count``, into one block; 1, or 0 when there are none or another one was faster."""
-    rows = store.rows(f"{JOURNAL_ROWS} WHERE j.machine_id = ? ORDER BY j.taken_at_ms LIMIT ?", (machine_id, count + 1))
-    if keep_newest or len(rows) > count:
-        rows = rows[:-1]
-    rows = _fitting(rows)
+def pack_machine(store: Store, machine_id: str, count: int, *, keep_newest: bool = True, digester: Optional[Digester] = None) -> int:
+    """Pack the oldest waiting snapshots, at most ``count``, into one block; 1, or 0 when there are none or another one was faster.
+
+    With a ``digester`` what follows from them is added to rollups, usage and intervals in the same transaction; without one, ``backfill``
+    does that later.
+    """
+    waiting = store.rows(f"{JOURNAL_ROWS} WHERE j.machine_id = ? ORDER BY j.taken_at_ms LIMIT ?", (machine_id, count + 1))
+    rows = _fitting(waiting[:-1] if keep_newest or len(waiting) > count else waiting)
     if not rows:
         store.memory.epoch = None
         return 0
     entries = _readable(machine_id, rows)
     data = pack(entries) if entries else b""
+    ends_ms = waiting[len(rows)][0] if len(rows) < len(waiting) else None
+    derived = digester.derive(store, machine_id, entries, ends_ms) if digester and entries else None
     try:
         with store.writing():
-            _swap(store, machine_id, rows, entries, data)
+            _swap(store, machine_id, rows, entries, data, digester is not None)
+            if derived is not None:
+                digests.add(store, machine_id, derived)
     except _Overtaken:
         return 0
+    if derived is not None:
+        digests.settle(store, machine_id)
     return 1
 
 
@@ -99,7 +109,7 @@ class _Overtaken(Exception):
     """Another packer, or someone who deleted the machine, was faster."""
 
 
-def _swap(store: Store, machine_id: str, rows: Rows, entries: List[Entry], data: bytes) -> None:
+def _swap(store: Store, machine_id: str, rows: Rows, entries: List[Entry], data: bytes, digested: bool) -> None:
     refresh_memory(store)
     deleted = store.change_many(
         "DELETE FROM snapshot_journal WHERE machine_id = ? AND taken_at_ms = ?", [(machine_id, row[0]) for row in rows]
@@ -107,7 +117,7 @@ def _swap(store: Store, machine_id: str, rows: Rows, entries: List[Entry], data:
     if deleted != len(rows):
         raise _Overtaken
     if entries:
-        insert_block(store, machine_id, entries, data)
+        insert_block(store, machine_id, entries, data, digested=digested)
     shapes.drop_examples(store, machine_id, {row[2] for row in rows})
     store.when_committed(lambda: _forget_waiting(store, machine_id, rows))
 
@@ -144,15 +154,15 @@ def _readable(machine_id: str, rows: Rows) -> List[Entry]:
     return entries
 
 
-def insert_block(store: Store, machine_id: str, entries: List[Entry], data: bytes) -> None:
-    """Inside ``writing()``: a block of ``entries`` (sorted by time), packed as ``data``."""
+def insert_block(store: Store, machine_id: str, entries: List[Entry], data: bytes, *, digested: bool = False) -> None:
+    """Inside ``writing()``: a block of ``entries`` (sorted by time), packed as ``data``. Not ``digested``: ``backfill`` will do it."""
     last_ms: Dict[str, int] = {entry.shape_id: entry.taken_at_ms for entry in entries}
     shapes.needed_until(store, machine_id, last_ms)
     start_ms = entries[0].taken_at_ms
     store.change(
-        """INSERT INTO block (machine_id, start_ms, sequence, end_ms, count, codec, schema, size, data)
-           SELECT ?, ?, coalesce(max(sequence) + 1, 0), ?, ?, ?, ?, ?, ? FROM block WHERE machine_id = ? AND start_ms = ?""",
-        (machine_id, start_ms, entries[-1].taken_at_ms, len(entries), CODEC, SCHEMA, len(data), data, machine_id, start_ms),
+        """INSERT INTO block (machine_id, start_ms, sequence, end_ms, count, codec, schema, size, data, digested)
+           SELECT ?, ?, coalesce(max(sequence) + 1, 0), ?, ?, ?, ?, ?, ?, ? FROM block WHERE machine_id = ? AND start_ms = ?""",
+        (machine_id, start_ms, entries[-1].taken_at_ms, len(entries), CODEC, SCHEMA, len(data), data, int(digested), machine_id, start_ms),
     )
 
 

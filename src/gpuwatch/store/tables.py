@@ -6,7 +6,7 @@ have the machine first in their key, then a time.
 
 from __future__ import annotations
 
-from peewee import BigIntegerField, BlobField, CompositeKey, IntegerField, Model, TextField
+from peewee import BigIntegerField, BlobField, CompositeKey, DoubleField, IntegerField, Model, TextField
 
 
 class Table(Model):
@@ -76,7 +76,7 @@ class SnapshotJournal(Table):
 
 
 class Block(Table):
-    """Many consecutive snapshots of one machine (``blocks.pack``). Never changed once written."""
+    """Many consecutive snapshots of one machine (``blocks.pack``). Only thinning changes one once it is written."""
 
     machine_id = TextField()
     start_ms = BigIntegerField()
@@ -91,6 +91,10 @@ class Block(Table):
     size = IntegerField()
     """Bytes of ``data``: here, and in the index over ``end_ms``, so that retention and figures need not touch the data."""
     data = BlobField()
+    digested = IntegerField()
+    """1: it is counted in the tables of rollups, usage and intervals. 0: ``backfill`` has yet to do it."""
+    step_seconds = IntegerField()
+    """0: as it came. Else it was thinned to one snapshot in so many seconds."""
 
     class Meta:
         """peewee's settings."""
@@ -127,4 +131,105 @@ class Event(Table):
     message = TextField()
 
 
-TABLES = (Meta, Machine, Shape, SnapshotJournal, Block, GpuState, Event)
+class Rollup(Table):
+    """One chunk of consecutive intervals of one subject and tier (``chunk_codec``)."""
+
+    machine_id = TextField()
+    """Empty: the fleet."""
+    gpu_uuid = TextField()
+    """A GPU or MIG slice; empty: the host, or the fleet."""
+    tier_seconds = IntegerField()
+    """Length of its intervals, one of ``model.series.TIERS``."""
+    start_ms = BigIntegerField()
+    """A multiple of the chunk's span (``chunks.SPANS``)."""
+    size = IntegerField()
+    data = BlobField()
+
+    class Meta:
+        """peewee's settings."""
+
+        primary_key = CompositeKey("machine_id", "gpu_uuid", "tier_seconds", "start_ms")
+
+
+class RollupPart(Table):
+    """The minutes of one block, all subjects together, until enough of them are merged into the chunks at once."""
+
+    machine_id = TextField()
+    """Whose chunks they go into; empty: the fleet's."""
+    source_id = TextField()
+    """The machine they come from."""
+    start_ms = BigIntegerField()
+    sequence = IntegerField()
+    data = BlobField()
+
+    class Meta:
+        """peewee's settings."""
+
+        primary_key = CompositeKey("machine_id", "source_id", "start_ms", "sequence")
+
+
+class GpuDay(Table):
+    """``model.series.GpuDay``: one GPU or slice on one day of the hub's zone."""
+
+    machine_id = TextField()
+    day = TextField()
+    """YYYY-MM-DD."""
+    gpu_uuid = TextField()
+    measured_seconds = DoubleField()
+    held_seconds = DoubleField()
+    busy_seconds = DoubleField()
+    idle_seconds = DoubleField()
+    unknown_seconds = DoubleField()
+    unattributed_seconds = DoubleField()
+    memory_gib_hours = DoubleField()
+    energy_joules = DoubleField()
+
+    class Meta:
+        """peewee's settings."""
+
+        primary_key = CompositeKey("machine_id", "day", "gpu_uuid")
+
+
+class UserDay(Table):
+    """``model.series.UserDay``: what one user had of one GPU on one day."""
+
+    machine_id = TextField()
+    day = TextField()
+    gpu_uuid = TextField()
+    user_name = TextField()
+    held_seconds = DoubleField()
+    busy_seconds = DoubleField()
+    idle_seconds = DoubleField()
+    unknown_seconds = DoubleField()
+    memory_gib_hours = DoubleField()
+    energy_joules = DoubleField()
+
+    class Meta:
+        """peewee's settings."""
+
+        primary_key = CompositeKey("machine_id", "day", "gpu_uuid", "user_name")
+
+
+class ProcessInterval(Table):
+    """``model.series.ProcessInterval``: one process on one GPU without a gap."""
+
+    machine_id = TextField()
+    gpu_uuid = TextField()
+    start_ms = BigIntegerField()
+    pid = BigIntegerField()
+    process_started_ms = BigIntegerField(null=True)
+    end_ms = BigIntegerField()
+    user_name = TextField(null=True)
+    name = TextField(null=True)
+    command = TextField(null=True)
+    peak_memory_bytes = DoubleField(null=True)
+    memory_byte_seconds = DoubleField()
+    memory_seconds = DoubleField()
+
+    class Meta:
+        """peewee's settings."""
+
+        primary_key = CompositeKey("machine_id", "gpu_uuid", "start_ms", "pid")
+
+
+TABLES = (Meta, Machine, Shape, SnapshotJournal, Block, GpuState, Event, Rollup, RollupPart, GpuDay, UserDay, ProcessInterval)

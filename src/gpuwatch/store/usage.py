@@ -1,0 +1,124 @@
+"""Usage by (day, GPU) and by (day, GPU, user): sums that grow. Days are texts YYYY-MM-DD in the hub's zone, as the digest made them."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from operator import add, attrgetter
+from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+
+from gpuwatch.model.series import GpuDay, UserDay
+from gpuwatch.store.database import Store
+
+_GPU_SUMS = tuple(field.name for field in fields(GpuDay))
+_USER_SUMS = tuple(field.name for field in fields(UserDay))
+GPU_KEYS = ("machine_id", "day", "gpu_uuid")
+USER_KEYS = (*GPU_KEYS, "user_name")
+_BATCH = 500
+_MOST_ROWS = 5000
+"""Rows of one block: more than any machine has. Those beyond are a hostile node's."""
+_MOST = 1e18
+"""Larger sums are no sums of anything that exists."""
+_GET_GPU = attrgetter(*_GPU_SUMS)
+_GET_USER = attrgetter(*_USER_SUMS)
+
+
+def _upsert(table: str, keys: Sequence[str], sums: Sequence[str]) -> str:
+    marks = ", ".join("?" * (len(keys) + len(sums)))
+    added = ", ".join(f"{name} = {table}.{name} + excluded.{name}" for name in sums)
+    return f"INSERT INTO {table} ({', '.join((*keys, *sums))}) VALUES ({marks}) ON CONFLICT ({', '.join(keys)}) DO UPDATE SET {added}"
+
+
+_ADD_GPU = _upsert("gpu_day", GPU_KEYS, _GPU_SUMS)
+_ADD_USER = _upsert("user_day", USER_KEYS, _USER_SUMS)
+
+
+class GpuDayRow(NamedTuple):
+    """Sums of one group; a key that was not grouped by is empty."""
+
+    machine_id: str
+    day: str
+    gpu_uuid: str
+    sums: GpuDay
+
+
+class UserDayRow(NamedTuple):
+    """Sums of one group; a key that was not grouped by is empty."""
+
+    machine_id: str
+    day: str
+    gpu_uuid: str
+    user_name: str
+    sums: UserDay
+
+
+def merge(
+    store: Store, machine_id: str, gpu_sums: Mapping[Tuple[str, str], GpuDay], user_sums: Mapping[Tuple[str, str, str], UserDay]
+) -> None:
+    """Inside ``writing()``: add a digest's ``gpu_days`` and ``user_days`` to what is stored."""
+    for statement, get, sums in ((_ADD_GPU, _GET_GPU, gpu_sums), (_ADD_USER, _GET_USER, user_sums)):
+        rows = [(machine_id, *key, *map(_number, get(one))) for key, one in sorted(sums.items())[:_MOST_ROWS]]
+        if rows:
+            store.change_many(statement, rows)
+
+
+def _number(value: float) -> float:
+    """What a database can add up: a hostile node's endless or missing number counts as nothing."""
+    return value if -_MOST < value < _MOST else 0.0
+
+
+def gpu_days(
+    store: Store, first_day: str, last_day: str, machine_ids: Optional[Iterable[str]] = None, *, by: Sequence[str] = GPU_KEYS
+) -> List[GpuDayRow]:
+    """Sums over the days ``first_day`` to ``last_day``, both included, of all machines or some, grouped ``by`` some of GPU_KEYS."""
+    found = _sums(store, "gpu_day", (GPU_KEYS, _GPU_SUMS), (first_day, last_day), machine_ids, by)
+    return [GpuDayRow(machine_id, day, uuid, GpuDay(*sums)) for (machine_id, day, uuid), sums in found.items()]
+
+
+def user_days(
+    store: Store,
+    first_day: str,
+    last_day: str,
+    machine_ids: Optional[Iterable[str]] = None,
+    *,
+    user: Optional[str] = None,
+    by: Sequence[str] = USER_KEYS,
+) -> List[UserDayRow]:
+    """The same of users, grouped ``by`` some of USER_KEYS; with ``user`` of that one alone."""
+    found = _sums(store, "user_day", (USER_KEYS, _USER_SUMS), (first_day, last_day), machine_ids, by, user)
+    return [UserDayRow(machine_id, day, uuid, name, UserDay(*sums)) for (machine_id, day, uuid, name), sums in found.items()]
+
+
+def _sums(
+    store: Store,
+    table: str,
+    columns: Tuple[Sequence[str], Sequence[str]],
+    days: Tuple[str, str],
+    machine_ids: Optional[Iterable[str]],
+    by: Sequence[str],
+    user: Optional[str] = None,
+) -> Mapping[Tuple[Any, ...], Tuple[float, ...]]:
+    """Keys (empty where not grouped by) and sums of each group. The database adds up: it does so much faster."""
+    keys, sums = columns
+    shown = [name if name in by else "''" for name in keys]
+    grouped = [name for name in keys if name in by]
+    summed = list(sums) if len(grouped) == len(keys) else [f"sum({name})" for name in sums]
+    ending = f" GROUP BY {', '.join(grouped)}" if grouped and len(grouped) < len(keys) else ""
+    ending += f" ORDER BY {', '.join(grouped)}" if grouped else " HAVING count(*) > 0"
+    where, parameters = "machine_id IN (SELECT id FROM machine) AND day BETWEEN ? AND ?", [*days]
+    if user is not None:
+        where, parameters = f"{where} AND user_name = ?", [*parameters, user]
+    found: Dict[Tuple[Any, ...], Tuple[float, ...]] = {}
+    for ids in _batches(machine_ids):
+        chosen = f" AND machine_id IN ({', '.join('?' * len(ids))})" if ids else ""
+        for row in store.rows(f"SELECT {', '.join([*shown, *summed])} FROM {table} WHERE {where}{chosen}{ending}", (*parameters, *ids)):
+            key, numbers = row[: len(keys)], row[len(keys) :]
+            found[key] = tuple(map(add, found[key], numbers)) if key in found else numbers
+    return found
+
+
+def _batches(machine_ids: Optional[Iterable[str]]) -> List[Sequence[str]]:
+    """Few enough for one statement each; one empty batch stands for all machines."""
+    if machine_ids is None:
+        return [()]
+    ids = sorted(set(machine_ids))
+    return [ids[first : first + _BATCH] for first in range(0, len(ids), _BATCH)]
