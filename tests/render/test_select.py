@@ -5,7 +5,8 @@ import pytest
 from gpuwatch.model.cluster import ClusterNow, GpuState, GpuView, NodeState, Target
 from gpuwatch.model.snapshot import GpuReading, ProcessReading, Snapshot
 from gpuwatch.model.view import ViewOptions
-from gpuwatch.render.select import HOSTS_PER_PAGE, matching, natural, page_count, select, users
+from gpuwatch.render.select import HOSTS_PER_PAGE, gpu_count, gpus_of, natural, page_count, select, users
+from gpuwatch.render.select import shown as all_shown
 
 
 def gpu(
@@ -118,11 +119,18 @@ def test_a_mig_gpu_with_a_free_slice_is_among_the_free():
 
 def test_pages():
     cluster = ClusterNow(0.0, tuple(node(f"n{number}") for number in range(2 * HOSTS_PER_PAGE)))
-    assert len(matching(cluster, ViewOptions(page=1))) == 2 * HOSTS_PER_PAGE
+    assert len(all_shown(cluster, ViewOptions(page=1))) == 2 * HOSTS_PER_PAGE
     assert next(found.name for found, _ in select(cluster, ViewOptions(page=2))) == f"n{HOSTS_PER_PAGE}"
     assert select(cluster, ViewOptions(page=3)) == []
     assert page_count(2 * HOSTS_PER_PAGE, ViewOptions()) == 2
     assert page_count(0, ViewOptions()) == 1
+
+
+def test_a_host_that_is_shown_whole_is_not_looked_at():
+    whole, part = all_shown(CLUSTER, ViewOptions(query="gpu2"))[0], all_shown(CLUSTER, ViewOptions(free_only=True))[0]
+    assert (whole[1], gpus_of(whole), gpu_count(whole)) == (None, whole[0].gpus, 1)
+    assert (gpus_of(part), gpu_count(part)) == (part[1], 1)
+    assert [row[1] for row in all_shown(CLUSTER, ViewOptions())] == [None] * 4
 
 
 def test_users_once_each_most_memory_first():

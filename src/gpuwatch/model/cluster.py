@@ -110,6 +110,11 @@ class NodeState:
         return tuple([(view.state, view.mig_states) for view in self.gpus])
 
     @property
+    def recent_utilization(self) -> Tuple[Tuple[Optional[float], ...], ...]:
+        """That of each GPU, parallel to ``gpus``."""
+        return tuple([view.recent_utilization for view in self.gpus])
+
+    @property
     def name(self) -> str:
         """The target's name."""
         return self.target.name

@@ -102,38 +102,27 @@ class _Live(NodeState):
         return tuple(_states(self._known, self._plan, self._latest, lambda: self.snapshot))
 
     @_Late
+    def recent_utilization(self: Any) -> Tuple[Recent, ...]:
+        """See NodeState."""
+        found: Tuple[Recent, ...] = self._latest.tracker.recent(self.machine_id, list(self._plan.errors), self._now)
+        return found
+
+    @_Late
     def gpus(self: Any) -> Tuple[GpuView, ...]:
         """See NodeState."""
-        name, gpus = self.target.name, self.snapshot.gpus
-        columns = _Columns(self._latest, self.machine_id, [gpu.uuid for gpu in gpus], self._now)
-        return tuple([_LiveView(name, gpu, state, columns, place) for place, (gpu, state) in enumerate(zip(gpus, self.states))])
-
-
-class _Columns:
-    """Recent utilization of a machine's GPUs, looked up when the first of them is drawn."""
-
-    def __init__(self, latest: Latest, machine_id: str, uuids: Sequence[str], now: float) -> None:
-        self._asked = latest.tracker, machine_id, uuids, now
-        self._found: Tuple[Recent, ...] = ()
-
-    def of(self, place: int) -> Recent:
-        """Of one GPU."""
-        if not self._found:
-            tracker, machine_id, uuids, now = self._asked
-            self._found = tracker.recent(machine_id, uuids, now)
-        return self._found[place]
+        return tuple([_LiveView(self, place, *parts) for place, parts in enumerate(zip(self.snapshot.gpus, self.states))])
 
 
 class _LiveView(GpuView):
     """A GpuView that looks its recent utilization up when it is drawn."""
 
-    def __init__(self, host: str, reading: Any, state: Tuple[GpuState, Tuple[GpuState, ...]], columns: _Columns, place: int) -> None:
-        self.__dict__.update(host=host, reading=reading, state=state[0], mig_states=state[1], _columns=columns, _place=place)
+    def __init__(self, node: _Live, place: int, reading: Any, state: Tuple[GpuState, Tuple[GpuState, ...]]) -> None:
+        self.__dict__.update(host=node.target.name, reading=reading, state=state[0], mig_states=state[1], _node=node, _place=place)
 
     @_Late
     def recent_utilization(self: Any) -> Recent:
         """See GpuView."""
-        return self._columns.of(self._place)  # type: ignore[no-any-return]
+        return self._node.recent_utilization[self._place]  # type: ignore[no-any-return]
 
 
 def _texts(known: Known) -> List[str]:

@@ -10,13 +10,14 @@ from typing import Sequence
 from gpuwatch.model.cluster import ClusterNow, GpuView, NodeState
 from gpuwatch.model.view import ViewOptions
 from gpuwatch.render import text_cells, text_facts, words
-from gpuwatch.render.select import Selected, select
+from gpuwatch.render.select import page_of, shown
+from gpuwatch.render.stencil import host_text, written
 from gpuwatch.render.text_cells import Look
 from gpuwatch.render.text_detail import detail
 from gpuwatch.render.text_rows import Rows
 from gpuwatch.render.text_table import gpu_table, table
 from gpuwatch.render.text_top import looked_at, top
-from gpuwatch.render.text_words import Cache, cached, node_reason, node_span, node_word, notes
+from gpuwatch.render.text_words import Cache, node_reason, node_span, node_word, notes
 
 __all__ = ["cluster_text", "detail", "gpu_detail", "gpu_table", "host_detail", "rows", "table"]
 
@@ -31,23 +32,16 @@ def cluster_text(cluster: ClusterNow, options: ViewOptions, cache: Cache | None 
 def rows(cluster: ClusterNow, options: ViewOptions, cache: Cache | None = None) -> str:
     """``view=rows``: counts, free GPUs, then one line a GPU. ``detail``: its processes below it."""
     look = Look.of(options)
-    found = select(cluster, options)
-    drawer = Rows(look, cluster.taken_at, cluster.timezone, options.detail, cache)
+    found = page_of(shown(cluster, options), options)
+    drawer = Rows(look, cluster.timezone, options.detail)
     lines = top(cluster, options, look, cache)
     if found:
         lines.append(drawer.head())
-    key = ("rows", look, options.audience, options.detail)
-    for row in found:
-        lines.append(_host(drawer, row, key, cache))
+    key = ("rows", look, options.audience, cluster.timezone, options.detail)
+    lines += [host_text(row, cluster.taken_at, cache, key, drawer.host) for row in found]
     for note in notes(cluster, options, found, titled=True):
         lines += look.wrap(note, look.width)
     return look.final("\n".join(lines) + "\n")
-
-
-def _host(drawer: Rows, row: Selected, key: tuple[object, ...], cache: Cache | None) -> str:
-    if row[1] is row[0].gpus:
-        return cached(cache, row[0], key, lambda: drawer.host(row))
-    return drawer.host(row)
 
 
 def host_detail(cluster: ClusterNow, node: NodeState, options: ViewOptions, date_style: str = "YMD") -> str:
@@ -57,10 +51,10 @@ def host_detail(cluster: ClusterNow, node: NodeState, options: ViewOptions, date
     """
     look, now, zone = Look.of(options), cluster.taken_at, cluster.timezone
     lines = [*_title(cluster, options, look, node.name), *_standing(node, look, now), ""]
-    drawer = Rows(look, now, zone, detail=True)
+    drawer = Rows(look, zone, detail=True)
     if node.gpus:
         lines.append(drawer.head())
-    lines += [drawer.host((node, node.gpus)), ""]
+    lines += [written(drawer.host(node, node.gpus, now)), ""]
     machine = ("MACHINE", "" if node.status == "up" else f"as of {words.clock(node.received_at, now, zone)}")
     lines += _block(look, machine, text_facts.host_facts(node, now))
     if node.snapshot is not None:
@@ -75,8 +69,8 @@ def gpu_detail(cluster: ClusterNow, node: NodeState, gpu: GpuView, options: View
     """The twin of a GPU's page: its row with its processes, then every value, with the reason where one is not reported."""
     look, now, zone = Look.of(options), cluster.taken_at, cluster.timezone
     name = f"{node.name} {gpu.reading.index}  {words.clean(gpu.reading.name)}"
-    drawer = Rows(look, now, zone, detail=True)
-    lines = [*_title(cluster, options, look, name), *_standing(node, look, now), "", drawer.head(), *drawer.gpu(gpu), ""]
+    drawer = Rows(look, zone, detail=True)
+    lines = [*_title(cluster, options, look, name), *_standing(node, look, now), "", drawer.head() + written(drawer.gpu(gpu, now)), ""]
     lines += _block(look, ("FIELD", "VALUE", "NOTE"), text_facts.gpu_facts(gpu, now, zone))
     return _ended(cluster, options, look, lines)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any, Callable
+from typing import Any, Callable, Optional
 
 from gpuwatch.model.cluster import GPU_STATES, ClusterNow, GpuView, NodeState
 from gpuwatch.model.view import ViewOptions
@@ -20,6 +20,8 @@ AWAY = ("down", "error", "unseen")
 """Statuses of nodes whose GPUs nobody can say anything about."""
 
 Selected = tuple[NodeState, tuple[GpuView, ...]]
+Shown = tuple[NodeState, Optional[tuple[GpuView, ...]]]
+"""A node and its GPUs that match; None = all of them, which need not be looked at (the readings of a node are made when they are)."""
 
 
 def select(cluster: ClusterNow, options: ViewOptions) -> list[Selected]:
@@ -27,25 +29,48 @@ def select(cluster: ClusterNow, options: ViewOptions) -> list[Selected]:
 
     A node without GPUs has an entry too if it matches by itself. ``options.page`` 1, 2 ... cuts; 0 leaves all.
     """
-    rows = matching(cluster, options)
+    return [(node, gpus_of((node, gpus))) for node, gpus in page_of(shown(cluster, options), options)]
+
+
+def matching(cluster: ClusterNow, options: ViewOptions) -> list[Selected]:
+    """Like ``select``, all pages."""
+    return [(node, gpus_of((node, gpus))) for node, gpus in shown(cluster, options)]
+
+
+def shown(cluster: ClusterNow, options: ViewOptions) -> list[Shown]:
+    """Like ``select``, all pages, without looking at the GPUs of a host that is shown whole."""
+    rows: list[Shown] = [(node, None) for node in cluster.nodes]
+    if options.filtered:
+        rows = [kept for kept in (_filtered(node, options) for node in cluster.nodes) if kept is not None]
+    if options.layout == "flat":
+        found = [(node, gpus_of((node, gpus))) for node, gpus in rows]
+        one_by_one: list[Shown] = [(node, (gpu,)) for node, gpus in found for gpu in gpus]
+        rows = one_by_one + [(node, None) for node, gpus in found if not gpus]
+    return _sorted(rows, options)
+
+
+def page_of(rows: list[Shown], options: ViewOptions) -> list[Shown]:
+    """The rows of ``options.page``."""
     if options.page < 1:
         return rows
     size = _page_size(options)
     return rows[(options.page - 1) * size : options.page * size]
 
 
-def matching(cluster: ClusterNow, options: ViewOptions) -> list[Selected]:
-    """Like ``select``, all pages."""
-    rows = [(node, node.gpus) for node in cluster.nodes]
-    if options.filtered:
-        rows = [kept for kept in (_filtered(node, options) for node in cluster.nodes) if kept is not None]
-    if options.layout == "flat":
-        rows = [(node, (gpu,)) for node, gpus in rows for gpu in gpus] + [row for row in rows if not row[1]]
-    return _sorted(rows, options)
+def gpus_of(row: Shown) -> tuple[GpuView, ...]:
+    """The GPUs that the row shows."""
+    node, gpus = row
+    return node.gpus if gpus is None else gpus
+
+
+def gpu_count(row: Shown) -> int:
+    """How many GPUs the row shows."""
+    node, gpus = row
+    return len(node.states if gpus is None else gpus)
 
 
 def page_count(rows: int, options: ViewOptions) -> int:
-    """How many pages ``rows`` entries of ``matching`` fill; at least 1."""
+    """How many pages ``rows`` entries of ``shown`` fill; at least 1."""
     return max(1, -(-rows // _page_size(options)))
 
 
@@ -64,7 +89,7 @@ def _page_size(options: ViewOptions) -> int:
     return GPUS_PER_PAGE if options.layout == "flat" else HOSTS_PER_PAGE
 
 
-def _filtered(node: NodeState, options: ViewOptions) -> Selected | None:
+def _filtered(node: NodeState, options: ViewOptions) -> Shown | None:
     """The node with its matching GPUs; None if nothing of it matches."""
     if options.host and options.host.casefold() != node.name.casefold():
         return None
@@ -73,8 +98,10 @@ def _filtered(node: NodeState, options: ViewOptions) -> Selected | None:
     words = options.query.casefold().split()
     about_host = _host_text(node)
     if not node.gpus:
-        return (node, ()) if _bare_matches(node, options, words, about_host) else None
+        return (node, None) if _bare_matches(node, options, words, about_host) else None
     gpus = tuple(gpu for gpu in node.gpus if _gpu_matches(gpu, options, words, about_host))
+    if len(gpus) == len(node.gpus):
+        return (node, None)
     return (node, gpus) if gpus else None
 
 
@@ -128,7 +155,7 @@ _GPU_VALUE: dict[str, Callable[[GpuView], Any]] = {
 }
 
 
-def _sorted(rows: list[Selected], options: ViewOptions) -> list[Selected]:
+def _sorted(rows: list[Shown], options: ViewOptions) -> list[Shown]:
     """A host stands where its first GPU would: the least when ascending, the greatest when descending."""
     if options.sort == "name":
         return sorted(rows, key=lambda row: natural(row[0].name), reverse=options.descending)
@@ -138,7 +165,7 @@ def _sorted(rows: list[Selected], options: ViewOptions) -> list[Selected]:
     extreme: Callable[[Any], Any] = max if options.descending else min
     known, unknown = [], []
     for row in rows:
-        values = [value for value in map(value_of, row[1]) if value is not None]
+        values = [value for value in map(value_of, gpus_of(row)) if value is not None]
         if values:
             known.append((extreme(values), row))
         else:

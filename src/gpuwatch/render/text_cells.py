@@ -65,6 +65,10 @@ class Look(NamedTuple):
         """The text in a colour, where colour is asked for."""
         return f"\x1b[{ansi}m{text}\x1b[0m" if self.color and ansi and text else text
 
+    def around(self, ansi: str) -> tuple[str, str]:
+        """What ``paint`` puts before and after a text."""
+        return (f"\x1b[{ansi}m", "\x1b[0m") if self.color and ansi else ("", "")
+
     def final(self, text: str) -> str:
         """Lines as they leave: pure ASCII where that is asked for."""
         return text.translate(_ASCII_SIGNS).encode("ascii", "replace").decode("ascii") if self.ascii_only else text

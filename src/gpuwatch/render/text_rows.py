@@ -5,18 +5,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from operator import attrgetter
+from typing import Any, Optional
 
 from gpuwatch.model.cluster import GpuState, GpuView, NodeState
-from gpuwatch.model.snapshot import GpuReading, MigReading, ProcessReading
+from gpuwatch.model.snapshot import GpuReading, MigReading, Number, ProcessReading
 from gpuwatch.render import text_cells, words
-from gpuwatch.render.select import AWAY, Selected
+from gpuwatch.render.select import AWAY
+from gpuwatch.render.stencil import Hole, Piece
 from gpuwatch.render.text_cells import Look
-from gpuwatch.render.text_tally import Tally, by_label, tally
+from gpuwatch.render.text_tally import by_label, cards
 from gpuwatch.render.text_words import (
     UNKNOWN,
-    Cache,
     lost_reason,
     memory_percent,
     node_reason,
@@ -35,15 +37,16 @@ NOTE = 14
 """Where the text of a row without numbers begins."""
 LEAST_COMMAND = 16
 
+Names = tuple[Optional[str], ...]
 GPU_VALUES = ("utilization", "memory", "temperature", "power")
 _values_of = attrgetter("utilization_percent", "memory_used_bytes", "temperature_celsius", "power_watts")
 
 
 class Rows:
-    """Draws hosts as rows."""
+    """Draws hosts as rows, in pieces."""
 
-    def __init__(self, look: Look, now: float, zone: str, detail: bool = False, cache: Cache | None = None) -> None:
-        self.look, self.now, self.zone, self.detail, self.cache = look, now, zone, detail, cache
+    def __init__(self, look: Look, zone: str, detail: bool = False) -> None:
+        self.look, self.zone, self.detail = look, zone, detail
         spare = max(0, look.width - LINE)
         self.bar = BAR - max(0, (LINE + 1 - look.width) // 2)
         self.user = USER + min(8, max(0, look.width - 80) // 4)
@@ -57,97 +60,91 @@ class Rows:
         line = f" GPU STATE    {user}  SINCE UTIL {bar} {'MEMORY, GB':<{MEMORY + 1 + self.bar}} TEMP POWER"
         return self.look.paint(line + command, text_cells.BOLD)
 
-    def host(self, row: Selected) -> str:
-        """The line of a host and the rows of its GPUs, without a line end at the end."""
-        node, gpus = row
-        lines = [self._host_line(node)]
+    def host(self, node: NodeState, gpus: tuple[GpuView, ...], now: Any) -> Iterator[Piece]:
+        """The line of a host and the rows of these of its GPUs, without a line end at the end."""
+        yield self._host_line(node)
         word = node_word(node)
         if word:
-            lines += self._sentence(node, word)
+            yield from self._sentence(node, word, now)
         elif node.error:
-            lines += [self.look.paint(f"   ! {line}", text_cells.ALARM) for line in self._wrapped(words.clean(node.error), 5)]
+            yield from self._warning(words.clean(node.error))
         if node.status not in AWAY:
             for gpu in gpus:
-                lines += self.gpu(gpu)
-        return "\n".join(lines)
+                yield from self.gpu(gpu, now)
 
-    def gpu(self, gpu: GpuView) -> list[str]:
-        """The lines of one GPU: its row, warnings, MIG slices, and its processes where details are asked for."""
+    def gpu(self, gpu: GpuView, now: Any) -> Iterator[Piece]:
+        """The lines of one GPU, each behind a line end: its row, warnings, MIG slices, and its processes where details are asked for."""
         reading, state = gpu.reading, gpu.state
         if state.state == "lost":
-            since = words.clock(state.since_at, self.now, self.zone)
-            return self._reason("x", str(reading.index), "lost", f"since {since}" if since else "", lost_reason(gpu))
-        mark = "!" if state.marks and state.state != "stale" else MARKS.get(state.state, " ")
-        silent = _silent(reading)
-        if mark == " " and silent:
-            mark = "?"
-        lines = [self._row(mark, gpu)]
+            yield Hole(_lost, (now,), (self, str(reading.index), state.since_at, lost_reason(gpu)))
+            return
+        yield from self._row(gpu, now)
         if state.marks:
-            lines += [self.look.paint(f"   ! {line}", text_cells.ALARM) for line in self._wrapped(", ".join(state.marks), 5)]
+            yield from self._warning(", ".join(state.marks))
         rest = list(reading.processes)
         for part, part_state in zip(reading.mig, gpu.mig_states):
             held = [process for process in rest if part.holds(process)]
             rest = [process for process in rest if process not in held]
-            lines += self._slice(reading, part, part_state, held)
-        return lines + (self._processes(gpu, silent, rest) if self.detail else [])
+            yield from self._slice(reading, part, part_state, held, now)
+        if self.detail:
+            yield from self._processes(gpu, rest, now)
 
-    # ---- parts
-
-    def _command_beside(self) -> bool:
-        return not self.detail and self.command >= LEAST_COMMAND
-
-    def _wrapped(self, text: str, indent: int) -> list[str]:
-        return self.look.wrap(text, self.look.width - indent)
-
-    def _host_line(self, node: NodeState) -> str:
-        """Name, GPUs, tags; load and memory of the machine at the right."""
-        right = self._machine(node)
-        room = self.look.width - len(right) - 2
-        name = self.look.cut(node.name, min(40, room), "..")
-        rest = "  ".join(filter(None, (_models(tally(node, self.cache)), " ".join(map(words.clean, node.target.tags)))))
-        rest = self.look.cut(f"  {rest}" if rest else "", room - text_cells.width(name), "..")
-        gap = " " * (self.look.width - text_cells.width(name + rest) - len(right)) if right else ""
-        return f"{self.look.paint(name, text_cells.BOLD)}{rest}{gap}{right}"
-
-    def _machine(self, node: NodeState) -> str:
-        if node.snapshot is None or node.status in ("down", "unseen"):
-            return ""
-        host = node.snapshot.host
-        parts = []
-        if host.cpu_percent is not None:
-            parts.append(f"CPU {number(host.cpu_percent)}%")
-        if host.memory_total_bytes is not None:
-            used = UNKNOWN if host.memory_used_bytes is None else f"{host.memory_used_bytes / 2**30:.0f}"
-            parts.append(f"RAM {used}/{words.gb_total(host.memory_total_bytes)}")
-        return "  ".join(parts)
-
-    def _sentence(self, node: NodeState, word: str) -> list[str]:
-        marks = {"stale": "~", "unseen": "~", "no GPU": " "}
-        shown = {"no GPU data": "error"}.get(word, word)
-        return self._reason(marks.get(word, "x"), "", shown, node_span(node, self.now).replace(" ", ""), node_reason(node))
-
-    def _reason(self, mark: str, index: str, word: str, since: str, reason: str) -> list[str]:
+    def reason(self, mark: str, index: str, word: str, since: str, reason: str) -> list[str]:
         """A row that has a text in place of numbers."""
         filler = "x" * (len(since) + 1)
-        first, *more = self._wrapped(f"{filler} {reason}" if since else reason, NOTE)
+        first, *more = self.look.wrap(f"{filler} {reason}" if since else reason, self.look.width - NOTE)
         first = f"{since}  {first[len(filler) + 1 :]}" if since else first
         head = self.look.left(word, STATE)
         chip = self.look.paint(word, text_cells.CHIPS.get(word, "")) + head[len(word) :]
         lines = [f"{mark}{index:>3} {chip} {first}".rstrip(), *(" " * NOTE + line for line in more)]
         return [self.look.paint(line, text_cells.DIM) for line in lines] if mark == "~" else lines
 
-    def _row(self, mark: str, gpu: GpuView) -> str:
+    # ---- parts
+
+    def _command_beside(self) -> bool:
+        return not self.detail and self.command >= LEAST_COMMAND
+
+    def _warning(self, text: str) -> list[str]:
+        return _lines([self.look.paint(f"   ! {line}", text_cells.ALARM) for line in self.look.wrap(text, self.look.width - 5)])
+
+    def _host_line(self, node: NodeState) -> Piece:
+        """Name, GPUs, tags; load and memory of the machine at the right."""
+        readings = [gpu.reading for gpu in node.gpus]
+        facts = (self.look, node.name, tuple([one.name for one in readings]), " ".join(map(words.clean, node.target.tags)))
+        totals = [one.memory_total_bytes for one in readings]
+        if node.snapshot is None or node.status in ("down", "unseen"):
+            return Hole(_host_line, (None, None, None, *totals), facts)
+        host = node.snapshot.host
+        return Hole(_host_line, (host.cpu_percent, host.memory_used_bytes, host.memory_total_bytes, *totals), facts)
+
+    def _sentence(self, node: NodeState, word: str, now: Any) -> list[str]:
+        marks = {"stale": "~", "unseen": "~", "no GPU": " "}
+        told = {"no GPU data": "error"}.get(word, word)
+        return _lines(self.reason(marks.get(word, "x"), "", told, node_span(node, now).replace(" ", ""), node_reason(node)))
+
+    def _row(self, gpu: GpuView, now: Any) -> Iterator[Piece]:
         reading, state = gpu.reading, gpu.state
-        heat = f"{_unit(reading.temperature_celsius, 'C'):>5}"
-        if state.marks:
-            heat = self.look.paint(heat, text_cells.ALARM)
-        line = (
-            f"{mark}{reading.index:>3} {self._chip(state.state)} {self._people(reading.processes)}{self._since(gpu):>7} "
-            f"{self._load(reading.utilization_percent)} {self._memory(gpu)}{heat}{_unit(reading.power_watts, 'W'):>6}"
-        )
-        if self._command_beside() and reading.processes and not reading.mig:
-            line += "  " + self.look.cut(program(reading.processes[0]), self.command, "..")
-        return self.look.paint(line, text_cells.DIM) if mark == "~" else line
+        mark = "!" if state.marks and state.state != "stale" else MARKS.get(state.state, " ")
+        dim, dim_end = self.look.around(text_cells.DIM if mark == "~" else "")
+        alarm, alarm_end = self.look.around(text_cells.ALARM if state.marks else "")
+        yield f"\n{dim}"
+        yield Hole(_mark, _values_of(reading), (bool(reading.mig),)) if mark == " " else mark
+        yield f"{reading.index:>3} {self._chip(state.state)} {self._people(reading.processes)}"
+        yield _since(shown_since(gpu), state, now)
+        yield " "
+        yield Hole(_load, (reading.utilization_percent,), (self.bar,))
+        yield " "
+        yield Hole(_memory, (reading.memory_used_bytes, reading.memory_total_bytes), (self.look.color, self.bar, state.state == "idle"))
+        yield alarm
+        yield Hole(_unit, (reading.temperature_celsius,), (5, "C"))
+        yield alarm_end
+        yield Hole(_unit, (reading.power_watts,), (6, "W"))
+        yield (self._command(reading.processes) if not reading.mig else "") + dim_end
+
+    def _command(self, processes: Sequence[ProcessReading]) -> str:
+        if not self._command_beside() or not processes:
+            return ""
+        return "  " + self.look.cut(program(processes[0]), self.command, "..")
 
     def _chip(self, state: str) -> str:
         word = {"mig": "MIG"}.get(state, state)
@@ -160,86 +157,122 @@ class Rows:
         users = dict.fromkeys([process.user for process in processes])
         first, *others = dict.fromkeys([words.clean(user) or UNKNOWN for user in users])
         more = f"+{len(others)}" if others else ""
-        shown = self.look.cut(first, self.user - len(more), "..") + more
-        return shown + " " * (self.user - text_cells.width(shown))
+        told = self.look.cut(first, self.user - len(more), "..") + more
+        return told + " " * (self.user - text_cells.width(told))
 
-    def _since(self, gpu: GpuView) -> str:
-        since = shown_since(gpu)
-        if since is None:
-            return ""
-        text = words.span_compact(self.now - since)
-        return f">{text}" if gpu.state.at_least and since == gpu.state.since_at else text
-
-    def _load(self, percent: float | None) -> str:
-        return f"{_unit(percent, '%'):>4} {text_cells.bar(percent, self.bar)}"
-
-    def _memory(self, gpu: GpuView) -> str:
-        reading = gpu.reading
-        text = _sizes(reading.memory_used_bytes, reading.memory_total_bytes)
-        return f"{text.rjust(MEMORY)} {self._memory_bar(memory_percent(gpu), gpu.state.state)}"
-
-    def _memory_bar(self, percent: float | None, state: str) -> str:
-        if state != "idle":
-            return text_cells.bar(percent, self.bar)
-        return self.look.paint(text_cells.bar(percent, self.bar, "="), text_cells.HELD)
-
-    def _slice(self, reading: GpuReading, part: MigReading, state: GpuState, held: list[ProcessReading]) -> list[str]:
+    def _slice(self, reading: GpuReading, part: MigReading, state: GpuState, held: list[ProcessReading], now: Any) -> Iterator[Piece]:
         """A MIG slice, numbered 7.0, 7.1 ... with its own numbers; where the card's temperature and power would be, its profile."""
         mark = MARKS.get(state.state, " ")
-        used, total = part.memory_used_bytes, part.memory_total_bytes
-        percent = None if used is None or not total else 100.0 * used / total
         since = held[0].started_at if held and held[0].started_at is not None else state.since_at
-        age = "" if since is None else words.span_compact(self.now - since)
-        line = (
-            f"{mark}{f'{reading.index}.{part.index}':>3} {self._chip(state.state)} {self._people(held)}{age:>7} "
-            f"{self._load(part.sm_activity_percent)} {_sizes(used, total):>{MEMORY}} {self._memory_bar(percent, state.state)}"
-            f"  {self.look.left(part.profile, 9)}"
-        )
-        if self._command_beside() and held:
-            line += "  " + self.look.cut(program(held[0]), self.command, "..")
-        lines = [self.look.paint(line.rstrip(), text_cells.DIM) if mark == "~" else line.rstrip()]
+        before = f"{mark}{f'{reading.index}.{part.index}':>3} {self._chip(state.state)} {self._people(held)}"
+        after = f"  {self.look.left(part.profile, 9)}{self._command(held)}"
+        facts = (self.look, text_cells.DIM if mark == "~" else "", before, self.bar, state.state == "idle", after, since)
+        yield Hole(_slice_line, (part.sm_activity_percent, part.memory_used_bytes, part.memory_total_bytes, now), facts)
         if self.detail:
-            lines += [self.look.paint(self._process(process, []), text_cells.DIM) for process in held]
-        return lines
+            yield from map(self._process, held)
 
-    def _processes(self, gpu: GpuView, silent: list[str], processes: list[ProcessReading]) -> list[str]:
-        state = gpu.state
-        notes = []
-        if state.state == "idle" and state.no_work_since_at is not None:
-            notes.append(f"no work {words.span_compact(self.now - state.no_work_since_at)}")
-        if silent:
-            notes.append(f"{', '.join(silent)}: not reported")
-        if state.why and state.state != "unknown":
-            notes.append(words.clean(state.why))
-        lines = [self._process(process, notes if place == 0 else []) for place, process in enumerate(processes)]
-        if notes and not lines:
-            lines = [f"     {line}" for line in self._wrapped("; ".join(notes), 5)]
-        return [self.look.paint(line, text_cells.DIM) for line in lines]
+    def _processes(self, gpu: GpuView, processes: Sequence[ProcessReading], now: Any) -> Iterator[Piece]:
+        """The processes, in the first line what else is to be said of the GPU; where there is none, that alone."""
+        reading, state = gpu.reading, gpu.state
+        quiet_since = state.no_work_since_at if state.state == "idle" else None
+        why = words.clean(state.why) if state.state != "unknown" else ""
+        first = processes[0] if processes else None
+        start, name = (self._start(first), program(first)) if first else ("", "")
+        size = first.gpu_memory_bytes if first else None
+        facts = (self.look, first is not None, start, name, bool(reading.mig), quiet_since, why)
+        yield Hole(_first_process, (size, now, *_values_of(reading)), facts)
+        yield from map(self._process, processes[1:])
 
-    def _process(self, process: ProcessReading, notes: list[str]) -> str:
-        held = UNKNOWN if process.gpu_memory_bytes is None else words.gb(process.gpu_memory_bytes)
+    def _process(self, process: ProcessReading) -> Piece:
+        return Hole(_process, (process.gpu_memory_bytes,), (self.look, self._start(process), program(process), ""))
+
+    def _start(self, process: ProcessReading) -> str:
         user = self.look.cut(words.clean(process.user) or UNKNOWN, 16, "..")
-        head = f"     {process.pid} {user} {held} "
-        tail = "".join(f"; {note}" for note in notes)
-        tail = self.look.cut(tail, self.look.width - text_cells.width(head) - LEAST_COMMAND, "..")
-        room = self.look.width - text_cells.width(head) - text_cells.width(tail)
-        return head + self.look.cut(program(process), room, " ..") + tail
+        return f"     {process.pid} {user} "
 
 
-def _silent(reading: GpuReading) -> list[str]:
+def _lines(lines: Sequence[str]) -> list[str]:
+    return [f"\n{line}" for line in lines]
+
+
+# ---- what numbers fill in
+
+
+def _host_line(look: Look, name: str, names: Names, tags: str, cpu: Number, used: Number, total: Number, *totals: Number) -> str:
+    right = _machine(cpu, used, total)
+    return _host_left(look, name, names, totals, tags, len(right)) + right
+
+
+@lru_cache(maxsize=8192)
+def _host_left(look: Look, name: str, names: Names, totals: tuple[Number, ...], tags: str, right: int) -> str:
+    """What stands before so many letters at the right."""
+    room = look.width - right - 2
+    name = look.cut(name, min(40, room), "..")
+    rest = "  ".join(filter(None, (_models(names, totals), tags)))
+    rest = look.cut(f"  {rest}" if rest else "", room - text_cells.width(name), "..")
+    gap = " " * (look.width - text_cells.width(name + rest) - right) if right else ""
+    return f"{look.paint(name, text_cells.BOLD)}{rest}{gap}"
+
+
+def _machine(cpu: Number, used: Number, total: Number) -> str:
+    parts = []
+    if cpu is not None:
+        parts.append(f"CPU {number(cpu)}%")
+    if total is not None:
+        parts.append(f"RAM {UNKNOWN if used is None else f'{used / 2**30:.0f}'}/{words.gb_total(total)}")
+    return "  ".join(parts)
+
+
+def _models(names: Names, totals: tuple[Number, ...]) -> str:
+    """``3 x GTX 1080 Ti 11GB, 1 x RTX 3090 24GB``."""
+    kinds = by_label(cards("", names, totals, (None,) * len(names)))
+    return ", ".join(f"{sum(one.total for one in found)} x {label}" for label, found in kinds.items())
+
+
+def _lost(rows: Rows, index: str, since_at: float | None, reason: str, now: float) -> str:
+    since = words.clock(since_at, now, rows.zone)
+    return "".join(_lines(rows.reason("x", index, "lost", f"since {since}" if since else "", reason)))
+
+
+def _mark(mig: bool, *values: Number) -> str:
+    return "?" if _silent(mig, values) else " "
+
+
+def _silent(mig: bool, values: Sequence[Number]) -> list[str]:
     """Which of a row's values the GPU does not report."""
-    values = _values_of(reading)
     if None not in values:
         return []
     names = [name for name, value in zip(GPU_VALUES, values) if value is None]
-    return [name for name in names if name != "utilization" or not reading.mig]
+    return [name for name in names if name != "utilization" or not mig]
 
 
-def _unit(value: float | None, unit: str) -> str:
-    return UNKNOWN if value is None else f"{number(value)}{unit}"
+def _since(since: float | None, state: GpuState, now: Any) -> Piece:
+    if since is None:
+        return " " * 7
+    return Hole(_age, (now,), (since, ">" if state.at_least and since == state.since_at else ""))
 
 
-def _sizes(used: float | None, total: float | None) -> str:
+def _age(since: float, sign: str, now: float) -> str:
+    return f"{sign + words.span_compact(now - since):>7}"
+
+
+@lru_cache(maxsize=1024)
+def _load(bar: int, percent: Number) -> str:
+    return f"{_unit(4, '%', percent)} {text_cells.bar(percent, bar)}"
+
+
+@lru_cache(maxsize=16384)
+def _memory(color: bool, bar: int, idle: bool, used: Number, total: Number) -> str:
+    shape = text_cells.bar(memory_percent(used, total), bar, "=" if idle else "#")
+    return f"{_sizes(used, total).rjust(MEMORY)} {Look(color=color).paint(shape, text_cells.HELD if idle else '')}"
+
+
+@lru_cache(maxsize=4096)
+def _unit(columns: int, unit: str, value: Number) -> str:
+    return f"{UNKNOWN if value is None else f'{number(value)}{unit}':>{columns}}"
+
+
+def _sizes(used: Number, total: Number) -> str:
     """``71.4/80``; without the tenth where the card holds 100 GB or more."""
     if used is None:
         return f"{UNKNOWN}/{words.gb_total(total)}" if total else UNKNOWN
@@ -247,7 +280,34 @@ def _sizes(used: float | None, total: float | None) -> str:
     return f"{used / 2**30:.0f}/{words.gb_total(total)}" if whole else f"{words.gb(used)}/{words.gb_total(total) or UNKNOWN}"
 
 
-def _models(counts: Tally) -> str:
-    """``3 x GTX 1080 Ti 11GB, 1 x RTX 3090 24GB``."""
-    kinds = by_label(counts.cards)
-    return ", ".join(f"{sum(one.total for one in cards)} x {label}" for label, cards in kinds.items())
+def _slice_line(
+    look: Look, ansi: str, before: str, bar: int, idle: bool, after: str, since: Number, load: Number, used: Number, total: Number, now: float
+) -> str:
+    age = "" if since is None else words.span_compact(now - since)
+    line = f"{before}{age:>7} {_load(bar, load)} {_memory(look.color, bar, idle, used, total)}{after}"
+    return "\n" + look.paint(line.rstrip(), ansi)
+
+
+def _process(look: Look, start: str, name: str, tail: str, size: Number) -> str:
+    head = f"{start}{UNKNOWN if size is None else words.gb(size)} "
+    if not (tail or look.color) and name.isascii() and head.isascii():  # as below, without the steps that such names do not need
+        line = head + name
+        return f"\n{line}" if len(line) <= look.width else f"\n{line[: look.width - 3]} .."
+    tail = look.cut(tail, look.width - text_cells.width(head) - LEAST_COMMAND, "..")
+    room = look.width - text_cells.width(head) - text_cells.width(tail)
+    return "\n" + look.paint(head + look.cut(name, room, " ..") + tail, text_cells.DIM)
+
+
+def _first_process(
+    look: Look, is_one: bool, start: str, name: str, mig: bool, quiet_since: Number, why: str, size: Number, now: float, *values: Number
+) -> str:
+    notes = [] if quiet_since is None else [f"no work {words.span_compact(now - quiet_since)}"]
+    silent = _silent(mig, values)
+    if silent:
+        notes.append(f"{', '.join(silent)}: not reported")
+    if why:
+        notes.append(why)
+    if is_one:
+        return _process(look, start, name, "".join(f"; {note}" for note in notes), size)
+    lines = [f"     {line}" for line in look.wrap("; ".join(notes), look.width - 5)] if notes else []
+    return "".join(_lines([look.paint(line, text_cells.DIM) for line in lines]))

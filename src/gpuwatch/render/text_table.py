@@ -6,18 +6,20 @@ What that system did not know (a host that is down, a lost GPU) is said in a row
 
 from __future__ import annotations
 
-from typing import Callable
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any
 
 from gpuwatch.model.cluster import ClusterNow, GpuState, GpuView, NodeState
 from gpuwatch.model.snapshot import GpuReading
 from gpuwatch.model.view import ViewOptions
 from gpuwatch.render import text_cells, words
-from gpuwatch.render.select import Selected, select
+from gpuwatch.render.select import page_of, shown
+from gpuwatch.render.stencil import Hole, Piece, host_text
 from gpuwatch.render.text_cells import Look
 from gpuwatch.render.text_words import (
     UNKNOWN,
     Cache,
-    cached,
     lost_reason,
     mib,
     node_reason,
@@ -37,16 +39,13 @@ NARROW = 24
 ROOMY = 64
 """A GPU column this wide also tells state, since and user."""
 
-Row = Callable[[NodeState, GpuView, float], "list[str]"]
-
 
 def table(cluster: ClusterNow, options: ViewOptions, cache: Cache | None = None) -> str:
     """``/?term=true``: host, GPU, memory in MiB, utilization, temperature."""
     look = Look.of(options)
     widths = _widths(look.width, (MEMORY, LOAD, HEAT))
     heads = (" host", " gpu", " memory usage", " volat.", " temp.")
-    frame = _Frame(look, widths, lambda node, gpu, now: _cells(look, widths, gpu, now))
-    return frame.draw("table", heads, cluster, options, cache)
+    return _Frame(look, widths).draw("table", heads, cluster, options, cache)
 
 
 def gpu_table(cluster: ClusterNow, options: ViewOptions, cache: Cache | None = None) -> str:
@@ -54,8 +53,7 @@ def gpu_table(cluster: ClusterNow, options: ViewOptions, cache: Cache | None = N
     look = Look.of(options)
     widths = _gpu_table_widths(look.width)
     heads = (" host name", " gpu name", " memory usage (MiB)")
-    frame = _Frame(look, widths, lambda node, gpu, now: _cells(look, widths, gpu, now))
-    return frame.draw("gpu_table", heads, cluster, options, cache)
+    return _Frame(look, widths).draw("gpu_table", heads, cluster, options, cache)
 
 
 def _widths(width: int, fixed: tuple[int, ...]) -> tuple[int, ...]:
@@ -73,42 +71,38 @@ def _gpu_table_widths(width: int) -> tuple[int, ...]:
 class _Frame:
     """A table's frame and the rows of one host in it."""
 
-    def __init__(self, look: Look, widths: tuple[int, ...], cells: Row) -> None:
-        self.look, self.widths, self.cells = look, widths, cells
+    def __init__(self, look: Look, widths: tuple[int, ...]) -> None:
+        self.look, self.widths = look, widths
         self.rule = "+" + "+".join("-" * columns for columns in widths) + "+"
 
     def draw(self, kind: str, heads: tuple[str, ...], cluster: ClusterNow, options: ViewOptions, cache: Cache | None) -> str:
         """The whole table, then its notes."""
-        rows = select(cluster, options)
-        key = (kind, self.look, options.audience, options.layout == "flat")
-        lines = [self.rule, self.line(heads), self.rule]
-        lines += [self._host(row, cluster.taken_at, key, cache) for row in rows]
+        rows = page_of(shown(cluster, options), options)
+        key = (kind, self.look, options.audience)
+        lines = [self.rule, self._line(heads), self.rule]
+        lines += [host_text(row, cluster.taken_at, cache, key, self._host) for row in rows]
         for note in notes(cluster, options, rows):
             lines += self.look.wrap(note, self.look.width)
         return self.look.final("\n".join(lines) + "\n")
 
-    def line(self, cells: tuple[str, ...] | list[str]) -> str:
+    def _line(self, cells: tuple[str, ...]) -> str:
         """One row; cells that are too short are filled up."""
         return "|" + "|".join(map(self.look.left, cells, self.widths)) + "|"
 
-    def _host(self, row: Selected, now: float, key: tuple[object, ...], cache: Cache | None) -> str:
-        node, gpus = row
-        if gpus is node.gpus:
-            return cached(cache, node, key, lambda: self._host_lines(node, gpus, now))
-        return self._host_lines(node, gpus, now)
-
-    def _host_lines(self, node: NodeState, gpus: tuple[GpuView, ...], now: float) -> str:
-        lines: list[str] = []
+    def _host(self, node: NodeState, gpus: tuple[GpuView, ...], now: Any) -> Iterator[Piece]:
+        """The lines of a host and the rule below it."""
         word = node_word(node)
-        if word:
-            lines.append(self._status(node, word, now))
+        rows: list[list[Piece]] = [[self._status(node, word, now)]] if word else []
         if not word or word == "stale":
-            lines += [self._gpu(node, gpu, now) for gpu in gpus]
+            rows += [_cells(self.look, self.widths, gpu, now) for gpu in gpus]
         name = self.look.left(words.clean(node.name), self.widths[0])
-        blank = " " * self.widths[0]
-        ansi = text_cells.DIM if node.status == "stale" else ""
-        painted = [self.look.paint(f"|{name if first == 0 else blank}|{line}", ansi) for first, line in enumerate(lines)]
-        return "\n".join([*painted, self.rule])
+        before, after = self.look.around(text_cells.DIM if node.status == "stale" else "")
+        for cells in rows:
+            yield f"{before}|{name}|"
+            yield from cells
+            yield f"|{after}\n"
+            name = " " * self.widths[0]
+        yield self.rule
 
     def _status(self, node: NodeState, word: str, now: float) -> str:
         """Columns after the host's: what is wrong with it."""
@@ -120,55 +114,69 @@ class _Frame:
         chip = text_cells.BROKEN if node.status in ("down", "error") else ""
         if chip and self.look.color:
             text = f" {self.look.paint(text[1 : 1 + len(word)], chip)}{text[1 + len(word) :]}"
-        return "|".join([text, *(" " * columns for columns in self.widths[2:])]) + "|"
-
-    def _gpu(self, node: NodeState, gpu: GpuView, now: float) -> str:
-        return "|".join(self.cells(node, gpu, now)) + "|"
+        return "|".join([text, *(" " * columns for columns in self.widths[2:])])
 
 
-def _cells(look: Look, widths: tuple[int, ...], gpu: GpuView, now: float) -> list[str]:
+def _cells(look: Look, widths: tuple[int, ...], gpu: GpuView, now: Any) -> list[Piece]:
     """Columns of one GPU after the host's: name, memory, and the two numbers where the table has them."""
-    reading = gpu.reading
-    cells = [_named(look, gpu, widths[1], now), _memory(reading, widths[2])]
+    reading, state = gpu.reading, gpu.state
+    held, held_end = look.around(text_cells.HELD if state.state == "idle" else "")
+    memory = Hole(_memory, (reading.memory_used_bytes, reading.memory_total_bytes), (6 if widths[2] == MEMORY else 7,))
+    cells: list[Piece] = [_name_cell(look, gpu, widths[1], now), f"|{held}", memory, held_end]
     if len(widths) > 3:
-        load, heat = reading.utilization_percent, reading.temperature_celsius
-        cells.append(UNKNOWN.rjust(LOAD) if load is None else f"{number(load):>6} %")
-        cells.append(UNKNOWN.rjust(HEAT) if heat is None else f"{number(heat):>4} °C")
-    return _painted(look, cells, gpu.state) if look.color else cells
+        alarm, alarm_end = look.around(text_cells.ALARM if state.marks else "")
+        heat = Hole(_heat, (reading.temperature_celsius,))
+        cells += ["|", Hole(_load, (reading.utilization_percent,)), f"|{alarm}", heat, alarm_end]
+    return cells
 
 
-def _memory(reading: GpuReading, columns: int) -> str:
-    digits = 6 if columns == MEMORY else 7
-    return f" {mib(reading.memory_used_bytes).rjust(digits)} / {mib(reading.memory_total_bytes).rjust(digits)} "
+@lru_cache(maxsize=16384)
+def _memory(digits: int, used: float | None, total: float | None) -> str:
+    return f" {mib(used).rjust(digits)} / {mib(total).rjust(digits)} "
 
 
-def _named(look: Look, gpu: GpuView, columns: int, now: float) -> str:
-    """`` 0:GeForce GTX 1080 Ti ``; the maker's name goes where the column is too narrow for it."""
-    reading = gpu.reading
-    name = words.clean(reading.name) or "GPU"
-    if columns < NARROW:
-        name = words.model_name(reading.name)
-    elif columns < ROOMY and name.startswith("NVIDIA "):
-        name = name[7:]
+@lru_cache(maxsize=1024)
+def _load(percent: float | None) -> str:
+    return UNKNOWN.rjust(LOAD) if percent is None else f"{number(percent):>6} %"
+
+
+@lru_cache(maxsize=1024)
+def _heat(celsius: float | None) -> str:
+    return UNKNOWN.rjust(HEAT) if celsius is None else f"{number(celsius):>4} °C"
+
+
+def _name_cell(look: Look, gpu: GpuView, columns: int, now: Any) -> Piece:
+    """`` 0:GeForce GTX 1080 Ti ``; where there is room, also state, since and what runs."""
+    head = f" {gpu.reading.index}:{_model(gpu.reading, columns)}"
     if gpu.state.state == "lost":
-        reason = lost_reason(gpu)
-        return look.left(f" {reading.index}:lost {name}" + (f": {reason}" if columns >= ROOMY and reason else ""), columns)
+        return _painted(look, look.left(_lost(gpu, columns), columns), gpu.state)
     if columns < ROOMY:
-        return look.left(f" {reading.index}:{name}", columns)
-    runs = "; ".join(f"{words.clean(process.user) or UNKNOWN} {program(process)}" for process in reading.processes)
-    since = shown_since(gpu)
-    told = f"{gpu.state.state:<9}{'' if since is None else words.span_compact(now - since):>6}  {runs}"
-    return look.left(f"{look.left(f' {reading.index}:{name}', 30)} {told}", columns)
+        return _painted(look, look.left(head, columns), gpu.state)
+    runs = "; ".join(f"{words.clean(process.user) or UNKNOWN} {program(process)}" for process in gpu.reading.processes)
+    return Hole(_roomy_cell, (now,), (look, columns, look.left(head, 30), gpu.state, shown_since(gpu), runs))
 
 
-def _painted(look: Look, cells: list[str], state: GpuState) -> list[str]:
-    name, memory, *numbers = cells
+def _roomy_cell(look: Look, columns: int, head: str, state: GpuState, since: float | None, runs: str, now: float) -> str:
+    told = f"{state.state:<9}{'' if since is None else words.span_compact(now - since):>6}  {runs}"
+    return _painted(look, look.left(f"{head} {told}", columns), state)
+
+
+def _model(reading: GpuReading, columns: int) -> str:
+    """The card's name; the maker's goes where the column is too narrow for it."""
+    if columns < NARROW:
+        return words.model_name(reading.name)
+    name = words.clean(reading.name) or "GPU"
+    return name[7:] if columns < ROOMY and name.startswith("NVIDIA ") else name
+
+
+def _lost(gpu: GpuView, columns: int) -> str:
+    reason = lost_reason(gpu) if columns >= ROOMY else ""
+    return f" {gpu.reading.index}:lost {_model(gpu.reading, columns)}" + (f": {reason}" if reason else "")
+
+
+def _painted(look: Look, name: str, state: GpuState) -> str:
+    if not look.color:
+        return name
     if state.state == "free":
-        name = f" {look.paint(name[1:].rstrip(), text_cells.FREE)}{' ' * (len(name) - len(name.rstrip()))}"
-    elif state.state == "lost":
-        name = name.replace(":lost", f":{look.paint('lost', text_cells.BROKEN)}", 1)
-    elif state.state == "idle":
-        memory = look.paint(memory, text_cells.HELD)
-    if state.marks and numbers:
-        numbers[-1] = look.paint(numbers[-1], text_cells.ALARM)
-    return [name, memory, *numbers]
+        return f" {look.paint(name[1:].rstrip(), text_cells.FREE)}{' ' * (len(name) - len(name.rstrip()))}"
+    return name.replace(":lost", f":{look.paint('lost', text_cells.BROKEN)}", 1) if state.state == "lost" else name

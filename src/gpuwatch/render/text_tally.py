@@ -7,7 +7,9 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from gpuwatch.model.cluster import NodeState
+from gpuwatch.model.snapshot import Number
 from gpuwatch.render import words
+from gpuwatch.render.stencil import seen
 from gpuwatch.render.text_words import Cache
 
 
@@ -31,34 +33,62 @@ class Tally(NamedTuple):
     cards: tuple[Cards, ...]
 
 
-def tally(node: NodeState, cache: Cache | None = None) -> Tally:
-    """The counts of one host, from the cache where its version did not change."""
-    return _counted(node) if cache is None else cache.get(("tally", node.name), node.version, lambda: _counted(node))
+class _Facts(NamedTuple):
+    """What of a host's tally only a fact can change."""
+
+    states: dict[str, int]
+    names: tuple[str | None, ...]
+    free: tuple[int | None, ...]
+    """The number of each GPU that is free, None for the others."""
+    totals: tuple[Number, ...]
+    """Places of the sizes."""
 
 
-def by_label(cards: Iterable[Cards]) -> dict[str, list[Cards]]:
+def tally(node: NodeState, cache: Cache | None = None, audience: str = "") -> Tally:
+    """The counts of one host, from the cache where nothing of it changed. ``audience``: whose cluster it is."""
+    if cache is None:
+        return _counted(node, *_facts_and_totals(node, None, audience))
+    facts, totals = cache.get(("tallied", node.name), (node.version, audience), lambda: _facts_and_totals(node, cache, audience))
+    return cache.get(("tally", node.name), (facts, totals), lambda: _counted(node, facts, totals))
+
+
+def cards(host: str, names: tuple[str | None, ...], totals: tuple[Number, ...], free: tuple[int | None, ...]) -> tuple[Cards, ...]:
+    """GPUs of a host by name and size. ``free``: the number of each that is free, None for the others."""
+    kinds: dict[tuple[str, str], list[int | None]] = {}
+    for name, total, number in zip(names, totals, free):
+        kinds.setdefault(_kind(name, total), []).append(number)
+    return tuple([Cards(host, *kind, len(found), tuple([n for n in found if n is not None])) for kind, found in kinds.items()])
+
+
+def by_label(found: Iterable[Cards]) -> dict[str, list[Cards]]:
     """Cards by what they are called. Those that do not tell their size (lost ones) are counted with the others of their name."""
-    cards = tuple(cards)
+    found = tuple(found)
     sized: dict[str, str] = {}
-    for one in cards:
+    for one in found:
         if one.label:
             sized.setdefault(one.model, one.label)
     kinds: dict[str, list[Cards]] = {}
-    for one in cards:
+    for one in found:
         kinds.setdefault(one.label or sized.get(one.model, one.model), []).append(one)
     return kinds
 
 
-def _counted(node: NodeState) -> Tally:
+def _facts_and_totals(node: NodeState, cache: Cache | None, audience: str) -> tuple[_Facts, tuple[Number, ...]]:
+    facts, numbers = seen(node, 0.0, cache, ("tally", audience), _facts)
+    return facts, tuple(numbers(facts.totals))
+
+
+def _facts(node: NodeState, _: object) -> _Facts:
     states: dict[str, int] = {}
-    kinds: dict[tuple[str, str], list[int | None]] = {}
     for gpu in node.gpus:
-        state = gpu.state.state
-        states[state] = states.get(state, 0) + 1
-        kind = _kind(gpu.reading.name, gpu.reading.memory_total_bytes)
-        kinds.setdefault(kind, []).append(gpu.reading.index if state == "free" else None)
-    cards = [Cards(node.name, *kind, len(free), tuple(n for n in free if n is not None)) for kind, free in kinds.items()]
-    return Tally(states, tuple(cards))
+        states[gpu.state.state] = states.get(gpu.state.state, 0) + 1
+    readings = [gpu.reading for gpu in node.gpus]
+    free = [gpu.reading.index if gpu.state.state == "free" else None for gpu in node.gpus]
+    return _Facts(states, tuple([one.name for one in readings]), tuple(free), tuple([one.memory_total_bytes for one in readings]))
+
+
+def _counted(node: NodeState, facts: _Facts, totals: tuple[Number, ...]) -> Tally:
+    return Tally(facts.states, cards(node.name, facts.names, totals, facts.free))
 
 
 @lru_cache(maxsize=1024)

@@ -21,7 +21,7 @@ FREE_MODELS = 12
 
 def top(cluster: ClusterNow, options: ViewOptions, look: Look, cache: Cache | None = None) -> list[str]:
     """Title and time, counts of all GPUs, then the free ones by model, and an empty line after each part."""
-    tallies = [tally(node, cache) for node in cluster.nodes]
+    tallies = [tally(node, cache, cluster.audience) for node in cluster.nodes]
     lines = [_title(cluster, options, look), *_counts(tallies, look), ""]
     free = _free(tallies, look)
     return [*lines, *free, ""] if free else lines

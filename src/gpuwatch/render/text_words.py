@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from datetime import datetime
 from functools import lru_cache
 from typing import Callable, Protocol, TypeVar
 
 from gpuwatch.model.cluster import ClusterNow, GpuView, NodeState
-from gpuwatch.model.snapshot import GpuReading, ProcessReading
+from gpuwatch.model.snapshot import ProcessReading
 from gpuwatch.model.units import MIB
 from gpuwatch.model.view import ViewOptions
 from gpuwatch.render import words
-from gpuwatch.render.select import AWAY, matching, page_count
+from gpuwatch.render.select import AWAY, page_count, shown
 
 UNKNOWN = "n/r"
 DATE_STYLES = {"YMD": "%Y/%m/%d", "MDY": "%m/%d/%Y", "DMY": "%d/%m/%Y"}
@@ -40,6 +41,7 @@ def number(value: float | None) -> str:
     return UNKNOWN if value is None else str(round(value))
 
 
+@lru_cache(maxsize=32768)
 def mib(size_bytes: float | None) -> str:
     """Whole MiB, as seed 004 and nvidia-smi count; ``n/r`` for None."""
     return UNKNOWN if size_bytes is None else str(int(size_bytes // MIB))
@@ -51,23 +53,22 @@ def date(at: float | None, zone: str, style: str = "YMD", *, milliseconds: bool 
     if at is None:
         return UNKNOWN
     try:
-        moment = datetime.fromtimestamp(at, words.zone_of(zone))
+        fraction, second = math.modf(at)
+        second, microsecond = divmod(int(second) * 10**6 + round(fraction * 1e6), 10**6)
+        text = _second(second, zone, style)
     except (OverflowError, ValueError, OSError):
         return UNKNOWN
-    text = moment.strftime(f"{DATE_STYLES.get(style, DATE_STYLES['YMD'])} %H:%M:%S")
-    return f"{text}.{moment.microsecond // 1000:03d}" if milliseconds else text
+    return f"{text}.{microsecond // 1000:03d}" if milliseconds else text
 
 
-def available_bytes(reading: GpuReading) -> float | None:
-    """Memory that can be allocated: as reported, else what used and reserved leave of the total; None if unknown."""
-    if reading.memory_free_bytes is not None or reading.memory_used_bytes is None or reading.memory_total_bytes is None:
-        return reading.memory_free_bytes
-    return max(0.0, reading.memory_total_bytes - reading.memory_used_bytes - (reading.memory_reserved_bytes or 0.0))
+@lru_cache(maxsize=1024)
+def _second(at: int, zone: str, style: str) -> str:
+    """The hosts of a cluster are read in the same few seconds."""
+    return datetime.fromtimestamp(at, words.zone_of(zone)).strftime(f"{DATE_STYLES.get(style, DATE_STYLES['YMD'])} %H:%M:%S")
 
 
-def memory_percent(gpu: GpuView) -> float | None:
-    """Share of the card's memory in use; None if either number is not reported."""
-    used, total = gpu.reading.memory_used_bytes, gpu.reading.memory_total_bytes
+def memory_percent(used: float | None, total: float | None) -> float | None:
+    """Share of the memory in use; None if either number is not reported."""
     return None if used is None or not total else 100.0 * used / total
 
 
@@ -133,7 +134,7 @@ def notes(cluster: ClusterNow, options: ViewOptions, rows: Sequence[object], *, 
     """Lines below a text view: nothing found, page, trouble of the hub; past, demo (unless ``titled``), time zone (``times``)."""
     lines = [] if rows else [nothing_shown(cluster, options)]
     if options.page:
-        lines.append(f"page {options.page} of {page_count(len(matching(cluster, options)), options)}")
+        lines.append(f"page {options.page} of {page_count(len(shown(cluster, options)), options)}")
     if options.at is not None and not titled:
         lines.append(f"as it was at {date(cluster.taken_at, cluster.timezone)}")
     if cluster.simulated and not titled:

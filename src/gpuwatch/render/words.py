@@ -21,17 +21,17 @@ NOT_REPORTED = "not reported"
 
 def span(seconds: Optional[float]) -> str:
     """``40 s``, ``26 m``, ``9 h 20 m``, ``2 d 03 h``; two units at most. Empty for None; a negative span (clock skew) counts as 0."""
-    return _span(seconds, " s", " m", " h ", " m", " d ", " h")
+    return _span(seconds, "short")
 
 
 def span_long(seconds: Optional[float]) -> str:
     """As ``span``, minutes spelled for sentences: ``12 min``."""
-    return _span(seconds, " s", " min", " h ", " m", " d ", " h")
+    return _span(seconds, "long")
 
 
 def span_compact(seconds: Optional[float]) -> str:
     """For narrow columns: ``40s``, ``12m``, ``5h41m``, ``1d02h``."""
-    return _span(seconds, "s", "m", "h", "m", "d", "h")
+    return _span(seconds, "compact")
 
 
 def span_exact(seconds: Optional[float]) -> str:
@@ -42,13 +42,27 @@ def span_exact(seconds: Optional[float]) -> str:
     return f"{minutes} m {rest:02d} s"
 
 
-def _span(seconds: Optional[float], s: str, m: str, h: str, hm: str, d: str, dh: str) -> str:
+_UNITS = {
+    "short": (" s", " m", " h ", " m", " d ", " h"),
+    "long": (" s", " min", " h ", " m", " d ", " h"),
+    "compact": ("s", "m", "h", "m", "d", "h"),
+}
+
+
+def _span(seconds: Optional[float], style: str) -> str:
     if seconds is None:
         return ""
-    whole = max(0, int(seconds))
-    if whole < 60:
-        return f"{whole}{s}"
-    minutes = whole // 60
+    whole = int(seconds)
+    return _spelled(whole if whole < 60 else whole - whole % 60, style)
+
+
+@lru_cache(maxsize=8192)
+def _spelled(seconds: int, style: str) -> str:
+    """Kept, since most spans of a page last days, and are the same for a minute."""
+    s, m, h, hm, d, dh = _UNITS[style]
+    if seconds < 60:
+        return f"{max(0, seconds)}{s}"
+    minutes = seconds // 60
     if minutes < 60:
         return f"{minutes}{m}"
     if minutes < 1440:
