@@ -102,7 +102,9 @@ def test_held_without_work_needs_memory_no_work_and_time():
 def test_every_metric_that_is_kept_has_its_strip():
     node = samples.lab().nodes[0]
     assert {strip.metric for strip in gpu_strips(node.gpus[0].reading)} == set(GPU_METRICS)
-    assert {strip.metric for strip in host_strips(node.snapshot.host)} == {strip.metric for strip in host_strips(None)} == set(HOST_METRICS)
+    assert {strip.metric for strip in gpu_strips(None)} == set(GPU_METRICS)
+    of_host = {strip.metric for strip in host_strips(node.snapshot.host)}
+    assert of_host == {strip.metric for strip in host_strips(None)} == {*HOST_METRICS, "utilization_percent", "power_watts"}
     assert {strip.metric for strip in FLEET_STRIPS} == set(FLEET_METRICS)
     assert {strip.metric for strip in USER_STRIPS} == set(USER_METRICS)
 

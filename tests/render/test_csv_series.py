@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from pathlib import Path
 
 from tests.render import chart_samples, samples
 
@@ -34,6 +35,12 @@ def test_processes_have_their_gpu_and_their_times():
     assert list(rows[0]) == [name for name, _ in PROCESS_COLUMNS]
     assert (rows[0]["host"], rows[0]["index"], rows[0]["gpu"], rows[0]["user"], rows[0]["pid"]) == ("dgx-a", "1", "GPU-1", "lisa", "4000")
     assert rows[-1]["user"] == rows[4]["peak_memory_bytes"] == ""
+
+
+def test_the_docs_tell_every_column():
+    docs = (Path(__file__).resolve().parents[2] / "docs" / "http-api.md").read_text(encoding="utf-8")
+    for name, words in SERIES_COLUMNS:
+        assert f"| `{name}` | {words} |" in docs
 
 
 def test_a_formula_is_made_harmless():

@@ -48,10 +48,12 @@ _CLOCK = Strip("sm_clock_mhz", "SM clock", "MHz")
 _THROTTLED = Strip("throttled_percent", "Throttled", "%", " of the time", top=100.0, kind="bad")
 
 
-def gpu_strips(reading: GpuReading) -> Tuple[Strip, ...]:
-    """A GPU's charts, with the limits of its card. Metrics are those of ``model.series.GPU_METRICS``."""
-    total, cap = reading.memory_total_bytes, reading.power_limit_watts
-    slow, fastest = reading.temperature_slowdown_celsius, reading.sm_clock_max_mhz
+def gpu_strips(reading: Optional[GpuReading]) -> Tuple[Strip, ...]:
+    """A GPU's charts, with the limits of its card; None = it is not there any more. Metrics are those of ``model.series.GPU_METRICS``."""
+    total = reading.memory_total_bytes if reading else None
+    cap = reading.power_limit_watts if reading else None
+    slow = reading.temperature_slowdown_celsius if reading else None
+    fastest = reading.sm_clock_max_mhz if reading else None
     return (
         _UTILIZATION,
         replace(_MEMORY, top=total or None, note=f" of {words.gb_total(total)}" if total else ""),
@@ -68,12 +70,14 @@ def slice_strips(total_bytes: Optional[float]) -> Tuple[Strip, ...]:
 
 
 def host_strips(host: Optional[HostReading]) -> Tuple[Strip, ...]:
-    """A machine's charts (``model.series.HOST_METRICS``)."""
+    """A machine's charts (``model.series.HOST_METRICS``), and what its GPUs do together."""
     total = host.memory_total_bytes if host else None
     cores = float(host.cpu_count) if host and host.cpu_count else None
     return (
-        Strip("cpu_percent", "CPU", "%", top=100.0, tall=True),
-        replace(_MEMORY, top=total or None, note=f" of {words.gb_total(total)}" if total else ""),
+        replace(_UTILIZATION, title="GPUs", note=" utilization, all of them"),
+        replace(_POWER, note=" a GPU"),
+        Strip("cpu_percent", "CPU", "%", top=100.0),
+        replace(_MEMORY, top=total or None, note=f" of {words.gb_total(total)}" if total else "", tall=False),
         Strip("load_1m", "Load", "", f"{words.plural(int(cores), 'core')}" if cores else "", limit=cores, digits=1),
         Strip("disk_used_percent", "Fullest disk", "% used", top=100.0),
     )

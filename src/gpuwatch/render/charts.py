@@ -28,6 +28,8 @@ class Charts:
     """What the charts are of, in words, for headings and names of files."""
     processes: Optional[Tuple[PastProcess, ...]] = None
     """Who was on the GPU, or where the user was; None where that is not asked. Commands are cut to what the audience may see."""
+    at: str = ""
+    """The past moment that the page is about, as an address has it; empty = now. The span ends there."""
     trouble: str = ""
     """Why there are no readings, with the next step; in place of the strips."""
     idle: Tuple[float, float, float] = (100e6, 1.0, 1800.0)

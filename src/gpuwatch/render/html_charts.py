@@ -7,7 +7,7 @@ Pure. No inline style: places are attributes of SVG, in percent.
 from __future__ import annotations
 
 from html import escape
-from typing import List, Optional, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 from urllib.parse import urlencode
 
 from gpuwatch.model.series import Series
@@ -34,7 +34,7 @@ _WIDE, _HIGH = 1000, 100
 def charts_html(charts: Charts, page: str = "/history") -> str:
     """The section with ranges, strips, axis and table. ``page``: address of the page without its query."""
     body = f'<p class="note">{e(charts.trouble)}</p>' if charts.trouble else _stack(charts)
-    zoom = ' data-live="1"' if charts.window.range else ""
+    zoom = ' data-live="1"' if charts.window.range and not charts.at else ""
     return (
         f'<section class="charts" id="charts" aria-label="Charts of {e(charts.window.label)}" data-name="{e(charts.subject)}" '
         f'data-start="{charts.window.start_at}" data-end="{charts.window.end_at}" data-step="{charts.window.step_seconds}" data-zone="{e(charts.timezone)}"{zoom}>'
@@ -55,8 +55,8 @@ def _steering(charts: Charts, page: str) -> str:
     )
     hidden = "".join(
         f'<input type="hidden" name="{name}" value="{e(value)}">'
-        for name, value in (("host", charts.host), ("gpu", charts.gpu), ("user", charts.user))
-        if value and page == "/history"
+        for name, value in _subject(charts, page).items()
+        if value
     )
     start, end = (words.iso(at, charts.timezone)[:16].replace("T", " ") for at in (window.start_at, min(window.end_at, charts.now)))
     form = (
@@ -76,16 +76,21 @@ def _current(is_current: bool) -> str:
 
 def _address(charts: Charts, page: str, **query: str) -> str:
     """The page with another span, escaped for an attribute."""
-    subject = {"host": charts.host, "gpu": charts.gpu, "user": charts.user} if page == "/history" else {}
-    pairs = [(name, words.clean(value)) for name, value in {**subject, **query}.items() if value]
+    pairs = [(name, words.clean(value)) for name, value in {**_subject(charts, page), **query}.items() if value]
     return escape(f"{page}?{urlencode(pairs)}", quote=True)
+
+
+def _subject(charts: Charts, page: str) -> Dict[str, str]:
+    """What an address must say beside the span."""
+    about = {"host": charts.host, "gpu": charts.gpu, "user": charts.user} if page == "/history" else {}
+    return {**about, "at": charts.at}
 
 
 def history_url(charts: Charts, **query: str) -> str:
     """The same charts at ``/history``, in another form; escaped for an attribute."""
     window = charts.window
     span = {"range": window.range} if window.range else {"from": str(window.start_at), "to": str(window.end_at)}
-    pairs = {"host": charts.host, "gpu": charts.gpu, "user": charts.user, **span, **query}
+    pairs = {"host": charts.host, "gpu": charts.gpu, "user": charts.user, "at": charts.at, **span, **query}
     return escape("/history?" + urlencode([(name, words.clean(value)) for name, value in pairs.items() if value]), quote=True)
 
 

@@ -13,7 +13,7 @@ KEYS = (
     ("Home End", "in the grid: first, last host"), ("Arrows", "in the grid: next host or GPU"), ("Enter", "in the grid: open the host"),
 )  # fmt: skip
 
-PAGES = (("cluster", "/", "Cluster"),)
+PAGES = (("cluster", "/", "Cluster"), ("history", "/history", "History"))
 """(name, address, word) of the pages in the top bar."""
 
 
