@@ -52,9 +52,14 @@ class Lab:
         self.all[name] += found
         shape = next(shape for shape, places in machine.shapes.values() if places is found[-1].places)
         self.latest.accept(name, shape, found[-1].values, received_at=found[-1].at)
-        while packed > 0:
-            packing.pack_machine(self.store, self.ids[name], min(block, packed), digester=Digester(LIMITS, self.zone))
-            packed -= block
+        left = self.waiting(name) - packed
+        while self.waiting(name) > left:
+            packing.pack_machine(self.store, self.ids[name], min(block, self.waiting(name) - left), digester=Digester(LIMITS, self.zone))
+
+    def waiting(self, name: str) -> int:
+        """Its snapshots in the journal."""
+        count: int = self.store.rows("SELECT count(*) FROM snapshot_journal WHERE machine_id = ?", (self.ids[name],))[0][0]
+        return count
 
     @lru_cache(maxsize=None)
     def digest(self, name: str, count: Optional[int] = None) -> Digest:

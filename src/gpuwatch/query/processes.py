@@ -149,6 +149,15 @@ def _is_wanted(one: ProcessInterval, uuids: Optional[Sequence[str]], user: str, 
     return (uuids is None or one.gpu_uuid in uuids) and (not user or one.user == user) and one.end_at >= start_at and one.start_at < end_at
 
 
+def longest(
+    store: Store, latest: Latest, names: Names, machine_id: str, uuid: str, start_at: float, end_at: float, count: int, audience: str
+) -> Tuple[PastProcess, ...]:
+    """The ``count`` stored processes that were longest on one GPU or slice between two times, longest first; of the newest 500."""
+    rows = intervals.read(store, machine_id, uuid, start_at=start_at, end_at=end_at, limit=500)
+    found = sorted(rows, key=lambda row: max(row.interval.start_at, start_at) - min(row.interval.end_at, end_at))
+    return tuple(_shown(latest, names, [_Owned(row.machine_id, row.interval) for row in found[:count]], audience))
+
+
 def _shown(latest: Latest, names: Names, found: Sequence[_Owned], audience: str) -> Iterator[PastProcess]:
     ids = {one.machine_id for one in found}
     running: Set[Key] = set()

@@ -5,7 +5,7 @@ Knows what is there now (``Latest``) and, for what is gone, what the store still
 
 from __future__ import annotations
 
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from gpuwatch.model.errors import GpuwatchError, UsageError
 from gpuwatch.model.snapshot import GpuReading
@@ -105,6 +105,8 @@ class Names:
     def __init__(self, store: Store, latest: Latest) -> None:
         self._store, self._latest = store, latest
         present = {known.machine_id: known.target for known in latest.all()[1]}
+        self.present: Set[str] = set(present)
+        """Ids of the machines of the hosts file."""
         self.hosts: Dict[str, str] = {machine.id: machine.name for machine in machines.list_all(store)}
         self.hosts.update((machine_id, target.name) for machine_id, target in present.items())
         self.tags: Dict[str, Tuple[str, ...]] = {machine_id: target.tags for machine_id, target in present.items()}

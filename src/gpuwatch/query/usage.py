@@ -1,0 +1,155 @@
+"""Who used what over whole days: sums by user, host, GPU, model or tag, that add up to the sums over all GPUs. Never writes.
+
+What still waits in the journal (at most a quarter of an hour) is not in it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple, Union
+
+from gpuwatch.model.errors import UsageError
+from gpuwatch.model.series import TIERS, GpuDay, UsageReport, UsageRow, UserDay
+from gpuwatch.query.days import Day, days_from
+from gpuwatch.query.latest import Latest
+from gpuwatch.query.subjects import SLICE, Known, Names
+from gpuwatch.query.tail import zone_of
+from gpuwatch.store import rollups, usage
+from gpuwatch.store.database import Store
+
+BY = ("user", "host", "gpu", "model", "tag")
+UNKNOWN_MODEL = "unknown model"
+HOUR = 3600.0
+_EVER = 2.0**40
+
+Gpu = Tuple[str, str]
+"""(machine id, UUID)."""
+Sums = Union[GpuDay, UserDay]
+
+
+class Period(NamedTuple):
+    """The days of a report, and its begin and end in epoch seconds: not before anything was kept, and not after now."""
+
+    days: Sequence[Day]
+    start_at: float
+    end_at: float
+    kept_since_at: Optional[float]
+
+    @property
+    def names(self) -> Tuple[str, str]:
+        """First and last day."""
+        return self.days[0].name, self.days[-1].name
+
+
+def period_of(store: Store, latest: Latest, first_day: str, last_day: str, now: float) -> Period:
+    """The days from ``first_day`` to ``last_day``, both included (YYYY-MM-DD). Raises UsageError for what are no days."""
+    days = days_from(first_day, last_day, zone_of(latest.display.timezone))
+    kept = kept_since(store, rollups.FLEET, rollups.HOST)
+    start_at = float(days[0].begin) if kept is None else min(max(float(days[0].begin), kept), float(days[-1].end))
+    return Period(days, start_at, max(start_at, min(now, days[-1].end)), kept)
+
+
+def kept_since(store: Store, machine_id: str, uuid: str) -> Optional[float]:
+    """Since when a subject is known, to the hour; None = it is not yet."""
+    since = rollups.kept_since(store, machine_id, uuid, TIERS[-1])
+    if since is not None:
+        return since
+    times = rollups.read(store, machine_id, uuid, TIERS[-1], 0, _EVER, ()).times  # what waits in parts
+    return float(times[0]) if times else None
+
+
+def report(store: Store, latest: Latest, *, first_day: str, last_day: str, by: str = "user", now: float) -> UsageReport:
+    """Usage of the days from ``first_day`` to ``last_day``, both included; rows by ``by`` (one of BY), most held first.
+
+    Rows add up to ``total``; by tag they may be more, for a host counts in each of its tags. By user the row without a key is nobody: what is held
+    though nobody's process is seen, and the energy of GPUs that nobody holds. A MIG slice counts as its share of the card, to the card's
+    model. Raises UsageError, StoreError.
+    """
+    if by not in BY:
+        raise UsageError(f"by={by[:40]!r} is not one of {', '.join(BY)}.")
+    with store.reading():
+        period = period_of(store, latest, first_day, last_day, now)
+        names = Names(store, latest)
+        possible = possible_seconds(store, names, period)
+        rows = _by_gpus(store, names, period, by, possible) if by != "user" else []
+        sums = usage.gpu_days(store, *period.names, by=())
+        total = _row("", sums[0].sums if sums else GpuDay(), sum(possible.values()))
+        if by == "user":
+            rows = _by_user(store, period, total)
+    ordered = tuple(sorted(rows, key=lambda row: (not row.key, -row.held_hours, row.name or row.key)))
+    return UsageReport(*period.names, by, latest.display.timezone, ordered, total, period.kept_since_at)
+
+
+def _row(key: str, sums: Sums, possible_seconds: float = 0.0, name: str = "") -> UsageRow:
+    return UsageRow(
+        key,
+        sums.held_seconds / HOUR,
+        sums.busy_seconds / HOUR,
+        sums.idle_seconds / HOUR,
+        sums.unknown_seconds / HOUR,
+        sums.unattributed_seconds / HOUR if isinstance(sums, GpuDay) else 0.0,
+        sums.measured_seconds / HOUR if isinstance(sums, GpuDay) else 0.0,
+        possible_seconds / HOUR,
+        sums.memory_gib_hours,
+        sums.energy_joules,
+        name,
+    )
+
+
+def _by_user(store: Store, period: Period, total: UsageRow) -> List[UsageRow]:
+    rows = [_row(one.user_name, one.sums) for one in usage.user_days(store, *period.names, by=("user_name",))]
+    rest = {
+        name: max(0.0, getattr(total, name) - sum(getattr(row, name) for row in rows))
+        for name in ("held_hours", "busy_hours", "idle_hours", "unknown_hours", "memory_gib_hours", "energy_joules")
+    }
+    return [*rows, UsageRow("", unattributed_hours=total.unattributed_hours, **rest)] if total.measured_hours or rest["energy_joules"] else rows
+
+
+def _by_gpus(store: Store, names: Names, period: Period, by: str, possible: Dict[Gpu, float]) -> List[UsageRow]:
+    sums: Dict[str, GpuDay] = {}
+    labels: Dict[str, str] = {}
+    seconds: Dict[str, float] = {}
+    for one in usage.gpu_days(store, *period.names, by=("machine_id", "gpu_uuid")):
+        gpu = names.gpu(one.machine_id, one.gpu_uuid)
+        for key in _KEYS[by](gpu, one.gpu_uuid):
+            kept = sums.setdefault(key, GpuDay())
+            for name, value in vars(one.sums).items():
+                setattr(kept, name, getattr(kept, name) + value)
+            seconds[key] = seconds.get(key, 0.0) + possible.get((one.machine_id, one.gpu_uuid), 0.0)
+            labels[key] = gpu.name if by == "gpu" else ""
+    return [_row(key, one, seconds[key], labels[key]) for key, one in sums.items()]
+
+
+_KEYS: Dict[str, Callable[[Known, str], Sequence[str]]] = {
+    "host": lambda gpu, uuid: (gpu.host,),
+    "gpu": lambda gpu, uuid: (uuid,),
+    "model": lambda gpu, uuid: (gpu.model or UNKNOWN_MODEL,),
+    "tag": lambda gpu, uuid: gpu.tags or ("",),
+}
+
+
+def possible_seconds(store: Store, names: Names, period: Period) -> Dict[Gpu, float]:
+    """For how long each whole GPU could have been measured: from when it was first seen; to the end of the period, or of the last day on which
+    it was seen where it is not in its machine, or the machine not in the hosts file, any more.
+    """
+    ends = {day.name: day.end for day in period.days}
+    opening = next((day.name for day in period.days if period.start_at < day.end), "")
+    found: Dict[Gpu, float] = {}
+    for machine_id, uuid, first, last in _seen(store, period):
+        if uuid.startswith(SLICE):
+            continue
+        start_at, end_at = period.start_at, period.end_at
+        if first != opening:  # was it there before, and not measured?
+            start_at = max(start_at, kept_since(store, machine_id, uuid) or 0.0)
+        if names.gpu(machine_id, uuid).number is None or machine_id not in names.present:
+            end_at = min(end_at, ends[last])
+        found[machine_id, uuid] = max(0.0, end_at - start_at)
+    return found
+
+
+def _seen(store: Store, period: Period) -> Iterable[Tuple[Any, ...]]:
+    """(machine id, UUID, first and last day) of each GPU and slice that was seen in the period."""
+    return store.rows(
+        """SELECT machine_id, gpu_uuid, min(day), max(day) FROM gpu_day
+           WHERE machine_id IN (SELECT id FROM machine) AND day BETWEEN ? AND ? GROUP BY machine_id, gpu_uuid""",
+        period.names,
+    )
