@@ -1,5 +1,7 @@
 """Query strings: what is understood, and that nothing a stranger sends raises anything but a UsageError."""
 
+from datetime import timezone
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -66,3 +68,21 @@ def test_no_value_raises_anything_else(values):
 def test_a_query_of_many_kilobytes_is_refused():
     with pytest.raises(UsageError, match="4096"):
         Params.parse("q=" + "a" * 5000)
+
+
+def test_moments_are_of_the_zone_and_never_of_the_future():
+    now = 1795008730.25
+
+    def moment(query):
+        return Params.parse(query).moment(now, timezone.utc)
+
+    assert moment("") is None
+    assert moment("at=") is None
+    assert moment("at=-2h") == 1795001530.0, "to the second, so that those who ask together share the answer"
+    assert moment("at=now") == 1795008730.0
+    assert moment("at=2026-11-18T12:00:00.5") == 1795003200.5
+    assert moment("at=1795008750") == now, "the clock of a browser may be ahead"
+    with pytest.raises(UsageError, match="in the future"):
+        moment("at=2026-11-18T14:00")
+    with pytest.raises(UsageError, match="at='soon' is not understood"):
+        moment("at=soon")

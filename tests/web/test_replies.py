@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from gpuwatch.model.errors import GpuwatchError
-from gpuwatch.web.replies import MOST_BODIES, Body, Pages, Streams
+from gpuwatch.web.replies import MOST_BODIES, Body, Pages, Streams, past_pages
 
 
 class Clock:
@@ -149,3 +149,16 @@ def test_a_view_that_takes_long_is_rendered_more_rarely():
     assert pages.get("k", 2, slow).data == b"body 1"
     clock.now += 0.2
     assert pages.get("k", 3, slow).data == b"body 2"
+
+
+def test_bodies_of_the_past_are_few_and_kept_for_a_minute():
+    clock, calls = Clock(), []
+    pages = past_pages(clock)
+    first = pages.get(0, 0, maker(calls))
+    clock.now += 59
+    assert pages.get(0, 0, maker(calls)) is first
+    clock.now += 2
+    assert pages.get(0, 0, maker(calls)) is not first
+    for number in range(100):
+        pages.get(number, 0, maker(calls))
+    assert len(pages._kept) <= 60

@@ -25,7 +25,8 @@ from gpuwatch.render.html_host import AWAY, flat_body, flat_key, host_body
 from gpuwatch.render.html_host_page import host_main
 from gpuwatch.render.html_large import large_answers_html
 from gpuwatch.render.html_parts import e, gpu_url, host_url, link, query_pairs
-from gpuwatch.render.html_summary import answers_html, counts_html, notices_html, page_title, tally
+from gpuwatch.render.html_past import keep_moment, past_of, with_moment
+from gpuwatch.render.html_summary import answers_html, counts_html, notices_html, page_title, tally, then
 from gpuwatch.render.select import Selected, matching, page_count, select
 
 __all__ = ["Fragments", "cluster_page", "gpu_page", "host_page", "live_update", "message_page"]
@@ -58,11 +59,12 @@ def cluster_page(cluster: ClusterNow, options: ViewOptions, fragments: Fragments
     else:
         body = toolbar(cluster, asked, options.layout, rows, pages) + _table(cluster, options, asked, rows, pages, fragments)
     live = options if paged else replace(options, query="", state="", free_only=False, page=0)
+    address = _address(asked, at="")
     return page(
         Frame(
-            title=f"{page_title(counts)} - {cluster.title or 'gpuwatch'}",
+            title=_title(cluster, counts),
             lab=cluster.title,
-            main_html=f'<h1 class="sr">Cluster now</h1><div id="notices">{notices_html(cluster)}</div>'
+            main_html=f'<h1 class="sr">Cluster {then(cluster)}</h1><div id="notices">{notices_html(cluster)}</div>'
             f'<div class="answers" id="answers">{summary}</div>{body}',
             heading_html=heading,
             read_at=words.clock_seconds(cluster.taken_at, cluster.timezone),
@@ -73,6 +75,8 @@ def cluster_page(cluster: ClusterNow, options: ViewOptions, fragments: Fragments
             footer_html=_footer(cluster, asked),
             terminal=_address(asked, term="true", detail="true", view="", page=""),
             css=f"view-{options.layout}" + (" is-paged" if paged else ""),
+            address=address,
+            past=past_of(cluster, address),
         )
     )
 
@@ -96,7 +100,7 @@ def live_update(cluster: ClusterNow, options: ViewOptions, since: int, fragments
     whole_page = not options.filtered and options.page < 1 and options.layout != "flat"
     counts = _counts(cluster, fragments)
     answer.update(
-        title=f"{page_title(counts)} - {cluster.title or 'gpuwatch'}",
+        title=_title(cluster, counts),
         counts=counts_html(cluster, asked, counts),
         answers=_summary(cluster, options, fragments, anchored=whole_page),
         notices=notices_html(cluster),
@@ -112,6 +116,9 @@ def live_update(cluster: ClusterNow, options: ViewOptions, since: int, fragments
     }
     if since <= 0:
         answer["order"] = [words.clean(_key(options, row)) for row in rows]
+    past = past_of(cluster, "/")
+    if past is not None:
+        answer["hosts"] = {key: keep_moment(html, past) for key, html in answer["hosts"].items()}
     return answer
 
 
@@ -127,17 +134,34 @@ def host_page(cluster: ClusterNow, name: str, options: ViewOptions, charts: str 
 
 
 def gpu_page(cluster: ClusterNow, uuid: str, options: ViewOptions, charts: str = "") -> str:
-    """One GPU with its charts (HTML of ``html_charts``), processes and health. An unknown UUID gives a message page."""
+    """One GPU with its charts (HTML of ``html_charts``), processes and health. An unknown UUID gives a message page, one without a reading then says why."""
     for node in cluster.nodes:
         for place, view in enumerate(node.gpus):
             if view.reading.uuid == uuid:
                 body = gpu_main(node, place, _moment(cluster), charts)
                 return _detail_page(cluster, f"{node.name} GPU {view.reading.index} - gpuwatch", body, f"{gpu_url(uuid)}?term=true", bool(charts))
+    if cluster.at is not None and cluster.nodes:
+        return _detail_page(cluster, f"{uuid[:200]} - gpuwatch", _no_reading(cluster, uuid), f"{gpu_url(uuid)}?term=true", False)
     return message_page("No such GPU", f"No GPU has the UUID {uuid[:200]!r}.", "Next: look at the list of all GPUs.", cluster.title)
 
 
 # ---- parts
 
+
+def _title(cluster: ClusterNow, counts: Counter[str]) -> str:
+    """The tab's title: the answer, of the past with its time."""
+    when = "" if cluster.at is None else f", {words.clock(cluster.at, cluster.asked_at or cluster.at, cluster.timezone)}"
+    answer = "No readings" if when and not counts else page_title(counts)
+    return f"{answer}{when} - {cluster.title or 'gpuwatch'}"
+
+
+def _no_reading(cluster: ClusterNow, uuid: str) -> str:
+    node = cluster.nodes[0]
+    why = node.error or f"{node.name} had other GPUs then."
+    return (
+        f'<div class="head"><h1><a href="{host_url(node.name)}">{e(node.name)}</a> GPU</h1><span class="soft">{e(uuid)}</span></div>'
+        f'<div class="message"><p><b>No reading of this GPU.</b></p><p>{e(why)}</p></div>'
+    )
 
 def _moment(cluster: ClusterNow) -> Moment:
     return Moment(cluster.taken_at, cluster.timezone)
@@ -251,7 +275,7 @@ def _order_id(cluster: ClusterNow, options: ViewOptions) -> str:
 
 def _address(options: ViewOptions, **changes: object) -> str:
     pairs = query_pairs(options, **changes)
-    return f"/?{urlencode(pairs)}" if pairs else "/"
+    return f"/?{urlencode(pairs, safe=':')}" if pairs else "/"
 
 
 def _live_address(options: ViewOptions) -> str:
@@ -260,10 +284,12 @@ def _live_address(options: ViewOptions) -> str:
 
 def _footer(cluster: ClusterNow, options: ViewOptions) -> str:
     up = sum(1 for node in cluster.nodes if node.status == "up")
-    read = words.clock_seconds(cluster.taken_at, cluster.timezone)
+    read = f"Read {words.clock_seconds(cluster.taken_at, cluster.timezone)}, every {cluster.interval_seconds:g} s"
+    answer = "answers" if len(cluster.nodes) == 1 else "answer"
+    if cluster.at is not None:
+        read, answer = f"As it was {words.date_time(cluster.at, cluster.timezone)}", "has a reading" if len(cluster.nodes) == 1 else "have a reading"
     return (
-        f'<span id="read-line">Read {read}, every {cluster.interval_seconds:g} s; {up:,} of {words.plural(len(cluster.nodes), "node")} '
-        f"{'answers' if len(cluster.nodes) == 1 else 'answer'}</span>"
+        f'<span id="read-line">{read}; {up:,} of {words.plural(len(cluster.nodes), "node")} {answer}</span>'
         f"<span>Times are {words.zone_label(cluster.taken_at, cluster.timezone)}</span>"
         f'<span><a href="{link(options, format="json", view="")}">JSON</a> <a href="{link(options, format="csv", view="")}">CSV</a></span>'
     )
@@ -271,13 +297,15 @@ def _footer(cluster: ClusterNow, options: ViewOptions) -> str:
 
 def _detail_page(cluster: ClusterNow, title: str, body: str, terminal: str, charts: bool) -> str:
     address = terminal.partition("?")[0]
+    moment = words.moment(cluster.at, cluster.timezone)
     zone = f"<span>Times are {words.zone_label(cluster.taken_at, cluster.timezone)}</span>"
     twins = f'<span><a href="{e(address)}?format=json">JSON</a> <a href="{e(address)}?format=csv">CSV</a></span>'
     return page(
         Frame(
             title=title, lab=cluster.title, main_html=f'<div id="notices">{notices_html(cluster)}</div>{body}',
             read_at=words.clock_seconds(cluster.taken_at, cluster.timezone), live="page", poll_seconds=POLL_SECONDS, version=cluster.version,
-            footer_html=zone + twins, terminal=terminal, here="", css="view-detail", charts=charts,
+            footer_html=zone + twins, terminal=with_moment(terminal, moment) if moment else terminal, here="", css="view-detail", charts=charts,
+            address=address, past=past_of(cluster, address),
         )
     )  # fmt: skip
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Optional
 
 from gpuwatch.render import words
 from gpuwatch.render.html_parts import SPRITE, e
+from gpuwatch.render.html_past import FIRST_LOOK, Past, band, keep_moment, with_moment
 from gpuwatch.render.static_files import static_url
 
 KEYS = (
-    ("/", "filter"), ("f", "free only"), ("Esc", "clear, close"), ("?", "this list"),
+    ("/", "filter"), ("f", "free only"), ("Esc", "clear, close"), (", .", "earlier, later by one reading"), ("&lt; &gt;", "earlier, later by an hour"),
+    ("l", "back to live"), ("?", "this list"),
     ("Home End", "in the grid: first, last host"), ("Arrows", "in the grid: next host or GPU"), ("Enter", "in the grid: open the host"),
 )  # fmt: skip
 
@@ -38,21 +41,41 @@ class Frame:
     """Path and query of the page's twin in a terminal."""
     here: str = "cluster"
     css: str = ""
+    address: str = ""
+    """Path and query of this page, where it can be asked about the past; empty = it cannot."""
+    past: Optional[Past] = None
+    """The moment that the page shows; None = now."""
     charts: bool = False
     """The page has charts or reports: their style sheet and scripts come along."""
 
 
 def page(frame: Frame) -> str:
-    """A whole page."""
+    """A whole page. One of the past asks for no news, and its links stay at the moment."""
+    past, moment = frame.past, ""
+    if past is not None:
+        frame = _in_the_past(frame, past)
+        moment = f' data-at="{e(words.moment(past.at, past.zone))}"'
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark">'
         f'<title>{e(frame.title)}</title><link rel="icon" href="{static_url("icon.svg")}">'
         f'<link rel="stylesheet" href="{static_url("app.css")}"><script src="{static_url("app.js")}" defer></script>{_chart_files() if frame.charts else ""}</head>'
         f'<body class="{frame.css}" data-live="{e(frame.live)}" data-poll="{frame.poll_seconds:g}" data-version="{frame.version}" '
-        f'data-order="{e(frame.order)}"><a class="skip" href="#main">Skip to the GPUs</a>{SPRITE}'
-        f'<header class="top">{_bar(frame)}{frame.heading_html}</header>'
+        f'data-order="{e(frame.order)}"{moment}><a class="skip" href="#main">Skip to the GPUs</a>{SPRITE}'
+        f'<header class="top">{_bar(frame)}{band(past) if past else ""}{frame.heading_html}</header>'
         f'<main id="main" tabindex="-1">{frame.main_html}</main>{_footer(frame)}{_keys()}</body></html>\n'
+    )
+
+
+def _in_the_past(frame: Frame, past: Past) -> Frame:
+    return replace(
+        frame,
+        main_html=keep_moment(frame.main_html, past),
+        heading_html=keep_moment(frame.heading_html, past),
+        footer_html=keep_moment(frame.footer_html, past),
+        live="",
+        version=0,
+        css=f"{frame.css} is-past".strip(),
     )
 
 
@@ -67,16 +90,22 @@ def _bar(frame: Frame) -> str:
     lab = f"<span>{e(frame.lab)}</span>" if frame.lab else ""
     current = ' aria-current="page"'
     pages = "".join(f'<li><a href="{address}"{current if frame.here == name else ""}>{word}</a></li>' for name, address, word in PAGES)
-    time = ""
-    if frame.read_at:
-        time = (
-            '<div class="time" role="group" aria-label="Time shown">'
-            f'<span class="btn live" id="live"><span class="dot"></span><span id="live-word">Read</span> <time id="read-at">{e(frame.read_at)}</time></span>'
-            '<button type="button" disabled title="The time machine comes with a later version">Go to a past time</button></div>'
-        )
-    return (
+    bar = (
         f'<div class="bar"><a class="brand" href="/">gpuwatch{lab}</a>'
-        f'<nav aria-label="Pages"><ul>{pages}</ul></nav><span class="gap"></span>{time}</div>'
+        f'<nav aria-label="Pages"><ul>{pages}</ul></nav><span class="gap"></span>'
+    )
+    return f"{keep_moment(bar, frame.past) if frame.past else bar}{_time(frame)}</div>"
+
+
+def _time(frame: Frame) -> str:
+    """The clock of a page of now, with the way to the past."""
+    if frame.past is not None or not frame.read_at:
+        return ""
+    goto = f'<a class="btn" id="goto" href="{e(with_moment(frame.address, FIRST_LOOK))}">Go to a past time</a>' if frame.address else ""
+    return (
+        '<div class="time" role="group" aria-label="Time shown">'
+        f'<span class="btn live" id="live"><span class="dot"></span><span id="live-word">Read</span> <time id="read-at">{e(frame.read_at)}</time></span>'
+        f"{goto}</div>"
     )
 
 
@@ -84,7 +113,7 @@ def _footer(frame: Frame) -> str:
     twin = ""
     if frame.terminal:
         twin = f'<span>In a terminal: <code id="curl" data-path="{e(frame.terminal)}">curl \'HUB{e(frame.terminal)}\'</code></span>'
-    keys = '<span class="js">Keys: <kbd>/</kbd> filter <kbd>f</kbd> free only <kbd>?</kbd> all</span>'
+    keys = '<span class="js">Keys: <kbd>/</kbd> filter <kbd>f</kbd> free only <kbd>,</kbd> earlier <kbd>?</kbd> all</span>'
     return f'<footer><div id="facts-line">{frame.footer_html}</div>{twin}{keys}</footer>'
 
 

@@ -114,7 +114,7 @@ def _message(node: NodeState, moment: Moment, own_page: bool) -> tuple[str, str,
     what = words.sentence(what)
     since = moment.clock(node.status_since_at)
     if node.status == "unseen":
-        return "unseen", "stale", "unseen", e(f"Expected since {since}. {what}" if since else what), e(step)
+        return "unseen", "stale", unseen_word(node), e(f"Expected since {since}. {what}" if since else what), e(step)
     if node.status == "error":
         return "error", "warn", "no GPU data", e(f"Since {since}: {what}" if since else what), _last_seen(node, own_page) + e(step)
     if node.status == "down":
@@ -123,6 +123,11 @@ def _message(node: NodeState, moment: Moment, own_page: bool) -> tuple[str, str,
     if node.status == "stale":
         return "unseen", "stale", "stale", e(what), e(step)
     return "none", "", "no GPU", _no_gpu(node), ""
+
+
+def unseen_word(node: NodeState) -> str:
+    """``unseen``; of the past ``no reading``: there nothing is expected since a time."""
+    return "unseen" if node.status_since_at is not None else "no reading"
 
 
 def split_next(error: Optional[str]) -> tuple[str, str]:

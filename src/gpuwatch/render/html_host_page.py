@@ -10,7 +10,7 @@ from gpuwatch.render import words
 from gpuwatch.render.html_controls import plain_head
 from gpuwatch.render.html_facts import facts_html, machine
 from gpuwatch.render.html_gpu_row import Moment, gpu_rows
-from gpuwatch.render.html_host import AWAY, message_body, models, tags
+from gpuwatch.render.html_host import AWAY, message_body, models, tags, unseen_word
 from gpuwatch.render.html_parts import e, icon
 from gpuwatch.render.html_process_table import process_table
 
@@ -27,10 +27,12 @@ def host_main(node: NodeState, moment: Moment, charts: str = "") -> str:
     if node.error and not away:
         last = f"{last} {e(words.clean(node.error))}".strip()
     last = f'<p class="note">{last}</p>' if last else ""
+    cards = models(node.gpus) or ("no GPU" if node.snapshot else "")
+    processes = process_table(node.gpus, moment) if node.snapshot else '<p class="note">No reading.</p>'
     return (
-        f'<div class="head"><h1>{e(node.name)}</h1>{tags(node)}<span class="soft">{e(models(node.gpus) or "no GPU")}</span>{_status(node, moment)}</div>'
+        f'<div class="head"><h1>{e(node.name)}</h1>{tags(node)}<span class="soft">{e(cards)}</span>{_status(node, moment)}</div>'
         f'{table}{last}{charts}<div class="split"><section aria-labelledby="s-procs"><h2 class="sec" id="s-procs">Processes</h2>'
-        f'{process_table(node.gpus, moment)}{_troubles(node)}</section><aside aria-label="Machine"><h2 class="sec">Machine</h2>'
+        f'{processes}{_troubles(node)}</section><aside aria-label="Machine"><h2 class="sec">Machine</h2>'
         f"{facts_html(machine(node, moment))}{_cores(node)}</aside></div>"
     )
 
@@ -49,7 +51,7 @@ def _status(node: NodeState, moment: Moment) -> str:
         return ""
     shape, colour = _STATUS_ICON[node.status]
     since = "" if node.status_since_at is None else words.span_long(moment.now - node.status_since_at)
-    word = "no GPU data" if node.status == "error" else node.status
+    word = {"error": "no GPU data", "unseen": unseen_word(node)}.get(node.status, node.status)
     return f'<span class="chip {colour}">{icon(shape)}{word} {since}</span>'
 
 

@@ -9,7 +9,7 @@ from gpuwatch.model.cluster import ClusterNow
 from gpuwatch.render import words
 from gpuwatch.render.html_gpu_row import Moment, people
 from gpuwatch.render.html_parts import e, host_url, icon, plain_link
-from gpuwatch.render.html_summary import Trouble, section, table, troubles
+from gpuwatch.render.html_summary import Trouble, nothing_then, section, table, then, troubles
 
 STEPS = (8, 4, 2, 1)
 SHOWN_USERS = 6
@@ -18,8 +18,10 @@ SHOWN_MODELS = 10
 
 def large_answers_html(cluster: ClusterNow, moment: Moment) -> str:
     """The three tables of a large cluster."""
+    if nothing_then(cluster):
+        return ""
     return (
-        section("a-free", "go", "free", "Free now", "hosts with at least so many free", _free(cluster))
+        section("a-free", "go", "free", f"Free {then(cluster)}", "hosts with at least so many free", _free(cluster))
         + section("a-idle", "hold", "idle", "Idle, memory held", "no work for", _idle(cluster, moment))
         + section("a-bad", "bad", "warn", "Needs attention", "hosts", _trouble(cluster))
     )

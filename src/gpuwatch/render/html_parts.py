@@ -45,7 +45,7 @@ def query_pairs(options: ViewOptions, **changes: object) -> list[Tuple[str, str]
         "q": options.query, "host": options.host, "user": options.user, "tag": options.tag, "model": options.model,
         "free": "true" if options.free_only else "", "state": options.state,
         "sort": ("-" if options.descending else "") + options.sort, "view": options.layout,
-        "at": "" if options.at is None else f"{options.at:.0f}",
+        "at": options.moment or ("" if options.at is None else f"{options.at:.3f}"),
     }  # fmt: skip
     if values["sort"] == "hosts":
         values["sort"] = ""
@@ -56,7 +56,7 @@ def query_pairs(options: ViewOptions, **changes: object) -> list[Tuple[str, str]
 def link(options: ViewOptions, **changes: object) -> str:
     """An address of the cluster page, escaped for an attribute: these options with some changed."""
     pairs = query_pairs(options, **changes)
-    return escape(f"/?{urlencode(pairs)}" if pairs else "/", quote=True)
+    return escape(f"/?{urlencode(pairs, safe=':')}" if pairs else "/", quote=True)
 
 
 def plain_link(**values: str) -> str:

@@ -13,7 +13,7 @@ from gpuwatch.model.cluster import ClusterNow, GpuView, NodeState
 from gpuwatch.model.view import ViewOptions
 from gpuwatch.render import words
 from gpuwatch.render.html_gpu_row import Moment, people
-from gpuwatch.render.html_host import AWAY, split_next
+from gpuwatch.render.html_host import AWAY, split_next, unseen_word
 from gpuwatch.render.html_parts import e, gpu_id, gpu_url, host_id, host_url, icon, link, plain_link
 
 SHOWN_HOSTS = 6
@@ -60,18 +60,29 @@ def counts_html(cluster: ClusterNow, options: ViewOptions, counts: Counter[str])
 def notices_html(cluster: ClusterNow) -> str:
     """What is wrong with the hub itself, and that a demo is one."""
     demo = '<p class="demo"><b>Demo: the GPUs are simulated.</b> Nothing here is a real machine.</p>' if cluster.simulated else ""
-    return demo + "".join(f'<p class="notice">{icon("warn")}<span>{e(notice)}</span></p>' for notice in cluster.notices)
+    css, shape = ("notice", "warn") if cluster.at is None else ("demo", "stale")  # of the past it is no trouble
+    return demo + "".join(f'<p class="{css}">{icon(shape)}<span>{e(notice)}</span></p>' for notice in cluster.notices)
 
 
 def answers_html(cluster: ClusterNow, moment: Moment, anchored: bool) -> str:
     """The three tables. ``anchored``: every host stands on this page, so that links may jump to its rows."""
-    if not cluster.nodes:
+    if not cluster.nodes or nothing_then(cluster):
         return ""
     return (
-        section("a-free", "go", "free", "Free now", "host and GPU number", _free_table(cluster))
+        section("a-free", "go", "free", f"Free {then(cluster)}", "host and GPU number", _free_table(cluster))
         + section("a-idle", "hold", "idle", "Idle, memory held", "no work for", _idle_table(cluster, moment))
         + section("a-bad", "bad", "warn", "Needs attention", "since", _trouble_table(cluster, moment, anchored))
     )
+
+
+def then(cluster: ClusterNow) -> str:
+    """``now``; of the past ``then``."""
+    return "now" if cluster.at is None else "then"
+
+
+def nothing_then(cluster: ClusterNow) -> bool:
+    """Of that moment of the past there is no reading at all: there are no answers to give."""
+    return cluster.at is not None and not any(node.snapshot for node in cluster.nodes)
 
 
 def section(name: str, colour: str, shape: str, title: str, note: str, body: str) -> str:
@@ -225,6 +236,8 @@ def _troubles_of(node: NodeState) -> Iterable[Trouble]:
     if node.status in _NODE_TROUBLE:
         rank, shape, text = _NODE_TROUBLE[node.status]
         why = split_next(node.error)[0]
+        if node.status == "unseen":
+            text = unseen_word(node)
         if why and node.status in ("error", "stale"):
             text = why if node.status == "error" else f"stale: {why}"
         since = node.received_at if node.status == "stale" else node.status_since_at

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import logging
 import secrets
+import time
 from importlib import import_module
-from typing import Any, Callable
+from typing import Any, Callable, NamedTuple
 
 import bottle
 
 from gpuwatch.model.errors import GpuwatchError, UsageError
+from gpuwatch.query.past import Pasts
 from gpuwatch.render.as_json import error_json
 from gpuwatch.render.fragments import Fragments
 from gpuwatch.render.html_frame import message_page
@@ -21,7 +23,7 @@ from gpuwatch.serve.wsgi import accepts_gzip
 from gpuwatch.web.context import Context, Readings
 from gpuwatch.web.guard import HEADERS, audience, check_routes
 from gpuwatch.web.params import Params
-from gpuwatch.web.replies import HTML, JSON, LEAST_GZIP_BYTES, TEXT, Body, Pages, Reply, Streams
+from gpuwatch.web.replies import HTML, JSON, LEAST_GZIP_BYTES, TEXT, Body, Pages, Reply, Streams, past_pages
 from gpuwatch.web.routes import ROUTES, Route
 
 log = logging.getLogger(__name__)
@@ -39,11 +41,28 @@ def make_app(hub: Readings) -> Any:
     check_routes(ROUTES)
     app = bottle.Bottle()
     app.config["json.enable"] = False
-    kept = Pages(), Fragments(), Streams(max(1, hub.settings.threads // 2))
+    most = max(1, hub.settings.threads // 2)
+    shared = _Shared(Pages(), past_pages(), Fragments(), Streams(most), Pasts(most_waiting=most))
     for route in ROUTES:
-        app.route(route.path, route.method, _handler(route, hub, *kept))
+        app.route(route.path, route.method, _handler(route, hub, shared))
     app.default_error_handler = _bottle_error  # 404, 405 and what bottle itself refuses
     return app
+
+
+class _Shared(NamedTuple):
+    """What all requests share."""
+
+    pages: Pages
+    past_pages: Pages
+    fragments: Fragments
+    streams: Streams
+    pasts: Pasts
+
+    def context(self, hub: Readings, path: dict[str, str]) -> Context:
+        """Of the request at hand. What is made for the past is not kept among what is made for now. Raises UsageError."""
+        params = Params.parse(bottle.request.query_string)
+        pages, fragments = (self.past_pages, Fragments()) if params.text("at") else (self.pages, self.fragments)
+        return Context(hub, pages, fragments, self.streams, self.pasts, params, audience(), path, bottle.request.path, time.time())
 
 
 def _load(dotted: str) -> View:
@@ -52,14 +71,12 @@ def _load(dotted: str) -> View:
     return view
 
 
-def _handler(route: Route, hub: Readings, pages: Pages, fragments: Fragments, streams: Streams) -> Callable[..., Any]:
+def _handler(route: Route, hub: Readings, shared: _Shared) -> Callable[..., Any]:
     view = _load(route.function)
 
     def handle(**path: str) -> Any:
         try:
-            params = Params.parse(bottle.request.query_string)
-            context = Context(hub, pages, fragments, streams, params, audience(), path, bottle.request.path)
-            return _answer(view(context))
+            return _answer(view(shared.context(hub, path)))
         except Exception as error:  # one way out: nothing of the inside may reach the client
             return _answer(_error_reply(error))
 

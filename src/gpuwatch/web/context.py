@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from email.utils import formatdate
+from functools import cached_property
 from typing import Any, Callable, Hashable, Mapping, Optional, Protocol
 
 from gpuwatch.config.settings import HubSettings
 from gpuwatch.model.cluster import ClusterNow
+from gpuwatch.model.errors import GpuwatchError
 from gpuwatch.model.view import ViewOptions
+from gpuwatch.query.latest import Latest
+from gpuwatch.query.past import Pasts, cluster_at
+from gpuwatch.render import words
 from gpuwatch.render.fragments import Fragments
 from gpuwatch.web.params import Params
 from gpuwatch.web.replies import Body, Pages, Reply, Streams
@@ -20,6 +26,7 @@ class Readings(Protocol):
     store: Any
     """None while the database cannot be opened."""
     timezone: str
+    latest: Latest
 
     def cluster(self, audience: str = "stranger", *, host: Optional[str] = None, gpu: Optional[str] = None) -> ClusterNow:
         """The cluster now; with ``host`` or ``gpu`` (UUID) that node alone."""
@@ -37,27 +44,48 @@ class Context:
 
     hub: Readings
     pages: Pages
+    """Of the present, or of the past: bodies of the past do not push those of now out."""
     fragments: Fragments
+    """Shared by the pages of now; those of the past have their own each."""
     streams: Streams
+    pasts: Pasts
     params: Params
     audience: str
     path: Mapping[str, str]
     """The route's variables: name, uuid."""
     url: str
+    now: float
+    """When the request came, epoch seconds."""
+
+    @cached_property
+    def at(self) -> Optional[float]:
+        """The past moment asked about, epoch seconds; None = now. Raises UsageError."""
+        return self.params.moment(self.now, words.zone_of(self.hub.timezone))
 
     def options(self) -> ViewOptions:
         """The view's options. Raises UsageError."""
-        return self.params.view(self.audience)
+        options = self.params.view(self.audience)
+        return options if self.at is None else replace(options, at=self.at, moment=words.moment(self.at, self.hub.timezone))
 
-    def cluster(self) -> ClusterNow:
-        """The cluster now, cut to what the audience may see."""
-        return self.hub.cluster(self.audience)
+    def cluster(self, **only: str) -> ClusterNow:
+        """The cluster now, or at the moment asked about, cut to what the audience may see. ``only``: host or gpu."""
+        if self.at is None:
+            return self.hub.cluster(self.audience, **only)
+        if self.hub.store is None:
+            raise GpuwatchError("The database is not open, so there is no past to look at.", "The page of now says why.")
+        return cluster_at(self.hub.store, self.hub.latest, self.at, self.now, self.audience, pasts=self.pasts, **only)
 
     def kept(self, key: Hashable, content_type: str, render: Callable[[ClusterNow], bytes], **only: str) -> Reply:
-        """A body that many readers share: by key, audience and the cluster's version. ``only``: host or gpu, what the key is about."""
+        """A body that many readers share: by key, audience, and the cluster's version or the moment. ``only``: what the key is about."""
 
         def make() -> Body:
-            return Body(render(self.hub.cluster(self.audience, **only)), content_type)
+            return Body(render(self.cluster(**only)), content_type)
 
-        return Reply(self.pages.get((key, self.audience), self.hub.version(), make))
+        if self.at is None:
+            return Reply(self.pages.get((key, self.audience), self.hub.version(), make))
+        return Reply(self.pages.get((key, self.audience, self.at), 0, make), headers=self.dated())
+
+    def dated(self) -> Mapping[str, str]:
+        """The header that marks an answer as one of the past (RFC 7089); none for an answer of now."""
+        return {} if self.at is None else {"Memento-Datetime": formatdate(self.at, usegmt=True)}
 

@@ -6,8 +6,10 @@ from dataclasses import replace
 from typing import Iterator, Optional
 
 from gpuwatch.model.cluster import ClusterNow, NodeState
+from gpuwatch.model.errors import UsageError
 from gpuwatch.query import history
 from gpuwatch.render import as_ascii
+from gpuwatch.render.text_past import marked
 from gpuwatch.web import views
 from gpuwatch.web.context import Context
 from gpuwatch.web.replies import JSON, TEXT, Body, Reply
@@ -24,7 +26,11 @@ def gpu_table(ctx: Context) -> Reply:
     if ctx.params.format != "text":
         return views.cluster(ctx)
     options = ctx.options()
-    return ctx.kept(("gpu_table", options), TEXT, lambda now: as_ascii.gpu_table(now, options, ctx.fragments).encode("utf-8", "replace"))
+
+    def render(now: ClusterNow) -> bytes:
+        return marked(now, options, as_ascii.gpu_table(now, options, ctx.fragments)).encode("utf-8", "replace")
+
+    return ctx.kept(("gpu_table", options), TEXT, render)
 
 
 def to_slash(ctx: Context) -> Reply:
@@ -41,8 +47,8 @@ def _quoted(text: str) -> str:
 
 
 def states(ctx: Context) -> Reply:
-    """Newest entry of each host, or the newest ``fetch_num`` of each."""
-    count = seed004.fetch_number(ctx.params.values.get("fetch_num"))
+    """Newest entry of each host, or the newest ``fetch_num`` of each; with ``at=`` the one of that moment."""
+    count = _fetch_number(ctx)
     if count == 1 or ctx.hub.store is None:
         return ctx.kept("004", seed004.CONTENT_TYPE, lambda now: seed004.states(now, ctx.fragments))
     now = ctx.cluster()
@@ -51,17 +57,28 @@ def states(ctx: Context) -> Reply:
 
 
 def host_states(ctx: Context) -> Reply:
-    """The newest ``fetch_num`` entries of one host, oldest first, also when it is down; with ``term=true`` its part of the detailed text."""
+    """The newest ``fetch_num`` entries of one host, oldest first, also when it is down; with ``term=true`` its part of the detailed text.
+
+    With ``at=`` the entry of that moment.
+    """
     now = ctx.cluster()
     node = _find(now, ctx.path["name"])
     if node is None:
         return Reply(Body(seed004.not_found(), seed004.CONTENT_TYPE))
     if ctx.params.format == "text":
         return _host_text(ctx, node.name)
-    count = seed004.fetch_number(ctx.params.values.get("fetch_num"))
+    count = _fetch_number(ctx)
     entries = _entries(ctx, node, count)
     pieces = seed004.host_states(node, entries, now.timezone)
-    return Reply(pieces if count == 1 else ctx.streams.take(pieces), content_type=seed004.CONTENT_TYPE)
+    return Reply(pieces if count == 1 else ctx.streams.take(pieces), headers=ctx.dated(), content_type=seed004.CONTENT_TYPE)
+
+
+def _fetch_number(ctx: Context) -> Optional[int]:
+    """How many entries are asked for, None = all. Raises UsageError where there is but one."""
+    count = seed004.fetch_number(ctx.params.values.get("fetch_num"))
+    if count != 1 and ctx.at is not None:
+        raise UsageError("fetch_num= counts from now and cannot be combined with at=.", "Leave one of them out.")
+    return count
 
 
 def _host_text(ctx: Context, name: str) -> Reply:
@@ -69,7 +86,7 @@ def _host_text(ctx: Context, name: str) -> Reply:
 
     def render(now: ClusterNow) -> bytes:
         alone = replace(now, nodes=tuple(node for node in now.nodes if node.name == name))
-        return as_ascii.detail(alone, options, ctx.fragments, style).encode("utf-8", "replace")
+        return marked(now, options, as_ascii.detail(alone, options, ctx.fragments, style)).encode("utf-8", "replace")
 
     return ctx.kept(("004", name, options), TEXT, render)
 

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import tzinfo
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Mapping
+from typing import Mapping, Optional
 from urllib.parse import parse_qsl
 
 from gpuwatch.model.cluster import GPU_STATES
 from gpuwatch.model.errors import UsageError
 from gpuwatch.model.view import LAYOUTS, SORTS, ViewOptions
+from gpuwatch.rules.moments import parse_moment
 
 FORMATS = ("html", "text", "json", "csv")
 MAX_TEXT = 200
 MAX_QUERY = 4096
 """Longest query string: parsed ones are kept."""
 LEAST_WIDTH, MOST_WIDTH = 60, 400
+AHEAD_SECONDS = 60.0
+"""A moment so far in the future counts as now: clocks of browsers differ."""
 _FALSE = ("", "0", "false", "no", "off")
 
 
@@ -71,6 +75,16 @@ class Params:
         if value not in choices:
             raise UsageError(f"{name}={value[:40]!r} is not one of {', '.join(choice for choice in choices if choice)}.")
         return value
+
+    def moment(self, now: float, zone: tzinfo) -> Optional[float]:
+        """The past moment that ``at=`` asks about, epoch seconds, to the ms; None where it is absent. Spans before now: to the second."""
+        text = self.text("at")
+        if not text:
+            return None
+        at = parse_moment(text, now, zone)
+        if at > now + AHEAD_SECONDS:
+            raise UsageError(f"at={text[:40]!r} is in the future.", "Without at= you see what is now.")
+        return float(int(at)) if text[0] in "-nN" else round(min(at, now), 3)
 
     @property
     def format(self) -> str:

@@ -75,8 +75,15 @@ class _Kept:
 class Pages:
     """Bodies by (view, options, audience). Rendered lazily, at most once a second each; while one thread renders, others get the last."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        oldest_seconds: float = OLDEST_SECONDS,
+        most_bodies: int = MOST_BODIES,
+        most_bytes: int = MOST_BYTES,
+    ) -> None:
         self._clock = clock
+        self._oldest, self._most, self._most_bytes = oldest_seconds, most_bodies, most_bytes
         self._kept: OrderedDict[Hashable, _Kept] = OrderedDict()
         self._rendering: dict[Hashable, threading.Lock] = {}
         self._bytes = 0
@@ -89,7 +96,7 @@ class Pages:
             return kept.body
         with self._lock:
             lock = self._rendering.setdefault(key, threading.Lock())
-        if not lock.acquire(blocking=kept is None or self._age(kept) > OLDEST_SECONDS):
+        if not lock.acquire(blocking=kept is None or self._age(kept) > self._oldest):
             assert kept is not None
             return kept.body
         try:
@@ -124,21 +131,26 @@ class Pages:
 
     def _good(self, kept: _Kept, version: int) -> bool:
         age = self._age(kept)
-        return age < kept.fresh_seconds or (kept.version == version and age < OLDEST_SECONDS)
+        return age < kept.fresh_seconds or (kept.version == version and age < self._oldest)
 
     def _keep(self, key: Hashable, kept: _Kept) -> None:
         with self._lock:
             old = self._kept.pop(key, None)
             self._bytes += len(kept.body.data) - (len(old.body.data) if old else 0)
             self._kept[key] = kept
-            for other in [other for other, one in self._kept.items() if self._age(one) > OLDEST_SECONDS]:
+            for other in [other for other, one in self._kept.items() if self._age(one) > self._oldest]:
                 self._drop(other)
-            while len(self._kept) > MOST_BODIES or (self._bytes > MOST_BYTES and len(self._kept) > 1):
+            while len(self._kept) > self._most or (self._bytes > self._most_bytes and len(self._kept) > 1):
                 self._drop(next(iter(self._kept)))
 
     def _drop(self, key: Hashable) -> None:
         self._bytes -= len(self._kept.pop(key).body.data)
         self._rendering.pop(key, None)
+
+
+def past_pages(clock: Callable[[], float] = time.monotonic) -> Pages:
+    """For bodies of the past, which do not change: few, so that the memory is for now, and not for long, since they say how long ago it was."""
+    return Pages(clock, oldest_seconds=60.0, most_bodies=60, most_bytes=24 * 1024**2)
 
 
 class Streams:

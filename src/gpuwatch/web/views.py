@@ -6,8 +6,9 @@ import json
 from typing import Callable, Mapping
 
 from gpuwatch.model.cluster import ClusterNow, GpuView, NodeState
-from gpuwatch.render import as_ascii, as_csv, as_html, as_json
+from gpuwatch.render import as_ascii, as_csv, as_html, as_json, words
 from gpuwatch.render.static_files import static_file
+from gpuwatch.render.text_past import marked
 from gpuwatch.web.app import NotFound
 from gpuwatch.web.context import Context
 from gpuwatch.web.replies import CSV, HTML, JSON, TEXT, Body, Reply, text_reply
@@ -30,7 +31,7 @@ def cluster(ctx: Context) -> Reply:
     style = ctx.hub.settings.date_style
     makers: Makers = {
         "html": lambda now: _utf8(as_html.cluster_page(now, options, ctx.fragments)),
-        "text": lambda now: _utf8(as_ascii.cluster_text(now, options, ctx.fragments, style)),
+        "text": lambda now: _utf8(marked(now, options, as_ascii.cluster_text(now, options, ctx.fragments, style))),
         "json": lambda now: as_json.cluster_json(now, options, ctx.fragments),
         "csv": lambda now: _utf8(as_csv.cluster_csv(now, options, ctx.fragments)),
     }
@@ -57,7 +58,20 @@ def find_gpu(now: ClusterNow, uuid: str) -> tuple[NodeState, GpuView]:
         for gpu in node.gpus:
             if gpu.reading.uuid == uuid or any(slice_.uuid == uuid for slice_ in gpu.reading.mig):
                 return node, gpu
+    if now.at is not None and now.nodes:  # the host that has it now
+        when = words.date_time(now.at, now.timezone)
+        raise NotFound(f"There is no reading of the GPU {uuid[:100]!r} at {when}.", f"{now.nodes[0].name}: {now.nodes[0].error or 'it had others.'}")
     raise NotFound(f"There is no GPU {uuid[:100]!r}.", "The GPUs are listed at /.")
+
+
+def _page_of(now: ClusterNow, uuid: str) -> str:
+    """The UUID of the GPU whose page shows the GPU or slice; of the past also one without a reading: its page says so. Raises NotFound."""
+    try:
+        return find_gpu(now, uuid)[1].reading.uuid
+    except NotFound:
+        if now.at is None or not now.nodes:
+            raise
+        return uuid
 
 
 def host(ctx: Context) -> Reply:
@@ -66,7 +80,7 @@ def host(ctx: Context) -> Reply:
     style = ctx.hub.settings.date_style
     makers: Makers = {
         "html": lambda now: _utf8(as_html.host_page(now, find_host(now, name).name, options)),
-        "text": lambda now: _utf8(as_ascii.host_detail(now, find_host(now, name), options, style)),
+        "text": lambda now: _utf8(marked(now, options, as_ascii.host_detail(now, find_host(now, name), options, style))),
         "json": lambda now: as_json.host_json(now, find_host(now, name)),
         "csv": lambda now: _utf8(as_csv.host_csv(now, find_host(now, name))),
     }
@@ -77,8 +91,8 @@ def gpu(ctx: Context) -> Reply:
     """One GPU and its processes."""
     options, format, uuid = ctx.options(), ctx.params.format, ctx.path["uuid"]
     makers: Makers = {
-        "html": lambda now: _utf8(as_html.gpu_page(now, find_gpu(now, uuid)[1].reading.uuid, options)),
-        "text": lambda now: _utf8(as_ascii.gpu_detail(now, *find_gpu(now, uuid), options)),
+        "html": lambda now: _utf8(as_html.gpu_page(now, _page_of(now, uuid), options)),
+        "text": lambda now: _utf8(marked(now, options, as_ascii.gpu_detail(now, *find_gpu(now, uuid), options))),
         "json": lambda now: as_json.gpu_json(now, *find_gpu(now, uuid)),
         "csv": lambda now: _utf8(as_csv.gpu_csv(now, *find_gpu(now, uuid))),
     }

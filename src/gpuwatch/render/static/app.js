@@ -5,7 +5,7 @@
   const $$ = (selector, within = document) => [...within.querySelectorAll(selector)];
   const body = document.body;
   const local = !body.classList.contains("is-paged");   // the page holds every row, so that filters need no request
-  const address = new URL(location.href);
+  const address = new URL(location.href), moment = body.dataset.at;   // the page shows that moment of the past
   const table = $("#gpus"), input = $("#q"), free = $("#free"), none = $("#none"), shown = $("#shown");
   let chosen = address.searchParams.get("free") ? "free" : address.searchParams.get("state") || "";
   let words = [];
@@ -181,11 +181,21 @@
     if (shown) shown.textContent = filtered ? `${found} of ${shown.dataset.total} GPUs` : "";
   }
 
+  function readable(url) {   // times keep their colons
+    url.search = url.search.replaceAll("%3A", ":");
+    return url;
+  }
+
   function remember() {
     const changes = { q: input ? input.value.trim() : "", state: chosen === "free" ? "" : chosen, free: chosen === "free" ? "true" : "" };
-    const change = (url) => { for (const [name, value] of Object.entries(changes)) value ? url.searchParams.set(name, value) : url.searchParams.delete(name); return url; };
+    const change = (url) => { for (const [name, value] of Object.entries(changes)) value ? url.searchParams.set(name, value) : url.searchParams.delete(name); return readable(url); };
     history.replaceState(null, "", change(new URL(location.href)));
-    for (const link of $$(".gpus thead a, .tools .seg a, .chosen")) link.href = change(new URL(link.href));
+    for (const link of $$(".gpus thead a, .tools .seg a, .chosen, .past a, #goto")) link.href = change(new URL(link.href));
+    for (const form of $$(".past form")) for (const [name, value] of Object.entries(changes)) {
+      const field = form.elements[name] || form.appendChild(Object.assign(document.createElement("input"), { type: "hidden", name }));
+      field.value = value;
+      field.disabled = !value;
+    }
     const code = $("#curl");
     if (code) { const url = change(new URL(code.dataset.path, location.href)); code.dataset.path = url.pathname + url.search; sayCurl(); }
   }
@@ -227,6 +237,37 @@
     if (target && local && (target.hidden || target.closest("tbody[hidden]"))) { clear(); target.scrollIntoView(); }
   });
 
+  /* ---- the past: links that this script makes stay at the moment, too; the slider goes where it is let go */
+
+  const KEY_LINKS = { ",": "#before, #goto", ".": "#after", "<": "#earlier", ">": "#later", l: "#back" };
+
+  function atMoment(url) {
+    if (moment) url.searchParams.set("at", moment);
+    return readable(url);
+  }
+
+  if (moment) {
+    history.replaceState(null, "", atMoment(new URL(location.href)));   // -2h is another time tomorrow
+    document.addEventListener("click", (event) => {
+      const link = event.target.closest("a[href]");
+      if (link && link.origin === location.origin && /^\/($|hosts\/|gpus\/)/.test(link.pathname) && !link.closest(".past")) link.href = atMoment(new URL(link.href));
+    }, true);
+    const slider = $("#slider");
+    let letGo = 0;
+    if (slider) {
+      const clock = new Intl.DateTimeFormat("en-US", { weekday: "short", day: "numeric", month: "short", year: "numeric", hour: "2-digit",
+        minute: "2-digit", second: "2-digit", hourCycle: "h23", timeZone: slider.dataset.zone });
+      slider.addEventListener("input", () => {
+        const part = Object.fromEntries(clock.formatToParts(1000 * slider.value).map(({ type, value }) => [type, value]));
+        const told = `${part.weekday} ${part.day} ${part.month} ${part.year} ${part.hour}:${part.minute}:${part.second}`;
+        $(".then b").textContent = told;
+        $("#ago").textContent = "";
+        slider.setAttribute("aria-valuetext", told);
+      });
+      slider.addEventListener("change", () => { clearTimeout(letGo); letGo = setTimeout(() => slider.form.requestSubmit(), 300); });
+    }
+  }
+
   /* ---- keys */
 
   document.addEventListener("keydown", (event) => {
@@ -237,6 +278,7 @@
     if (event.key === " " && event.target.closest("[role=button]")) { event.preventDefault(); event.target.closest("[role=button]").click(); }
     if (event.key === "/" && input) { event.preventDefault(); input.focus(); input.select(); }
     if (event.key === "f" && free) free.click();
+    if (KEY_LINKS[event.key] && $(KEY_LINKS[event.key])) $(KEY_LINKS[event.key]).click();
     if (event.key === "?") $("#keys").showModal();
     if (event.key === "Escape" && local && input) clear();
   });
@@ -392,7 +434,7 @@
     async function open(item) {
       if (opened !== item.name) { opened = item.name; draw(); rows(); }
       try {
-        const news = await (await get(`/live?view=rows&since=0&host=${encodeURIComponent(item.name)}`)).json();
+        const news = await (await get(atMoment(new URL(`/live?view=rows&since=0&host=${encodeURIComponent(item.name)}`, location.href)))).json();
         if (opened === item.name) showOne(item, news.hosts[item.name] || "");
       } catch (problem) {
         if (opened === item.name && !one.firstElementChild) one.textContent = "The hub did not answer. Choose the host again, or open its page.";
