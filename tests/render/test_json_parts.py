@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from gpuwatch.model.snapshot import ContainerRef, GpuReading, ProcessReading
 from gpuwatch.render import json_parts, words
+from gpuwatch.render.gaps import Gaps
 from gpuwatch.render.json_parts import Many, Reading, encoded, quote
 
 PROCESS = Reading(ProcessReading, written={"container": lambda value: "null" if value is None else Reading(ContainerRef).text(value)})
@@ -20,23 +21,14 @@ def plain(reading: GpuReading) -> dict[str, object]:
     return {name: value for name, value in json.loads(json.dumps(asdict(reading))).items() if name != "mig"}
 
 
-def test_the_template_of_one_poll_serves_the_next():
-    numbers: list[object] = []
-    facts = GPU.apart(READING, numbers)
-    form = json_parts.template(GPU.marked(facts))
+def test_the_json_of_one_poll_has_a_gap_for_each_number():
+    gaps = Gaps()
+    marked = GPU.marked(READING, gaps)
     later = replace(READING, power_watts=None, utilization_percent=0, live_read_at=2.5)
-    numbers = []
-    assert GPU.apart(later, numbers) == facts
-    assert json.loads(form % tuple(json_parts.written(numbers))) == plain(later)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [{"name": "other"}, {"error": "lost"}, {"missing": {}}, {"power_limit_watts": 350.0}, {"processes": (ProcessReading(7),)}],
-    ids=lambda change: next(iter(change)),
-)
-def test_another_fact_is_another_template(change):
-    assert GPU.apart(replace(READING, **change), []) != GPU.apart(READING, [])
+    asked = Gaps()
+    assert GPU.marked(later, asked) == marked
+    assert json.loads(asked.filled(marked)) == plain(later)
+    assert {function for function, _ in gaps.asked} == {json_parts.number}
 
 
 @given(st.text(), st.none() | st.integers() | st.floats(allow_nan=False, allow_infinity=False), st.dictionaries(st.text(), st.text()))
@@ -48,12 +40,14 @@ def test_no_text_and_no_number_breaks_it(text, number, missing):
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf"), None])
 def test_what_is_no_number_is_null(number):
-    assert json_parts.written([number, 1, 1.0]) == ["null", 1, "1.0"]
+    assert [json_parts.number(one) for one in (number, 1, 1.0)] == ["null", "1", "1.0"]
     assert json_parts.plain(number) == "null"
     assert json_parts.encoded({"a": [number], "b": 0}) == '{"a":[null],"b":0}'
 
 
-@pytest.mark.parametrize(("fact", "text"), [('"\n\0', '"\\"\\n\\u0000"'), (True, "true"), (0, "0"), (0.5, "0.5"), ((), "[]"), (("a",), '["a"]')])
+@pytest.mark.parametrize(
+    ("fact", "text"), [('"\n\0', '"\\"\\n\\u0000"'), (True, "true"), (0, "0"), (0.5, "0.5"), ((), "[]"), (("a",), '["a"]')]
+)
 def test_facts(fact, text):
     assert json_parts.plain(fact) == text
 

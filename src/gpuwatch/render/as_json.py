@@ -6,16 +6,19 @@ Never NaN or infinity, never a value that is not in the readings. How a dataclas
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import lru_cache, partial
+from itertools import starmap
 from operator import attrgetter
 from typing import Any, Callable
 
 from gpuwatch.model import snapshot as model
 from gpuwatch.model.cluster import ClusterNow, GpuState, GpuView, NodeState
 from gpuwatch.model.view import ViewOptions
-from gpuwatch.render.json_parts import NUMBER, Column, Facts, Many, Numbers, Reading, encoded, mapping, plain, template, written
-from gpuwatch.render.select import select
+from gpuwatch.render.gaps import Gaps, Template, Write, WriteAll, facts_of, in_places, template, texts_of
+from gpuwatch.render.json_parts import Column, Many, Reading, encoded, mapping, number, plain
+from gpuwatch.render.select import page_of, shown
 from gpuwatch.render.text_words import Cache
 
 
@@ -31,19 +34,18 @@ def cluster_json(cluster: ClusterNow, options: ViewOptions, cache: Cache | None 
     }
     pieces = [dump(head)[:-1], b',"nodes":[']
     by_host = dataclasses.replace(options, layout="")  # view=flat sorts GPUs; here a node stands once
-    for node, gpus in select(cluster, by_host):
-        pieces += (_node(node, gpus, options.audience, cache), b",")
+    for node, gpus in page_of(shown(cluster, by_host), by_host):
+        pieces += (_piece(node, gpus, options.audience, cache), b",")
     if len(pieces) > 2:
         pieces.pop()
     pieces.append(b"]}\n")
     return b"".join(pieces)
 
 
-def _node(node: NodeState, gpus: tuple[GpuView, ...], audience: str, cache: Cache | None) -> bytes:
-    if cache is None or gpus is not node.gpus:
-        return _bytes(_node_text(node, gpus))
-    facts = ("json facts", audience, node.name)
-    return cache.get(("json", audience, node.name), node.version, lambda: _bytes(_node_text(node, gpus, facts, cache)))
+def _piece(node: NodeState, gpus: tuple[GpuView, ...] | None, audience: str, cache: Cache | None) -> bytes:
+    if cache is None or gpus is not None:
+        return _bytes(_node_text(node, node.gpus if gpus is None else gpus))
+    return cache.get(("json", audience, node.name), node.version, lambda: _bytes(_live_text(node, audience, cache)))
 
 
 def host_json(cluster: ClusterNow, node: NodeState, options: ViewOptions | None = None) -> bytes:
@@ -123,27 +125,17 @@ _NODE = ("name", "status", "status_since_at", "error", "tags", "address")
 _node_of = attrgetter("name", "status", "status_since_at", "error", "target.tags", "target.address")
 
 
-def _view(view: GpuView, numbers: Numbers) -> Facts:
-    """A GPU taken apart: its reading, its state, and its MIG slices. The words for its throttle bits count as a number."""
-    of_gpu: Numbers = []
-    reading = _GPU.apart(view.reading, of_gpu)
-    numbers += written(of_gpu)
-    numbers.append(_reasons(view.reading.throttle_mask))
-    state, mig = _STATE.apart(view.state, []), view.reading.mig
-    return (reading, state, _slices(view, numbers)) if mig else (reading, state, ())
+def _marked_view(view: GpuView, gaps: Gaps) -> str:
+    """A GPU: its reading, its state, the words for its throttle bits, and its MIG slices."""
+    reading = view.reading
+    own = f'{_GPU.marked(reading, gaps)[:-1]},{gaps.leave(_state, view.state)},"throttle_reasons":{gaps.leave(_reasons, reading.throttle_mask)}'
+    slices = [f"{_MIG.marked(part, gaps)[:-1]},{gaps.leave(_state, state)}}}" for part, state in zip(reading.mig, view.mig_states)]
+    return f'{own},"mig":[{",".join(slices)}]}}'
 
 
-def _slices(view: GpuView, numbers: Numbers) -> Facts:
-    of_slices: Numbers = []
-    slices = [(_MIG.apart(part, of_slices), _STATE.apart(state, [])) for part, state in zip(view.reading.mig, view.mig_states)]
-    numbers += written(of_slices)
-    return tuple(slices)
-
-
-def _marked_view(facts: Facts) -> str:
-    reading, state, slices = facts
-    mig = ",".join([f"{_MIG.marked(part)[:-1]},{_STATE.marked(of_part)[1:]}" for part, of_part in slices])
-    return f'{_GPU.marked(reading)[:-1]},{_STATE.marked(state)[1:-1]},"throttle_reasons":{NUMBER},"mig":[{mig}]}}'
+def _state(state: GpuState) -> str:
+    """The members of a state."""
+    return _STATE.text(state)[1:-1]
 
 
 @lru_cache(maxsize=512)
@@ -151,26 +143,44 @@ def _reasons(mask: float | None) -> str:
     return plain(model.throttle_reasons(mask))
 
 
+@lru_cache(maxsize=512)
+def _reasons_of(text: str) -> str:
+    return _reasons(json.loads(text))
+
+
 def _view_text(view: GpuView) -> str:
-    numbers: Numbers = []
-    return template(_marked_view(_view(view, numbers))) % tuple(numbers)
+    gaps = Gaps()
+    return gaps.filled(_marked_view(view, gaps))
 
 
-def _node_text(node: NodeState, gpus: tuple[GpuView, ...], key: tuple[object, ...] = (), cache: Cache | None = None) -> str:
-    """A node as the list of the cluster has it, with these of its GPUs. Its facts become a template, which is kept under ``key``."""
-    numbers: Numbers = [node.received_at, node.clock_skew_seconds]
-    snapshot = _SNAPSHOT.apart(node.snapshot, numbers) if node.snapshot else None
-    numbers = written(numbers)
-    views = tuple([_view(view, numbers) for view in gpus]) if node.snapshot else ()
-    facts = (_node_of(node), snapshot, views)
-    form = _node_template(facts) if cache is None else cache.get(key, facts, lambda: _node_template(facts))
-    return form % tuple(numbers)
-
-
-def _node_template(facts: Facts) -> str:
-    own, snapshot, views = facts
-    head = ",".join([f'"{name}":{plain(value)}' for name, value in zip(_NODE, own)])
+def _marked_node(node: NodeState, gpus: Iterable[GpuView], gaps: Gaps) -> str:
+    """A node as the list of the cluster has it, with these of its GPUs."""
+    head = ",".join([f'"{name}":{plain(value)}' for name, value in zip(_NODE, _node_of(node))])
+    news = f'"received_at":{gaps.leave(number, node.received_at)},"clock_skew_seconds":{gaps.leave(number, node.clock_skew_seconds)}'
     inside = "null"
-    if snapshot is not None:
-        inside = f'{_SNAPSHOT.marked(snapshot)[:-1]},"gpus":[{",".join(map(_marked_view, views))}]}}'
-    return template(f'{{{head},"received_at":{NUMBER},"clock_skew_seconds":{NUMBER},"snapshot":{inside}}}')
+    if node.snapshot is not None:
+        own = _SNAPSHOT.marked(node.snapshot, gaps)
+        inside = f'{own[:-1]},"gpus":[{",".join([_marked_view(view, gaps) for view in gpus])}]}}'
+    return f'{{{head},{news},"snapshot":{inside}}}'
+
+
+def _node_text(node: NodeState, gpus: Iterable[GpuView]) -> str:
+    gaps = Gaps()
+    return gaps.filled(_marked_node(node, gpus, gaps))
+
+
+def _live_text(node: NodeState, audience: str, cache: Cache) -> str:
+    """A whole node. Of a live one, the numbers go from the node's answer into ours as they are."""
+    texts = texts_of(node)
+    if texts is None:
+        return _node_text(node, node.gpus)
+    form = cache.get(("json form", audience, node.name), facts_of(node), lambda: _template(node))
+    return form.fill([*texts, number(node.received_at), number(node.clock_skew_seconds), "null", *form.states(node, _state)])
+
+
+_FROM_TEXTS: dict[Write, WriteAll | None] = {number: None, _state: None, _reasons: partial(starmap, _reasons_of)}
+
+
+def _template(node: NodeState) -> Template:
+    gaps, placed = Gaps(), in_places(node)
+    return template(_marked_node(placed, placed.gpus, gaps), gaps, node, _FROM_TEXTS)

@@ -13,7 +13,7 @@ MOST_BYTES = 64 * 1024**2
 class Fragments:
     """Rendered parts by key. Safe for several threads: at worst a part is made twice."""
 
-    def __init__(self, most: int = 20000, most_bytes: int = MOST_BYTES) -> None:
+    def __init__(self, most: int = 100_000, most_bytes: int = MOST_BYTES) -> None:
         self._parts: Dict[Hashable, Tuple[object, object]] = {}
         self._most = most
         self._most_bytes = most_bytes
@@ -43,4 +43,8 @@ class Fragments:
 
 
 def _size(part: object) -> int:
-    return len(part) if isinstance(part, (str, bytes)) else 500
+    """Bytes of memory, about: of a text, or of what says so itself (``size``)."""
+    if isinstance(part, (str, bytes)):
+        return len(part)
+    size = getattr(part, "size", None)
+    return size if isinstance(size, int) else 500

@@ -1,6 +1,6 @@
-"""How a reading becomes JSON: its numbers are taken out, its facts become a text with a mark for each number. Pure.
+"""How a reading becomes JSON: its facts are written, each of its numbers is a gap (``render.gaps``). Pure.
 
-Facts rarely change, so such a text, as a template, serves many polls; filling it in costs a fraction of writing everything anew.
+What a dataclass looks like is worked out once, from its fields.
 """
 
 from __future__ import annotations
@@ -15,27 +15,16 @@ from typing import Any, Callable, Protocol
 
 from gpuwatch.model.fields import describe
 from gpuwatch.render import words
+from gpuwatch.render.gaps import MARK, Gaps
 
 _COMPACT = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False, check_circular=False)
-
-NUMBER = "\0"
-"""Stands for a number. JSON never has this letter: in its texts it is written as an escape."""
-
-SLOW = ("health", "identity")
-"""Groups of numbers that are read so rarely that they count as facts."""
-
-Numbers = list[Any]
-Facts = tuple[Any, ...]
 
 
 class Part(Protocol):
     """A field, or a reading, that holds numbers and facts."""
 
-    def apart(self, value: Any, numbers: Numbers) -> Any:
-        """Append the numbers of ``value``, in the order of the JSON; return what else there is, to be compared."""
-
-    def marked(self, facts: Any) -> str:
-        """JSON with NUMBER in place of each number, made from what ``apart`` returned."""
+    def marked(self, value: Any, gaps: Gaps) -> str:
+        """The JSON of ``value`` with a mark in place of each number, which is left to ``gaps`` as ``number``'s."""
 
 
 class Reading:
@@ -47,36 +36,27 @@ class Reading:
     def __init__(
         self, kind: type, *, skip: Sequence[str] = (), written: Mapping[str, Callable[[Any], str]] | None = None, **nested: Part
     ) -> None:
-        numbers = {name: group in SLOW for name, what, _, group in describe(kind) if what in ("gauge", "counter")}
+        numbers = [name for name, what, _, _ in describe(kind) if what in ("gauge", "counter")]
         special = dict(written or {})
         plain_facts = [field.name for field in dataclasses.fields(kind) if field.name not in (*skip, *numbers, *nested, *special)]
-        plain_facts += [name for name, slow in numbers.items() if slow]
         self._facts_of = _values_of([*plain_facts, *special])
-        self._numbers_of = _values_of([name for name, slow in numbers.items() if not slow])
+        self._numbers_of = _values_of(numbers)
         self._writers = (plain,) * len(plain_facts) + tuple(special.values())
         self._nested = tuple(nested.items())
-        names = [name for name in plain_facts if name not in numbers] + [*numbers, *special, *nested]
-        self._form = "{%s}" % ",".join([f'"{name}":{"%s" if numbers.get(name, True) else NUMBER}' for name in names])  # noqa: UP031
+        places = dict.fromkeys(plain_facts, "%s") | dict.fromkeys(numbers, MARK) | dict.fromkeys([*special, *nested], "%s")
+        self._form = "{%s}" % ",".join([f'"{name}":{place}' for name, place in places.items()])  # noqa: UP031
 
-    def apart(self, value: Any, numbers: Numbers) -> Facts:
+    def marked(self, value: Any, gaps: Gaps) -> str:
         """See ``Part``."""
-        numbers += self._numbers_of(value)
-        if not self._nested:
-            return self._facts_of(value)
-        return (self._facts_of(value), *[part.apart(getattr(value, name), numbers) for name, part in self._nested])
-
-    def marked(self, facts: Facts) -> str:
-        """See ``Part``."""
-        own, *inner = facts if self._nested else (facts,)
-        texts = [write(value) for write, value in zip(self._writers, own)]
-        texts += [part.marked(value) for (_, part), value in zip(self._nested, inner)]
+        gaps.leave_each(number, self._numbers_of(value))
+        texts = [write(fact) for write, fact in zip(self._writers, self._facts_of(value))]
+        texts += [part.marked(getattr(value, name), gaps) for name, part in self._nested]
         return self._form % tuple(texts)
 
     def text(self, value: Any) -> str:
         """The JSON of one instance."""
-        numbers: Numbers = []
-        facts = self.apart(value, numbers)
-        return template(self.marked(facts)) % tuple(written(numbers))
+        gaps = Gaps()
+        return gaps.filled(self.marked(value, gaps))
 
 
 class Many:
@@ -85,43 +65,30 @@ class Many:
     def __init__(self, reading: Reading) -> None:
         self._reading = reading
 
-    def apart(self, value: Iterable[Any], numbers: Numbers) -> Facts:
+    def marked(self, value: Iterable[Any], gaps: Gaps) -> str:
         """See ``Part``."""
-        return tuple([self._reading.apart(one, numbers) for one in value])
-
-    def marked(self, facts: Facts) -> str:
-        """See ``Part``."""
-        return f"[{','.join(map(self._reading.marked, facts))}]"
+        return f"[{','.join([self._reading.marked(one, gaps) for one in value])}]"
 
 
 class Column:
     """A tuple of numbers."""
 
-    def apart(self, value: Sequence[Any], numbers: Numbers) -> int:
+    def marked(self, value: Sequence[Any], gaps: Gaps) -> str:
         """See ``Part``."""
-        numbers += value
-        return len(value)
-
-    def marked(self, facts: int) -> str:
-        """See ``Part``."""
-        return f"[{','.join([NUMBER] * facts)}]"
+        gaps.leave_each(number, value)
+        return f"[{','.join([MARK] * len(value))}]"
 
 
-def _values_of(names: Sequence[str]) -> Callable[[Any], Facts]:
+def _values_of(names: Sequence[str]) -> Callable[[Any], tuple[Any, ...]]:
     """The values of these attributes, always as a tuple."""
     if len(names) > 1:
         return attrgetter(*names)
     return lambda instance: tuple([getattr(instance, name) for name in names])
 
 
-def template(marked: str) -> str:
-    """A format for the numbers of ``written``."""
-    return marked.replace("%", "%%").replace(NUMBER, "%s")
-
-
-def written(numbers: Iterable[Any]) -> list[Any]:
-    """Numbers as ``%s`` writes them into JSON: null for None and for what JSON does not have."""
-    return [value if type(value) is int else _number(value) for value in numbers]
+def number(value: float | None) -> str:
+    """A number as JSON: null for None and for what JSON does not have."""
+    return str(value) if type(value) is int else _number(value)
 
 
 @lru_cache(maxsize=8192)

@@ -7,11 +7,13 @@ zone freezes it for good. What is unknown is null; a lost GPU stays in ``gpus`` 
 from __future__ import annotations
 
 from datetime import datetime, tzinfo
-from typing import Any, Dict, Optional
+from functools import lru_cache
+from typing import Any, Callable, Dict, Optional
 
 from gpuwatch.model.cluster import NodeState
 from gpuwatch.model.snapshot import GpuReading, Number, ProcessReading, Snapshot
 from gpuwatch.model.units import MIB
+from gpuwatch.render.gaps import Put, at_once
 
 MAX_COMMAND = 500
 ALIVE = ("up", "stale")
@@ -20,24 +22,33 @@ ALIVE = ("up", "stale")
 
 def node_body(snapshot: Snapshot, zone: Optional[tzinfo] = None) -> Dict[str, Any]:
     """The object that a node answers to ``POST /get-status``. ``zone``: of ``last_update``; None = this machine's."""
-    return _body(snapshot, snapshot.hostname, snapshot.taken_at, zone)
+    return _body(snapshot, snapshot.hostname, local_time(snapshot.taken_at, zone), at_once)
 
 
-def hub_entry(node: NodeState, zone: Optional[tzinfo] = None) -> Dict[str, Any]:
+def hub_entry(node: NodeState, zone: Optional[tzinfo] = None, put: Put = at_once) -> Dict[str, Any]:
     """One of the ``Nodes`` that the hub answers to ``GET /get-status``: the node's last readings under its name in the hosts file.
 
-    ``last_update`` is by the hub's clock, ``version`` the first GPU's name. ``zone``: as for ``node_body``.
+    ``last_update`` is by the hub's clock, ``version`` the first GPU's name. ``zone``: as for ``node_body``. ``put``: see ``render.gaps``; what
+    it gets are ``mebibytes``, ``whole`` and ``hub_time(zone)``.
     """
     alive = node.status in ALIVE
     if node.snapshot is None:
         return {"hostname": node.name, "status": alive, "gpus": [], "version": ""}
-    taken_at: Number = node.snapshot.taken_at  # from a stranger: may be null
-    if taken_at is not None:
-        taken_at -= node.clock_skew_seconds or 0.0
-    body = _body(node.snapshot, node.name, taken_at, zone)
+    last_update = put(hub_time(zone), node.snapshot.taken_at, node.clock_skew_seconds)
+    body = _body(node.snapshot, node.name, last_update, put)
     body["version"] = (node.snapshot.gpus[0].name or "") if node.snapshot.gpus else ""
     body["status"] = alive
     return body
+
+
+@lru_cache(maxsize=16)
+def hub_time(zone: Optional[tzinfo]) -> Callable[[Number, Number], Optional[str]]:
+    """What makes ``local_time`` by the hub's clock of a time of a node's clock and that clock's skew."""
+
+    def written(taken_at: Number, skew_seconds: Number) -> Optional[str]:
+        return None if taken_at is None else local_time(taken_at - (skew_seconds or 0.0), zone)  # from a stranger: may be null
+
+    return written
 
 
 def local_time(at: Number, zone: Optional[tzinfo] = None) -> Optional[str]:
@@ -48,41 +59,43 @@ def local_time(at: Number, zone: Optional[tzinfo] = None) -> Optional[str]:
         return None
 
 
-def _body(snapshot: Snapshot, hostname: str, taken_at: Number, zone: Optional[tzinfo]) -> Dict[str, Any]:
-    last_update = local_time(taken_at, zone)
+def mebibytes(value: Number) -> Optional[int]:
+    """Whole MiB; None for unknown."""
+    return None if value is None else int(value // MIB)
+
+
+@lru_cache(maxsize=1024)
+def whole(value: Number) -> Optional[int]:
+    """The nearest whole number; None for unknown."""
+    return None if value is None else round(value)
+
+
+def _body(snapshot: Snapshot, hostname: str, last_update: Any, put: Put) -> Dict[str, Any]:
     return {
         "hostname": hostname,
         **({} if last_update is None else {"last_update": last_update}),
         "ips": [list(pair) for pair in snapshot.host.ips],
-        "gpus": [_gpu(gpu) for gpu in snapshot.gpus],
+        "gpus": [_gpu(gpu, put) for gpu in snapshot.gpus],
     }
 
 
-def _gpu(gpu: GpuReading) -> Dict[str, Any]:
+def _gpu(gpu: GpuReading, put: Put) -> Dict[str, Any]:
     return {
         "index": gpu.index,
         "name": gpu.name,
-        "use_mem": _mebibytes(gpu.memory_used_bytes),
-        "tot_mem": _mebibytes(gpu.memory_total_bytes),
-        "utilize": _whole(gpu.utilization_percent),
-        "temp": _whole(gpu.temperature_celsius),
-        "users": [_user(process) for process in gpu.processes],
+        "use_mem": put(mebibytes, gpu.memory_used_bytes),
+        "tot_mem": put(mebibytes, gpu.memory_total_bytes),
+        "utilize": put(whole, gpu.utilization_percent),
+        "temp": put(whole, gpu.temperature_celsius),
+        "users": [_user(process, put) for process in gpu.processes],
     }
 
 
-def _user(process: ProcessReading) -> Dict[str, Any]:
+def _user(process: ProcessReading, put: Put) -> Dict[str, Any]:
     command = process.command or process.name
     return {
         "pid": process.pid,
         "username": process.user,
-        "mem(MiB)": _mebibytes(process.gpu_memory_bytes),
+        "mem(MiB)": put(mebibytes, process.gpu_memory_bytes),
         "command": command[:MAX_COMMAND] if command else None,
     }
-
-
-def _mebibytes(value: Number) -> Optional[int]:
-    return None if value is None else int(value // MIB)
-
-
-def _whole(value: Number) -> Optional[int]:
-    return None if value is None else round(value)

@@ -10,15 +10,17 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from datetime import datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from ipaddress import ip_address
-from typing import Any, Optional
+from itertools import starmap
+from typing import Any, Callable, Optional
 
 from gpuwatch.model.cluster import ClusterNow, NodeState
 from gpuwatch.model.snapshot import GpuReading, ProcessReading, Snapshot
 from gpuwatch.model.units import MIB
 from gpuwatch.render import words
-from gpuwatch.render.text_words import UNKNOWN, Cache, available_bytes, date, program
+from gpuwatch.render.gaps import Gap, Gaps, Put, Rows, Template, Write, at_once, facts_of, in_places, template
+from gpuwatch.render.text_words import UNKNOWN, Cache, date, program
 
 CONTENT_TYPE = "text/html; charset=utf-8"
 """What its server says; its clients never look at it."""
@@ -66,15 +68,15 @@ def states(cluster: ClusterNow, cache: Cache | None = None) -> bytes:
             parts.append(_newest_member(node, zone))
         else:
             key = ("004", cluster.audience, node.name)
-            parts.append(cache.get(key, node.version, lambda node=node: _newest_member(node, zone)))  # type: ignore[misc]
+            parts.append(cache.get(key, node.version, lambda node=node, key=key: _live_member(node, zone, key, cache)))  # type: ignore[misc]
     return b"{%s}" % b", ".join(parts)
 
 
-def newest(node: NodeState, zone: str) -> dict[str, Any]:
+def newest(node: NodeState, zone: str, put: Put = at_once) -> dict[str, Any]:
     """The one entry of a host in ``/states/``: ``gpu_data`` is empty unless the node has readings to show; ``timestamp`` null = never."""
-    if node.snapshot is None or node.status not in WITH_READINGS:
-        return {"gpu_data": {}, "timestamp": timestamp(node.received_at, zone)}
-    return entry(node.snapshot, node.received_at, zone)
+    if node.status not in WITH_READINGS or node.snapshot is None:
+        return {"gpu_data": {}, "timestamp": put(timestamp_in(zone), node.received_at)}
+    return entry(node.snapshot, node.received_at, zone, put)
 
 
 def host_states(node: NodeState, entries: Iterable[Entry], zone: str) -> Iterator[bytes]:
@@ -113,29 +115,55 @@ def _member(node: NodeState, entries: Iterable[Entry], zone: str) -> Iterator[by
 
 
 def _newest_member(node: NodeState, zone: str) -> bytes:
-    host = {"data": [newest(node, zone)], "ip_address": address(node), "status": STATUS[node.status]}
-    return b"%s: %s" % (_dump(node.name), _dump(host))
+    return b"%s: %s" % (_dump(node.name), _dump(_host(node, zone, at_once)))
 
 
-def entry(snapshot: Snapshot, received_at: float | None, zone: str) -> dict[str, Any]:
+def _host(node: NodeState, zone: str, put: Put) -> dict[str, Any]:
+    return {"data": [newest(node, zone, put)], "ip_address": address(node), "status": STATUS[node.status]}
+
+
+def _live_member(node: NodeState, zone: str, key: tuple[str, ...], cache: Cache) -> bytes:
+    """A host's newest entry; that of a live node from its flat values."""
+    if node.parts is None:
+        return _newest_member(node, zone)
+    form = cache.get(("form", *key), (facts_of(node), zone), lambda: _template(node, zone))
+    return form.fill([*node.parts.values, node.received_at, node.clock_skew_seconds, None]).encode("ascii")
+
+
+def _template(node: NodeState, zone: str) -> Template:
+    gaps = Gaps()
+    marked = f"{_ENCODER.encode(node.name)}: {gaps.encode(_ENCODER, _host(in_places(node), zone, Gap.of))}"
+    in_quotes = {function: partial(_in_quotes, function) for function in (_available, _mib, _whole, _moment_in(zone))}
+    return template(marked, gaps, node, {**in_quotes, timestamp_in(zone): partial(_plain, timestamp_in(zone))})
+
+
+def _in_quotes(function: Write, rows: Rows) -> list[str]:
+    return ["null" if text is None else f'"{text}"' for text in starmap(function, rows)]
+
+
+def _plain(function: Write, rows: Rows) -> list[str]:
+    return ["null" if value is None else str(value) for value in starmap(function, rows)]
+
+
+def entry(snapshot: Snapshot, received_at: float | None, zone: str, put: Put = at_once) -> dict[str, Any]:
     """One entry: the GPUs by ``gpu:<number>`` and when the hub got it."""
-    gpus = {f"gpu:{gpu.index}": gpu_data(gpu, snapshot.taken_at, zone) for gpu in snapshot.gpus if not gpu.error}
-    return {"gpu_data": gpus, "timestamp": timestamp(received_at, zone)}
+    gpus = {f"gpu:{gpu.index}": gpu_data(gpu, snapshot.taken_at, zone, put) for gpu in snapshot.gpus if not gpu.error}
+    return {"gpu_data": gpus, "timestamp": put(timestamp_in(zone), received_at)}
 
 
-def gpu_data(gpu: GpuReading, taken_at: float | None, zone: str) -> dict[str, Any]:
-    """One GPU; memory in MiB, numbers as strings, null for unknown."""
-    moment = date(gpu.live_read_at if gpu.live_read_at is not None else taken_at, zone, milliseconds=True)
+def gpu_data(gpu: GpuReading, taken_at: float | None, zone: str, put: Put = at_once) -> dict[str, Any]:
+    """One GPU; memory in MiB, numbers as strings, null for unknown. ``put``: see ``render.gaps``; it gets functions that give texts."""
+    total, used = gpu.memory_total_bytes, gpu.memory_used_bytes
     return {
-        "available_memory": _mib(available_bytes(gpu)),
+        "available_memory": put(_available, gpu.memory_free_bytes, used, total, gpu.memory_reserved_bytes),
         "device_num": str(gpu.index),
         "gpu_name": gpu.name,
-        "gpu_volatile": _whole(gpu.utilization_percent),
-        "processes": [_process(process) for process in gpu.processes],
-        "temperature": _whole(gpu.temperature_celsius),
-        "timestamp": None if moment == UNKNOWN else moment,
-        "total_memory": _mib(gpu.memory_total_bytes),
-        "used_memory": _mib(gpu.memory_used_bytes),
+        "gpu_volatile": put(_whole, gpu.utilization_percent),
+        "processes": [_process(process, put) for process in gpu.processes],
+        "temperature": put(_whole, gpu.temperature_celsius),
+        "timestamp": put(_moment_in(zone), gpu.live_read_at, taken_at),
+        "total_memory": put(_mib, total),
+        "used_memory": put(_mib, used),
         "uuid": gpu.uuid,
     }
 
@@ -149,6 +177,24 @@ def timestamp(at: float | None, zone: str) -> int | None:
     except (OverflowError, ValueError, OSError):
         return None
     return ((((year * 100 + month) * 100 + day) * 100 + hour) * 100 + minute) * 100 + second
+
+
+@lru_cache(maxsize=16)
+def timestamp_in(zone: str) -> Callable[[float | None], int | None]:
+    """``timestamp`` in this zone."""
+    return lambda at: timestamp(at, zone)
+
+
+@lru_cache(maxsize=16)
+def _moment_in(zone: str) -> Callable[[float | None, float | None], str | None]:
+    """What writes when a GPU was read, of that time and of the sample's."""
+
+    @lru_cache(maxsize=256)
+    def moment(live_read_at: float | None, taken_at: float | None) -> str | None:
+        text = date(live_read_at if live_read_at is not None else taken_at, zone, milliseconds=True)
+        return None if text == UNKNOWN else text
+
+    return moment
 
 
 def address(node: NodeState) -> str | None:
@@ -167,20 +213,28 @@ def _ip(host: str) -> str | None:
         return None
 
 
-def _process(process: ProcessReading) -> dict[str, Any]:
+def _process(process: ProcessReading, put: Put) -> dict[str, Any]:
     name = program(process)
     return {
         "name": None if name == UNKNOWN else name.split()[0] if process.command else name,
         "pid": str(process.pid),
-        "used_memory": _mib(process.gpu_memory_bytes),
+        "used_memory": put(_mib, process.gpu_memory_bytes),
         "user": process.user,
     }
+
+
+def _available(free_bytes: float | None, used: float | None, total: float | None, reserved: float | None) -> str | None:
+    """Memory that can be allocated: as reported, else what used and reserved leave of the total; None if unknown."""
+    if free_bytes is None and used is not None and total is not None:
+        free_bytes = max(0.0, total - used - (reserved or 0.0))
+    return _mib(free_bytes)
 
 
 def _mib(size_bytes: float | None) -> str | None:
     return None if size_bytes is None else str(int(size_bytes // MIB))
 
 
+@lru_cache(maxsize=1024)
 def _whole(value: float | None) -> str | None:
     return None if value is None else str(round(value))
 

@@ -1,0 +1,188 @@
+"""Texts with gaps for numbers: a writer runs once per shape of a node, and each poll fills its gaps. Pure; knows no format.
+
+The writer takes a ``NodeState``. It leaves a gap wherever a number or a GPU's state belongs, naming the function that writes it. Given real
+readings, the gaps are filled at once (``Gaps.filled``): that is the slow way. Given the node in places (``in_places``), the text becomes a
+``Template``, which is filled from a poll's flat values without building its readings. One writer, both ways, the same text.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from functools import lru_cache, partial
+from itertools import starmap
+from operator import itemgetter
+from typing import Any, Callable, NamedTuple, Optional, TypeVar
+
+from gpuwatch.model.cluster import GpuState, GpuView, NodeState
+
+T = TypeVar("T")
+MARK = "\0"
+"""Stands for a gap. No format of ours has this letter: JSON writes it as an escape, everything else leaves it out."""
+
+Write = Callable[..., Any]
+Rows = Iterable[tuple[Any, ...]]
+WriteAll = Callable[[Rows], Iterable[str]]
+"""Does for many gaps, each with the numbers of one, what a ``Write`` does for one."""
+Put = Callable[..., Any]
+"""Called with a function and its numbers: gives what the function makes of them, or a ``Gap``."""
+
+
+def at_once(function: Write, *numbers: Any) -> Any:
+    """The ``Put`` of real readings."""
+    return function(*numbers)
+
+
+class Gap(NamedTuple):
+    """A value of a JSON document that is not known yet; as a ``Put``, of readings in places."""
+
+    function: Write
+    numbers: tuple[Any, ...]
+
+    @classmethod
+    def of(cls, function: Write, *numbers: Any) -> Gap:
+        """A gap for what ``function`` will make of the numbers at these places."""
+        return cls(function, numbers)
+
+
+class Gaps:
+    """The gaps of one text, in its order."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[Write, tuple[Any, ...]]] = []
+
+    def leave(self, function: Write, *numbers: Any) -> str:
+        """The mark of a gap that ``function`` fills, from ``numbers`` or from what is at these places. None = not reported."""
+        self.asked.append((function, numbers))
+        return MARK
+
+    def leave_each(self, function: Write, numbers: Iterable[Any]) -> None:
+        """A gap for each number; the caller's text has their marks."""
+        self.asked += [(function, (number,)) for number in numbers]
+
+    def filled(self, marked: str) -> str:
+        """The text of real numbers."""
+        row: list[str] = [""] * (2 * len(self.asked) + 1)
+        row[::2] = marked.split(MARK)
+        row[1::2] = [function(*numbers) for function, numbers in self.asked]
+        return "".join(row)
+
+    def encode(self, encoder: json.JSONEncoder, value: Any) -> str:
+        """What ``encoder`` makes of a document of dicts and lists, with a mark in place of each ``Gap``. The encoder must write ASCII."""
+        if isinstance(value, Gap):
+            return self.leave(value.function, *value.numbers)
+        if isinstance(value, dict):
+            members = [f"{encoder.encode(key)}{encoder.key_separator}{self.encode(encoder, one)}" for key, one in value.items()]
+            return f"{{{encoder.item_separator.join(members)}}}"
+        if isinstance(value, list):
+            return f"[{encoder.item_separator.join([self.encode(encoder, one) for one in value])}]"
+        return encoder.encode(value)
+
+
+class Template:
+    """A text whose gaps are filled from a pool: a list of numbers, or of texts that go in as they are."""
+
+    __slots__ = ("_groups", "_order", "_row", "_states", "size")
+
+    def __init__(self, marked: str, gaps: Gaps, nothing: int, instead: Mapping[Write, Optional[WriteAll]]) -> None:
+        """``nothing``: the place of None in a pool.
+
+        ``instead``: what writes all the gaps of one of the writer's functions; None = what the pool holds are texts that go in as they are.
+        """
+        calls: dict[Write, list[tuple[int, ...]]] = {}
+        slots: list[tuple[Optional[Write], int]] = []
+        for function, numbers in gaps.asked:
+            places = tuple([nothing if number is None else number for number in numbers])
+            if instead.get(function, function) is None:
+                slots.append((None, places[0]))
+            else:
+                asked = calls.setdefault(function, [])
+                slots.append((function, len(asked)))
+                asked.append(places)
+        starts: dict[Optional[Write], int] = {}
+        done = 0
+        for function, asked in calls.items():
+            starts[function] = done
+            done += len(asked)
+        starts[None] = done  # the pool comes behind what is written anew
+        self._row = [""] * (2 * len(slots) + 1)
+        self._row[::2] = map(_shared, marked.split(MARK))
+        self._order = _getter([starts[function] + place for function, place in slots])
+        self._groups = [(instead.get(function) or partial(starmap, function), *_row_getter(asked)) for function, asked in calls.items()]
+        self._states: tuple[object, list[str]] = (None, [])
+        self.size = len(marked) + 30 * len(slots)
+        """Bytes that it takes in memory, about."""
+
+    def fill(self, pool: Sequence[Any]) -> str:
+        """The text of one poll."""
+        done: list[str] = []
+        for write_all, get, width in self._groups:
+            done += write_all(zip(*[iter(get(pool))] * width))
+        done += pool
+        row = self._row[:]
+        row[1::2] = self._order(done)
+        return "".join(row)
+
+    def states(self, node: NodeState, write: Callable[[GpuState], str]) -> list[str]:
+        """What ``write`` makes of the states of GPUs and slices, for the end of a pool. Kept while they hold: for many polls, mostly."""
+        states, texts = self._states
+        if states != node.states:
+            texts = [write(state) for own, slices in node.states for state in (own, *slices)]
+            self._states = node.states, texts
+        return texts
+
+
+def _getter(places: Sequence[int]) -> Callable[[Any], Sequence[Any]]:
+    """What is at these places of a list, always as a sequence."""
+    places = list(map(_shared, places))
+    return itemgetter(*places) if len(places) > 1 else lambda pool: [pool[place] for place in places]
+
+
+def _row_getter(rows: Sequence[tuple[int, ...]]) -> tuple[Callable[[Any], Sequence[Any]], int]:
+    """(what is at the places of all these rows, one row after the other; length of each)."""
+    return _getter([place for row in rows for place in row]), len(rows[0])
+
+
+@lru_cache(maxsize=8192)
+def _shared(piece: T) -> T:
+    """One object for the same piece, or place, of all GPUs and all hosts: what stands between two numbers is mostly the name of the second."""
+    return piece
+
+
+# ---- a node in places. A pool is: the node's values, received_at, clock_skew_seconds, None, and where the writer shows states, one for
+# each GPU, followed by those of its slices.
+
+
+def facts_of(node: NodeState) -> Hashable:
+    """Everything of a live node but numbers and states: as long as it is the same, so is the template."""
+    assert node.parts is not None
+    return node.parts.key, node.target, node.status, node.status_since_at, node.error
+
+
+def in_places(node: NodeState) -> NodeState:
+    """A live node with places in a pool in place of its numbers and of its GPUs' states."""
+    assert node.parts is not None
+    count = len(node.parts.values)
+    snapshot, place = node.parts.places(), count + 3
+    gpus: list[Any] = []
+    for gpu in snapshot.gpus:
+        own: Any = place
+        slices: Any = tuple(range(place + 1, place + 1 + len(gpu.mig)))
+        gpus.append(GpuView(node.name, gpu, own, slices))
+        place += 1 + len(slices)
+    facts = node.target, node.machine_id, node.status, node.status_since_at, node.error
+    return NodeState(*facts, snapshot, received_at=count, clock_skew_seconds=count + 1, gpus=tuple(gpus))
+
+
+def texts_of(node: NodeState) -> Optional[Sequence[str]]:
+    """The numbers of a node as JSON writes them, by place; None for a node that nobody took apart."""
+    texts = node.parts.texts() if node.parts is not None else ()
+    if node.parts is None or len(texts) != len(node.parts.values):  # of no numbers at all there is one text, an empty one
+        return None
+    return texts
+
+
+def template(marked: str, gaps: Gaps, node: NodeState, instead: Mapping[Write, Optional[WriteAll]]) -> Template:
+    """The template for a writer's text of ``in_places(node)``."""
+    assert node.parts is not None
+    return Template(marked, gaps, len(node.parts.values) + 2, instead)
