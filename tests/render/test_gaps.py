@@ -223,6 +223,10 @@ def test_twins_of_targets_that_change_and_of_a_new_shape():
     assert b"10.9.9.9" in OUTPUTS["004"](lab.check(NOW + 1), lab.cache)
     lab.give("a", NOW + 5, snapshot(NOW + 4, busy(0), busy(1)))
     lab.check(NOW + 5)
+    for passed, error in ((70, "refused"), (75, "no answer")):  # facts all the same but for one
+        lab.latest.fail("a", error, NOW + passed)
+        lab.latest.tick(NOW + passed)
+        assert error.encode() in OUTPUTS["json"](lab.check(NOW + passed), lab.cache)
 
 
 def test_strangers_never_get_arguments_from_a_template():
