@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "pick": ("gpuwatch.cli.pick:command", "Print free GPUs of this machine for CUDA_VISIBLE_DEVICES."),
     "check": ("gpuwatch.cli.check:command", "Check settings and hosts file; with --live, each node."),
     "host": ("gpuwatch.cli.host:command", "Rename, merge or forget a host in the database."),
+    "db": ("gpuwatch.cli.db:command", "Copy, check, back up and fill the database."),
     "completion": ("gpuwatch.cli.completion:command", "Print the lines that teach your shell to complete gpuwatch."),
 }
 """name: (dotted path, one line of help)."""
@@ -32,27 +33,29 @@ COMMANDS: dict[str, tuple[str, str]] = {
 class LazyGroup(click.Group):
     """A group whose commands are dotted paths, imported on first use."""
 
+    table = COMMANDS
+
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The commands, in the order of COMMANDS."""
-        return list(COMMANDS)
+        """The commands, in the order of the table."""
+        return list(self.table)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> Optional[click.Command]:
-        """Import and return one command, None for a name that is not in COMMANDS."""
-        if cmd_name not in COMMANDS:
+        """Import and return one command, None for a name that is not in the table."""
+        if cmd_name not in self.table:
             return None
-        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        module, _, attribute = self.table[cmd_name][0].partition(":")
         command: click.Command = getattr(import_module(module), attribute)
         return command
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Commands and flags that begin so, importing no command."""
-        commands = [CompletionItem(name, help=COMMANDS[name][1]) for name in self.list_commands(ctx) if name.startswith(incomplete)]
+        commands = [CompletionItem(name, help=self.table[name][1]) for name in self.list_commands(ctx) if name.startswith(incomplete)]
         return commands + click.Command.shell_complete(self, ctx, incomplete)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the commands with the help from COMMANDS, importing none."""
+        """List the commands with the help from the table, importing none."""
         with formatter.section("Commands"):
-            formatter.write_dl([(name, COMMANDS[name][1]) for name in self.list_commands(ctx)])
+            formatter.write_dl([(name, self.table[name][1]) for name in self.list_commands(ctx)])
 
 
 @click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -26,6 +26,7 @@ _ROW_BYTES = 100
 """What a row counts beside its bytes, for progress."""
 _CHUNK_BYTES = 4 * 1024**2
 _CHUNK_ROWS = (16, 5000)
+_UPSERT = "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
 
 Progress = Callable[[int], None]
 """Called with bytes done since the last call."""
@@ -60,6 +61,12 @@ class _State:
 def total_bytes(store: Store) -> int:
     """About how much there is to copy, as ``Progress`` counts it. Raises StoreError."""
     return sum(_bytes_of(store, table) for table in TABLES)
+
+
+def done_bytes(source: Store, target: Store) -> int:
+    """About how much of it an earlier copy into ``target`` brought already. Raises StoreError."""
+    begun = target.rows("SELECT 1 FROM meta WHERE key = ?", (MARK,))
+    return min(total_bytes(source), total_bytes(target)) if begun else 0
 
 
 def copy(source: Store, target: Store, *, afresh: bool = False, progress: Progress = lambda done: None) -> None:
@@ -134,12 +141,14 @@ def _make_room(source: Store, target: Store, table: Type[Table]) -> None:
 
 def _copy_table(source: Store, target: Store, table: Type[Table], state: _State, progress: Progress) -> None:
     name, columns = _name(table), _columns(table)
-    insert = f"INSERT INTO {name} ({', '.join(map(_quoted, columns))}) VALUES ({', '.join('?' * len(columns))})"
     for rows, after in _chunks(source, table, state.after[name]):
         state.after[name] = after
         with target.writing():
             if rows:
-                target.change_many(f"{insert} ON CONFLICT DO NOTHING" if table is Meta else insert, rows)
+                if table is Meta:
+                    target.change_many(_UPSERT, rows)
+                else:
+                    target.load(name, columns, rows)
             _save(target, state)
         progress(sum(map(_row_bytes, rows)))
 
@@ -193,7 +202,7 @@ def _bytes_of(store: Store, table: Type[Table]) -> int:
 
 def _save(target: Store, state: _State) -> None:
     value = json.dumps({"source": state.source, "fingerprint": state.fingerprint, "after": state.after})
-    target.change("INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", (MARK, value))
+    target.change(_UPSERT, (MARK, value))
 
 
 def _name(table: Type[Table]) -> str:

@@ -48,7 +48,7 @@ def open_store(url: str, *, create: bool = True, read_only: bool = False) -> Sto
 
     Raises UsageError for an address that is none, StoreError (full, read-only, damaged, newer, away, no right ...) otherwise.
     """
-    store = _make(url, create=create and not read_only, read_only=read_only)
+    store = unprepared(url, create=create, read_only=read_only)
     try:
         store.prepare()
     except BaseException:
@@ -57,7 +57,9 @@ def open_store(url: str, *, create: bool = True, read_only: bool = False) -> Sto
     return store
 
 
-def _make(url: str, *, create: bool, read_only: bool) -> Store:
+def unprepared(url: str, *, create: bool = True, read_only: bool = False) -> Store:
+    """As ``open_store``, without bringing it up to date: for ``migrations.version_of``, then ``prepare``. Raises UsageError, StoreError."""
+    create = create and not read_only
     if is_postgres(url):
         need_libpq()
         from gpuwatch.store.postgres import PostgresStore  # loads psycopg
@@ -130,6 +132,11 @@ class Store(ABC):
         """Run one statement for many rows inside ``writing()``; how many rows it touched in all. Raises StoreError."""
         self._must_be_writing()
         return self._change_many(sql, rows)
+
+    def load(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Many rows at once that are not there yet, inside ``writing()``, as fast as the database can. Raises StoreError."""
+        names = ", ".join(f'"{column}"' for column in columns)
+        self.change_many(f"INSERT INTO {table} ({names}) VALUES ({', '.join('?' * len(columns))})", rows)
 
     @abstractmethod
     def reading(self) -> AbstractContextManager[None]:
@@ -207,8 +214,8 @@ class Store(ABC):
         """Inside ``writing()``, after rows came in with their numbers: the next number is larger. Raises StoreError."""
 
     @abstractmethod
-    def copy_to(self, path: str) -> None:
-        """Write a copy of the database, as it is now, to the file ``path``. Raises StoreError."""
+    def copy_to(self, path: str, progress: Callable[[int], None] = lambda done: None) -> None:
+        """Write a copy of the database, as it is now, to the file ``path``; ``progress`` gets bytes done. Raises StoreError."""
 
     @abstractmethod
     def release(self) -> None:

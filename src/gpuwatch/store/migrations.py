@@ -6,8 +6,9 @@ Before an existing database is migrated, a copy of it is written beside it.
 from __future__ import annotations
 
 import os
+import shutil
 import time
-from typing import TYPE_CHECKING, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Callable, Optional, Sequence, Tuple
 
 from gpuwatch.model.errors import StoreError
 
@@ -73,8 +74,8 @@ STEPS: Tuple[Step, ...] = (_FIRST, _TIME)
 """Step n (from 1) leads to schema version n."""
 
 
-def migrate(store: Store, *, steps: Sequence[Step] = STEPS) -> Optional[str]:
-    """Bring the database to the newest schema. Returns the path of the backup, if one had to be made.
+def migrate(store: Store, *, steps: Sequence[Step] = STEPS, progress: Callable[[int], None] = lambda done: None) -> Optional[str]:
+    """Bring the database to the newest schema. Returns the path of the backup, if one had to be made; ``progress`` is told of steps done.
 
     Raises StoreError for a database that is newer than this program, or read-only and older.
     """
@@ -87,10 +88,11 @@ def migrate(store: Store, *, steps: Sequence[Step] = STEPS) -> Optional[str]:
     if version == len(steps):
         return None
     if store.read_only:
-        raise StoreError(f"The database {store.label} has schema {version}, older than {len(steps)}.", "Start the hub once: it migrates.")
+        raise StoreError(f"The database {store.label} has schema {version}, older than {len(steps)}.", "Start the hub once, or: gpuwatch db migrate")
     backup = _back_up(store, version) if version and store.in_a_file else None
     for number in range(version, len(steps)):
         _run_step(store, number + 1, steps[number])
+        progress(1)
     return backup
 
 
@@ -115,6 +117,11 @@ def _run_step(store: Store, number: int, step: Step) -> None:
 
 
 def _back_up(store: Store, version: int) -> str:
+    free, needed = shutil.disk_usage(os.path.dirname(store.path)).free, store.sizes().total
+    if free < 2 * needed:  # the copy, and what the steps themselves take
+        raise StoreError(
+            f"Before migrating {store.label} a copy is made: that needs {2 * needed / 1e9:.2f} GB, the disk has {free / 1e9:.2f} GB left.", "Free some space."
+        )
     path = f"{store.path}.schema{version}-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}.backup"
     try:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))

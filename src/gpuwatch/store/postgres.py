@@ -96,6 +96,11 @@ class PostgresStore(Store):
         values = list(rows)
         return self._on_any(lambda connection: connection.execute_many(translate(sql), values)) if values else 0
 
+    def load(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        self._must_be_writing()
+        names = ", ".join(f'"{column}"' for column in columns)
+        self._on_any(lambda connection: connection.copy(f"COPY {table} ({names}) FROM STDIN", rows))
+
     def _translated(self, query: Query, parameters: Sequence[Any]) -> Any:
         if not isinstance(query, str):
             query, parameters = self._sql.get_sql_context().sql(query).query()
@@ -238,8 +243,8 @@ class PostgresStore(Store):
     def settle_counters(self) -> None:
         self.rows("SELECT setval(pg_get_serial_sequence('event', 'id'), coalesce(max(id), 0) + 1, false) FROM event")
 
-    def copy_to(self, path: str) -> None:
-        raise StoreError(f"The database {self.label} is on a server.", "Back it up with pg_dump, or: gpuwatch db copy --to sqlite:///FILE")
+    def copy_to(self, path: str, progress: Callable[[int], None] = lambda done: None) -> None:
+        raise StoreError(f"The database {self.label} is on a server.", "Back it up with: gpuwatch db backup, or pg_dump")
 
     def release(self) -> None:
         """Nothing: a connection belongs to a thread only while it works."""

@@ -50,6 +50,18 @@ class _Text(Dumper):
         return obj.replace("\0", "\ufffd").encode("utf-8", "replace")
 
 
+_ESCAPED = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r", "\0": "\ufffd"})
+
+
+def _copied(value: Any) -> str:
+    """A value as COPY takes it in its text format."""
+    if isinstance(value, str):
+        return value.translate(_ESCAPED)
+    if isinstance(value, bytes):
+        return "\\\\x" + value.hex()
+    return "\\N" if value is None else repr(value)
+
+
 class _Number(NumericBinaryLoader):
     """Sums of large integers come as numeric: int where whole, else float, as from SQLite."""
 
@@ -82,6 +94,11 @@ class Connection:
         """How many rows it touched in all. ``rows`` must not be empty."""
         self._cursor.executemany(sql, rows)
         return self._cursor.rowcount
+
+    def copy(self, statement: str, rows: Sequence[Sequence[Any]]) -> None:
+        """COPY ... FROM STDIN, several times as fast as INSERT."""
+        with self._cursor.copy(statement.encode()) as stream:
+            stream.write("".join("\t".join(map(_copied, row)) + "\n" for row in rows).encode("utf-8", "replace"))
 
     def script(self, statements: str) -> None:
         """Several statements without values, in one round trip."""

@@ -6,7 +6,7 @@ import os
 import sqlite3
 import threading
 from contextlib import closing, contextmanager
-from typing import Any, Iterable, Iterator, List, Optional, Sequence, Set, Tuple
+from typing import Any, Callable, Iterable, Iterator, List, Optional, Sequence, Set, Tuple
 from urllib.parse import quote
 
 import peewee
@@ -23,6 +23,7 @@ _WAL_PAGES = 1000
 _WAL_BYTES_KEPT = 16 * 1024**2
 _WRITER_CACHE_KIB = 16 * 1024
 _PAGES_A_STEP = 500
+_PAGES_COPIED = 2000
 _FREE_BYTES_KEPT = 64 * 1024**2
 """So much free space stays in the file for the journal to reuse; more than a quarter of the file beyond goes back to the disk."""
 
@@ -210,9 +211,17 @@ class SqliteStore(Store):
                 return
             self.rest()
 
-    def copy_to(self, path: str) -> None:
-        with self._in_words(), closing(sqlite3.connect(path)) as target:
-            self._database.connection().backup(target)
+    def copy_to(self, path: str, progress: Callable[[int], None] = lambda done: None) -> None:
+        left: List[int] = []
+
+        def told(_: int, remaining: int, total: int) -> None:
+            progress(((left[-1] if left else total) - remaining) * page_bytes)
+            left.append(remaining)
+
+        page_bytes = self._pages()[2]
+        with self._in_words(), closing(sqlite3.connect(path)) as target, self.reading():  # else it begins anew at each of the hub's commits
+            self.rows("SELECT count(*) FROM meta")
+            self._database.connection().backup(target, pages=_PAGES_COPIED, progress=told, sleep=0.0)
 
     def release(self) -> None:
         self._cache.large_cache = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import accumulate, count
-from typing import List, Optional, Tuple
+from typing import Callable, List, Optional, Tuple
 
 from gpuwatch.model.errors import StoreError
 from gpuwatch.store import packing, shapes
@@ -152,15 +152,18 @@ def _delete_unused_shapes(store: Store) -> int:
     return total
 
 
-def check(store: Store, *, thorough: bool = False) -> List[str]:
-    """What is wrong with the database, in words; empty = nothing found. ``thorough``: also indexes, and unpacks every block."""
+def check(store: Store, *, thorough: bool = False, progress: Callable[[int], None] = lambda done: None) -> List[str]:
+    """What is wrong with the database, in words; empty = nothing found. ``thorough``: also indexes, and unpacks every block.
+
+    ``progress`` is told of blocks done.
+    """
     try:
-        return store.problems(thorough=thorough) + (_damaged_blocks(store) if thorough else [])
+        return store.problems(thorough=thorough) + (_damaged_blocks(store, progress) if thorough else [])
     except StoreError as error:
         return [str(error)]
 
 
-def _damaged_blocks(store: Store) -> List[str]:
+def _damaged_blocks(store: Store, progress: Callable[[int], None]) -> List[str]:
     problems = []
     for machine_id, start_ms, sequence, end_ms in store.rows("SELECT machine_id, start_ms, sequence, end_ms FROM block"):
         where = "machine_id = ? AND start_ms = ? AND sequence = ?"
@@ -170,6 +173,7 @@ def _damaged_blocks(store: Store) -> List[str]:
         except StoreError as error:
             span = f"{start_ms / 1000:.3f} to {end_ms / 1000:.3f}"
             problems.append(f"Snapshots of machine {machine_id} from {span} (epoch seconds) cannot be read: {error.message}")
+        progress(1)
     return problems
 
 
