@@ -65,6 +65,7 @@ def test_the_shape_that_is_promised():
 def test_each_node_is_its_readings_and_its_states(node):
     answer = strict(as_json.host_json(LAB, node))
     assert answer.pop("taken_at") == samples.NOW
+    assert answer.pop("at") is None
     assert answer in cluster()["nodes"]
     if node.snapshot is None:
         assert answer["snapshot"] is None

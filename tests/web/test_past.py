@@ -95,7 +95,10 @@ def test_every_view_can_be_asked_about_the_past(get, path, query):
 
 def test_what_was_running_then(get):
     told = json.loads(get("/api/v1/cluster", f"at={AT}")[2])
-    assert told["taken_at"] == START + 22
+    assert told["taken_at"] == told["at"] == START + 22
+    for path in ("/api/v1/hosts/dgx-a", f"/api/v1/gpus/{UUID}"):
+        assert json.loads(get(path, f"at={AT}")[2])["at"] == START + 22
+        assert json.loads(get(path)[2])["at"] is None
     first, second = told["nodes"]
     assert first["snapshot"]["gpus"][0]["utilization_percent"] == 54
     assert first["snapshot"]["gpus"][0]["processes"][0]["command"] == "train.py"

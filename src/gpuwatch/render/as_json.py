@@ -26,6 +26,7 @@ def cluster_json(cluster: ClusterNow, options: ViewOptions, cache: Cache | None 
     """``/api/v1/cluster``: every node that the options leave, each with its snapshot; UTF-8."""
     head = {
         "taken_at": cluster.taken_at,
+        "at": cluster.at,
         "title": cluster.title,
         "timezone": cluster.timezone,
         "interval_seconds": cluster.interval_seconds,
@@ -50,13 +51,14 @@ def _piece(node: NodeState, gpus: tuple[GpuView, ...] | None, audience: str, cac
 
 def host_json(cluster: ClusterNow, node: NodeState, options: ViewOptions | None = None) -> bytes:
     """``/api/v1/hosts/<name>``: one node, as in the list of the cluster, and when it was looked at."""
-    return _bytes(f'{{"taken_at":{encoded(cluster.taken_at)},{_node_text(node, node.gpus)[1:]}\n')
+    return _bytes(f'{{"taken_at":{encoded(cluster.taken_at)},"at":{encoded(cluster.at)},{_node_text(node, node.gpus)[1:]}\n')
 
 
 def gpu_json(cluster: ClusterNow, node: NodeState, gpu: GpuView, options: ViewOptions | None = None) -> bytes:
     """``/api/v1/gpus/<uuid>``: one GPU with its state, its host's status, and its utilization of the last 6 hours."""
     head = {
         "taken_at": cluster.taken_at,
+        "at": cluster.at,
         "host": node.name,
         "status": node.status,
         "error": node.error,

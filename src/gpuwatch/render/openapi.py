@@ -50,8 +50,10 @@ NODE_FIELDS: tuple[tuple[str, Schema, str], ...] = (
     ("clock_skew_seconds", {"type": ["number", "null"]}, "the node's clock minus the hub's"),
     ("snapshot", {"anyOf": [{"$ref": "#/components/schemas/Snapshot"}, {"type": "null"}]}, "the newest snapshot, also when it is old"),
 )
+AT_FIELD: tuple[str, Schema, str] = ("at", {"type": ["number", "null"]}, "the past moment that was asked about with at=; null = now")
 CLUSTER_FIELDS: tuple[tuple[str, Schema, str], ...] = (
     ("taken_at", {"type": "number"}, "when the cluster looked like this"),
+    AT_FIELD,
     ("title", {"type": "string"}, "name of the lab"),
     ("timezone", {"type": "string"}, "time zone of days on the pages; times here have none"),
     ("interval_seconds", {"type": "number"}, "time between two polls of a node"),
@@ -61,6 +63,7 @@ CLUSTER_FIELDS: tuple[tuple[str, Schema, str], ...] = (
 )
 GPU_ANSWER_FIELDS: tuple[tuple[str, Schema, str], ...] = (
     ("taken_at", {"type": "number"}, "when the cluster looked like this"),
+    AT_FIELD,
     ("host", {"type": "string"}, "name of the GPU's node"),
     ("status", {"type": "string", "enum": list(cluster.NODE_STATUSES)}, "how the node is doing"),
     ("error", {"type": ["string", "null"]}, "why there are no fresh readings"),
@@ -93,7 +96,9 @@ FILTERS: tuple[tuple[str, Schema, str], ...] = (
     ),
     ("page", {"type": "integer", "minimum": 0}, "page of 60 hosts (480 GPUs with view=flat), from 1; 0 or absent = all"),
 )
+AT: tuple[str, Schema, str] = ("at", TEXT, "a past moment: everything as it was then; absent = now")
 VIEW_PARAMETERS: tuple[tuple[str, Schema, str], ...] = (
+    AT,
     ("term", {"type": "boolean"}, "text for a terminal; any value but 0, false, no, off"),
     ("format", {"type": "string", "enum": ["html", "text", "json", "csv"]}, "which twin; stronger than term"),
     ("detail", {"type": "boolean"}, "text with processes"),
@@ -118,9 +123,9 @@ def document() -> Schema:
             "description": "GPUs of a cluster. Times are UTC epoch seconds, units stand in the names, null means not reported.",
         },
         "paths": {
-            "/api/v1/cluster": _path("Every node with its newest snapshot", "Cluster", FILTERS),
-            "/api/v1/hosts/{name}": _path("One node", "NodeAnswer", (), "name"),
-            "/api/v1/gpus/{uuid}": _path("One GPU, by its UUID or that of one of its MIG slices", "GpuAnswer", (), "uuid"),
+            "/api/v1/cluster": _path("Every node with its newest snapshot", "Cluster", (AT, *FILTERS)),
+            "/api/v1/hosts/{name}": _path("One node", "NodeAnswer", (AT,), "name"),
+            "/api/v1/gpus/{uuid}": _path("One GPU, by its UUID or that of one of its MIG slices", "GpuAnswer", (AT,), "uuid"),
         },
         "components": {"schemas": dict(_schemas())},
     }
@@ -129,7 +134,7 @@ def document() -> Schema:
 def _schemas() -> Iterator[tuple[str, Schema]]:
     yield "Cluster", _object(CLUSTER_FIELDS)
     yield "Node", _object(NODE_FIELDS)
-    yield "NodeAnswer", _object((CLUSTER_FIELDS[0], *NODE_FIELDS))
+    yield "NodeAnswer", _object((*CLUSTER_FIELDS[:2], *NODE_FIELDS))
     yield "GpuAnswer", _object(GPU_ANSWER_FIELDS)
     yield "Error", _object(ERROR_FIELDS)
     for reading in READINGS:

@@ -7,8 +7,10 @@ from typing import Callable, Mapping
 
 from gpuwatch.model.cluster import ClusterNow, GpuView, NodeState
 from gpuwatch.render import as_ascii, as_csv, as_html, as_json, words
+from gpuwatch.render.html_parts import gpu_url, host_url
 from gpuwatch.render.static_files import static_file
 from gpuwatch.render.text_past import marked
+from gpuwatch.web import charts
 from gpuwatch.web.app import NotFound
 from gpuwatch.web.context import Context
 from gpuwatch.web.replies import CSV, HTML, JSON, TEXT, Body, Reply, text_reply
@@ -79,24 +81,24 @@ def host(ctx: Context) -> Reply:
     options, format, name = ctx.options(), ctx.params.format, ctx.path["name"]
     style = ctx.hub.settings.date_style
     makers: Makers = {
-        "html": lambda now: _utf8(as_html.host_page(now, find_host(now, name).name, options)),
+        "html": lambda now: _utf8(as_html.host_page(now, find_host(now, name).name, options, charts.section(ctx, now, host_url(name), host=name))),
         "text": lambda now: _utf8(marked(now, options, as_ascii.host_detail(now, find_host(now, name), options, style))),
         "json": lambda now: as_json.host_json(now, find_host(now, name)),
         "csv": lambda now: _utf8(as_csv.host_csv(now, find_host(now, name))),
     }
-    return ctx.kept(("host", name, format, options), TYPES[format], makers[format], host=name)
+    return ctx.kept(("host", name, format, options, charts.span_key(ctx)), TYPES[format], makers[format], host=name)
 
 
 def gpu(ctx: Context) -> Reply:
     """One GPU and its processes."""
     options, format, uuid = ctx.options(), ctx.params.format, ctx.path["uuid"]
     makers: Makers = {
-        "html": lambda now: _utf8(as_html.gpu_page(now, _page_of(now, uuid), options)),
+        "html": lambda now: _utf8(as_html.gpu_page(now, _page_of(now, uuid), options, charts.section(ctx, now, gpu_url(uuid), gpu=uuid))),
         "text": lambda now: _utf8(marked(now, options, as_ascii.gpu_detail(now, *find_gpu(now, uuid), options))),
         "json": lambda now: as_json.gpu_json(now, *find_gpu(now, uuid)),
         "csv": lambda now: _utf8(as_csv.gpu_csv(now, *find_gpu(now, uuid))),
     }
-    return ctx.kept(("gpu", uuid, format, options), TYPES[format], makers[format], gpu=uuid)
+    return ctx.kept(("gpu", uuid, format, options, charts.span_key(ctx)), TYPES[format], makers[format], gpu=uuid)
 
 
 def api_host(ctx: Context) -> Reply:
