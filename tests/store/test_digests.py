@@ -44,7 +44,7 @@ def without_energy(sums):
     """Energy between two blocks is power times seconds: a little other than the counter's difference."""
     for rows in (sums["gpus"], sums["users"]):
         for row in rows:
-            row[-1].pop("energy_joules")
+            row[-1].pop("energy_joules", None)
     return sums
 
 

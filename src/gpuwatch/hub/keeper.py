@@ -16,6 +16,7 @@ from gpuwatch.model.errors import StoreError
 from gpuwatch.query.latest import Latest
 from gpuwatch.store import events, machines, snapshots, states
 from gpuwatch.store.database import Store
+from gpuwatch.store.digests import Digester
 from gpuwatch.store.snapshots import JournalEntry
 
 log = logging.getLogger(__name__)
@@ -28,14 +29,23 @@ class Keeper:
     """The hub's hand on the store. ``write`` is called by one thread."""
 
     def __init__(
-        self, store: Store, latest: Latest, ingest: Ingest, *, interval_seconds: float, per_block: int, lost: Callable[[Set[str]], None]
+        self,
+        store: Store,
+        latest: Latest,
+        ingest: Ingest,
+        *,
+        interval_seconds: float,
+        per_block: int,
+        digester: Digester,
+        lost: Callable[[Set[str]], None],
     ) -> None:
-        """``lost``: called with machine ids that the store does not know any more."""
+        """``digester``: makes rollups, usage and intervals; ``lost``: called with machine ids that the store does not know any more."""
         self.store = store
         self._latest = latest
         self._ingest = ingest
         self._interval_seconds = interval_seconds
         self._per_block = per_block
+        self._digester = digester
         self._lost = lost
         self._states_due_at = 0.0
         self._hostnames: Dict[str, str] = {}
@@ -49,7 +59,7 @@ class Keeper:
             if not 0 < self._states_due_at - now <= self._interval_seconds:  # the clock may have been set back
                 self._states(now)
                 self._states_due_at = now + self._interval_seconds
-            snapshots.pack_due(self.store, now, BLOCKS_AT_ONCE, self._per_block)
+            snapshots.pack_due(self.store, now, BLOCKS_AT_ONCE, self._per_block, self._digester)
         except StoreError as error:
             self._latest.notice(NOTICE, f"{self._lossy(str(error))} The live view goes on; what comes in is not kept meanwhile.")
             self._repeats.failed(error)

@@ -8,7 +8,9 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
+from dataclasses import astuple
 from typing import Dict, Optional, Sequence, Set, Tuple
+from zoneinfo import ZoneInfo
 
 from gpuwatch.config.load import state_dir, timezone_name
 from gpuwatch.config.settings import HubSettings
@@ -26,11 +28,15 @@ from gpuwatch.query.cluster import cluster
 from gpuwatch.query.latest import Latest
 from gpuwatch.store import machines, upkeep
 from gpuwatch.store.database import Store, open_store
+from gpuwatch.store.digests import Digester
 from gpuwatch.store.hub_lock import HubLock
+from gpuwatch.store.retention import Retention, Tended, tend
 
 log = logging.getLogger(__name__)
 BEAT_SECONDS = 1.0
 RETENTION_SECONDS = 600.0
+TENDING_SECONDS = 60.0
+"""So long the database is tended in one turn of retention; what is left is done in the next."""
 REOPEN_SECONDS = 5.0
 STOP_SECONDS = 12.0
 """For all threads to end: a little more than a write may wait for another process's."""
@@ -58,6 +64,7 @@ class Hub:
         self._hosts = HostsFile(settings.hosts, settings.node_port)
         self._targets: Sequence[Target] = ()
         self._ids: Dict[str, str] = {}
+        self._digester = Digester(limits_of(settings), ZoneInfo(self.timezone))
         self._lock = HubLock(self.database)
         self._keeper: Optional[Keeper] = None
         self._reopen_at = 0.0
@@ -119,11 +126,17 @@ class Hub:
 
     def prune(self, now: float) -> None:
         """Retention's beat. Raises StoreError (its Loop says it)."""
-        store = self.store  # the writer may open another one meanwhile
-        if store is not None:
-            result = upkeep.prune(store, now, self.settings.raw_retention, self.settings.max_database)
-            if result.snapshots:
-                log.info("retention: %d snapshots deleted, %d bytes", result.snapshots, result.bytes)
+        store, settings = self.store, self.settings  # the writer may open another one meanwhile
+        if store is None:
+            return
+        result = upkeep.prune(store, now, max(settings.raw_retention, settings.thinned_retention), settings.max_database)
+        if result.snapshots:
+            log.info("retention: %d snapshots deleted, %d bytes", result.snapshots, result.bytes)
+        kept = Retention(settings.raw_retention, settings.minutes_retention, settings.quarters_retention, settings.processes_retention)
+        until = time.monotonic() + TENDING_SECONDS
+        done = tend(store, now, kept, self._digester, lambda: not self._stop.is_set() and time.monotonic() < until)
+        if done != Tended():
+            log.info("retention: %d blocks digested late, %d thinned; %d rollups and %d intervals deleted", *astuple(done))
 
     def _open(self, now: float) -> bool:
         """Open the store if it is not open, or is not where it was; True when it was opened just now."""
@@ -149,6 +162,7 @@ class Hub:
             self.ingest,
             interval_seconds=self.settings.interval,
             per_block=self.settings.pack_snapshots,
+            digester=self._digester,
             lost=self._machines_lost,
         )
         self.latest.notice(NOTICE, None)

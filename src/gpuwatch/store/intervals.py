@@ -182,3 +182,12 @@ def forget_user(store: Store, user: str) -> int:
         if not keys:
             return total
         store.rest()
+
+
+def move(store: Store, source: str, into: str, most: int) -> int:
+    """Inside ``writing()``: make at most ``most`` intervals of machine ``source`` ones of ``into``; how many."""
+    rows = store.rows(f"SELECT {_COLUMNS} FROM process_interval WHERE machine_id = ? LIMIT ?", (source, most))
+    if rows:
+        store.change_many(_DELETE, [_key(source, _interval_of(row)) for row in rows])
+        store.change_many(_INSERT, [(into, *row) for row in rows])
+    return len(rows)

@@ -7,7 +7,7 @@ import time
 from typing import Dict, Iterable, List, Mapping, NamedTuple, Optional
 
 from gpuwatch.model.errors import UsageError
-from gpuwatch.store import packing
+from gpuwatch.store import derived, packing
 from gpuwatch.store.database import Store
 from gpuwatch.store.tables import Machine
 
@@ -101,14 +101,14 @@ def merge(store: Store, source: str, into: str) -> None:
     if find(store, source).id == find(store, into).id:
         raise UsageError("A machine cannot be merged into itself.")
     _copy_shapes(store, source, into)
-    while _move_blocks(store, source, into):
+    while _move_blocks(store, source, into) + derived.move_some(store, source, into):
         store.rest()
     with store.writing():
         find(store, into)
         while packing.pack_machine(store, source, 180, keep_newest=False):
             pass
         _copy_shapes(store, source, into)
-        while _move_blocks(store, source, into):
+        while _move_blocks(store, source, into) + derived.move_some(store, source, into):
             pass
         store.change("UPDATE event SET machine_id = ? WHERE machine_id = ?", (into, source))
         _delete_rest(store, source)
@@ -142,9 +142,12 @@ def forget(store: Store, machine_id: str) -> None:
         with store.writing():
             keys = store.rows("SELECT machine_id, start_ms, sequence FROM block WHERE machine_id = ? LIMIT ?", (machine_id, _BATCH))
             deleted = store.change_many("DELETE FROM block WHERE machine_id = ? AND start_ms = ? AND sequence = ?", keys) if keys else 0
+        deleted += derived.delete_some(store, machine_id)
         store.rest()
     with store.writing():
         store.change("DELETE FROM block WHERE machine_id = ?", (machine_id,))
+        while derived.delete_some(store, machine_id):
+            pass
         store.change("DELETE FROM event WHERE machine_id = ?", (machine_id,))
         _delete_rest(store, machine_id)
 

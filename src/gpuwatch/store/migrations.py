@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Callable, Optional, Sequence, Tuple
 
 from gpuwatch.model.errors import StoreError
@@ -90,9 +91,10 @@ def migrate(store: Store, *, steps: Sequence[Step] = STEPS, progress: Callable[[
     if store.read_only:
         raise StoreError(f"The database {store.label} has schema {version}, older than {len(steps)}.", "Start the hub once, or: gpuwatch db migrate")
     backup = _back_up(store, version) if version and store.in_a_file else None
-    for number in range(version, len(steps)):
-        _run_step(store, number + 1, steps[number])
-        progress(1)
+    with store.writing() if not version else nullcontext():  # nobody finds a new database half made, and copies it
+        for number in range(version, len(steps)):
+            _run_step(store, number + 1, steps[number])
+            progress(1)
     return backup
 
 

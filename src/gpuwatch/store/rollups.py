@@ -7,7 +7,7 @@ all tiers at once. A part is either waiting or in all chunks, never both, for se
 from __future__ import annotations
 
 import logging
-from typing import Dict, Iterable, List, Mapping, Optional, Tuple
+from typing import Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 from gpuwatch.model.errors import StoreError
 from gpuwatch.model.series import TIERS, Minute
@@ -31,7 +31,8 @@ _MOST_SUBJECTS = 1024
 _READ_BATCH = 400
 
 _log = logging.getLogger(__name__)
-Keys = List[Tuple[str, int, int]]
+Key = Tuple[str, int, int]
+"""(GPU or slice, tier, start in epoch seconds)"""
 
 
 class Overtaken(Exception):
@@ -96,13 +97,16 @@ def _merged_parts(machine_id: str, rows: Rows, subject: Optional[str]) -> Dict[s
 
 def add_chunks(store: Store, machine_id: str, chunks: Mapping[str, Mapping[int, Chunk]]) -> None:
     """Inside ``writing()``: add chunks (by subject, then tier) to what is stored. Tiers that are not given are made from the one before."""
-    new = {key: part for subject, tiers in chunks.items() for key, part in _pieces(subject, tiers)}
+    _add(store, machine_id, {key: part for subject, tiers in chunks.items() for key, part in _pieces(subject, tiers)})
+
+
+def _add(store: Store, machine_id: str, new: Mapping[Key, Chunk]) -> None:
+    """Add each to the stored chunk of its key."""
     stored = _stored(store, machine_id, list(new))
     rows = []
     for (subject, tier, start_at), part in new.items():
         data = stored.get((subject, tier, start_at * 1000))
-        whole = _sum_of(machine_id, data, start_at, tier, part)
-        encoded = encode(whole, start_at, tier)
+        encoded = encode(_sum_of(machine_id, data, start_at, tier, part), start_at, tier)
         rows.append((machine_id, subject, tier, start_at * 1000, len(encoded), encoded))
     if rows:
         store.change_many(
@@ -112,7 +116,19 @@ def add_chunks(store: Store, machine_id: str, chunks: Mapping[str, Mapping[int, 
         )
 
 
-def _pieces(subject: str, tiers: Mapping[int, Chunk]) -> Iterable[Tuple[Tuple[str, int, int], Chunk]]:
+def move(store: Store, source: str, into: str, most: int) -> int:
+    """Inside ``writing()``: add at most ``most`` chunks of machine ``source`` to those of ``into``; how many."""
+    rows = store.rows("SELECT gpu_uuid, tier_seconds, start_ms, data FROM rollup WHERE machine_id = ? LIMIT ?", (source, most))
+    if rows:
+        store.change_many(
+            "DELETE FROM rollup WHERE machine_id = ? AND gpu_uuid = ? AND tier_seconds = ? AND start_ms = ?", [(source, *row[:3]) for row in rows]
+        )
+        chunks = {(uuid, tier, ms // 1000): _sum_of(source, bytes(data), ms // 1000, tier, Chunk()) for uuid, tier, ms, data in rows}
+        _add(store, into, {key: chunk for key, chunk in chunks.items() if chunk.times})
+    return len(rows)
+
+
+def _pieces(subject: str, tiers: Mapping[int, Chunk]) -> Iterable[Tuple[Key, Chunk]]:
     finer = Chunk()
     for tier in TIERS:
         finer = tiers[tier] if tier in tiers else coarsen(finer, tier)
@@ -120,8 +136,9 @@ def _pieces(subject: str, tiers: Mapping[int, Chunk]) -> Iterable[Tuple[Tuple[st
             yield (subject, tier, start_at), part
 
 
-def _stored(store: Store, machine_id: str, keys: Keys) -> Dict[Tuple[str, int, int], bytes]:
-    found: Dict[Tuple[str, int, int], bytes] = {}
+def _stored(store: Store, machine_id: str, keys: Sequence[Key]) -> Dict[Key, bytes]:
+    """By key, its start in ms."""
+    found: Dict[Key, bytes] = {}
     subjects = sorted({subject for subject, _, _ in keys})
     starts = sorted({start_at * 1000 for _, _, start_at in keys})
     for first in range(0, len(subjects), _READ_BATCH):

@@ -30,6 +30,9 @@ _OLDEST = (
     "SELECT start_ms FROM block WHERE machine_id = ? ORDER BY start_ms LIMIT 1",
     "SELECT taken_at_ms FROM snapshot_journal WHERE machine_id = ? ORDER BY taken_at_ms LIMIT 1",
 )
+_THINNED = """SELECT data FROM block WHERE machine_id = ? AND start_ms < ? AND end_ms >= ? AND start_ms >= ? AND step_seconds > 0
+    ORDER BY start_ms DESC LIMIT 1"""
+"""The block that took in another one while a reader was on its way to it."""
 
 OnDamage = Optional[Callable[[StoreError], None]]
 
@@ -218,8 +221,11 @@ def _block(store: Store, machine_id: str, key: Tuple[Any, ...], on_damage: OnDam
     start_ms, sequence, end_ms, _ = key
     try:
         rows = store.rows("SELECT data FROM block WHERE machine_id = ? AND start_ms = ? AND sequence = ?", (machine_id, start_ms, sequence))
+        if not rows:
+            rows = store.rows(_THINNED, (machine_id, start_ms, start_ms, start_ms - packing.MAX_SPAN_MS))
         for (data,) in rows:  # none: retention deleted it meanwhile
-            yield from sorted(unpack(bytes(data)), key=lambda entry: entry.taken_at_ms)
+            entries = sorted(unpack(bytes(data)), key=lambda entry: entry.taken_at_ms)
+            yield from (entry for entry in entries if start_ms <= entry.taken_at_ms <= end_ms)
     except StoreError as error:
         _damaged(f"snapshots of machine {machine_id} from {start_ms / 1000:.3f} to {end_ms / 1000:.3f}", error, on_damage)
 

@@ -122,3 +122,15 @@ def _batches(machine_ids: Optional[Iterable[str]]) -> List[Sequence[str]]:
         return [()]
     ids = sorted(set(machine_ids))
     return [ids[first : first + _BATCH] for first in range(0, len(ids), _BATCH)]
+
+
+def move(store: Store, source: str, into: str, most: int) -> int:
+    """Inside ``writing()``: add at most ``most`` rows of each table of machine ``source`` to those of ``into``; how many."""
+    moved = 0
+    for table, statement, keys, sums in (("gpu_day", _ADD_GPU, GPU_KEYS, _GPU_SUMS), ("user_day", _ADD_USER, USER_KEYS, _USER_SUMS)):
+        rows = store.rows(f"SELECT {', '.join((*keys, *sums))} FROM {table} WHERE machine_id = ? LIMIT ?", (source, most))
+        if rows:
+            where = " AND ".join(f"{name} = ?" for name in keys)
+            store.change_many(f"DELETE FROM {table} WHERE {where}", [row[: len(keys)] for row in rows])
+            moved += store.change_many(statement, [(into, *row[1:]) for row in rows])
+    return moved
