@@ -140,7 +140,7 @@ def restore(ctx: click.Context, file: str, yes: bool) -> None:
 
 
 @click.command("prune")
-@click.option("--older-than", metavar="SPAN", help="Delete snapshots older than this, such as 30d  [raw_retention of the settings]")
+@click.option("--older-than", metavar="SPAN", help="Delete snapshots older than this, such as 30d  [thinned_retention of the settings]")
 @click.option("--larger-than", metavar="SIZE", help="Then the oldest until all takes so much, such as 5GB  [max_database of the settings]")
 @as_json_option
 @click.pass_context
@@ -149,7 +149,7 @@ def prune(ctx: click.Context, older_than: Optional[str], larger_than: Optional[s
     from gpuwatch.store import upkeep
 
     settings = settings_of(ctx)
-    seconds = parse_seconds(older_than) if older_than else settings.raw_retention
+    seconds = parse_seconds(older_than) if older_than else max(settings.raw_retention, settings.thinned_retention)
     most_bytes = parse_bytes(larger_than) if larger_than else settings.max_database
     with opened(ctx) as store:
         result = upkeep.prune(store, time.time(), seconds, most_bytes)
