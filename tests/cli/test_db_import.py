@@ -6,10 +6,10 @@ import lzma
 import pickle
 import sqlite3
 
-import click
 import pytest
 from click.testing import CliRunner
 
+from gpuwatch.cli.db import DB_COMMANDS, command
 from gpuwatch.cli.db_import import assign_command, import_command
 from gpuwatch.model.errors import GpuwatchError, UsageError
 from gpuwatch.store import machines, rollups, usage
@@ -214,6 +214,8 @@ def test_hostile_names_reach_no_terminal(db, log):
     assert "\x1b" not in good(db.run(import_command, log, "--dry-run"))
 
 
-def test_both_are_commands():
-    assert isinstance(import_command, click.Command)
-    assert assign_command.name == "assign"
+def test_both_are_commands_of_the_group():
+    assert {"import", "assign"} <= set(DB_COMMANDS)
+    result = CliRunner().invoke(command, ["import", "--help"])
+    assert result.exit_code == 0
+    assert "--dry-run" in result.output

@@ -15,6 +15,8 @@ DB_COMMANDS: dict[str, tuple[str, str]] = {
     "restore": ("gpuwatch.cli.db_upkeep:restore", "Bring a backup back."),
     "prune": ("gpuwatch.cli.db_upkeep:prune", "Delete what is older or larger than the settings keep, now."),
     "migrate": ("gpuwatch.cli.db_upkeep:migrate", "Bring it up to this version of gpuwatch."),
+    "import": ("gpuwatch.cli.db_import:import_command", "Read other programs' logs and databases into it."),
+    "assign": ("gpuwatch.cli.db_import:assign_command", "Give imported readings to a host."),
     "copy": ("gpuwatch.cli.db_copy:copy", "Copy it into another one: from SQLite to PostgreSQL, or back."),
 }
 """name: (dotted path, one line of help)."""

@@ -186,10 +186,8 @@ def _store(ctx: click.Context, dry_run: bool) -> Iterator[Any]:
 
 def _given(ctx: click.Context, name: str) -> Optional[str]:
     """A flag of the group ``gpuwatch db``."""
-    found: Any = ctx.obj
-    if isinstance(found, dict):
-        return found.get(name)
-    return found[("database", "config").index(name)] if isinstance(found, tuple) else None
+    found: Tuple[Optional[str], Optional[str]] = ctx.obj
+    return found[("database", "config").index(name)]
 
 
 def _hub_zone(ctx: click.Context) -> tzinfo:
