@@ -60,7 +60,8 @@ def processes(
         found = _stored(store, subject, uuids, user, start_at - MOST_GAP_SECONDS, end_at, limit)
         for machine_id in _tailed(latest, subject, user):
             waiting = (tails or Tails()).of(store, latest, machine_id).intervals
-            found = _joined(found, [_Owned(machine_id, one) for one in waiting], _gap_seconds(latest, machine_id))
+            if waiting:  # copied: others use the same digest
+                found = _joined(found, [_Owned(machine_id, replace(one)) for one in waiting], _gap_seconds(latest, machine_id))
         names = Names(store, latest)
     wanted = [one for one in found if _is_wanted(one.interval, uuids, user, start_at, end_at)]
     wanted.sort(key=lambda one: (-one.interval.start_at, one.machine_id, one.interval.gpu_uuid, one.interval.pid))
@@ -159,14 +160,14 @@ def longest(
 
 
 def _shown(latest: Latest, names: Names, found: Sequence[_Owned], audience: str) -> Iterator[PastProcess]:
+    """``found`` is nobody else's: the commands are cut in place."""
     ids = {one.machine_id for one in found}
     running: Set[Key] = set()
     for known in latest.all()[1]:
         if known.machine_id in ids and known.verdict.status == "up":
             running |= {(known.machine_id, uuid, one.pid, None if one.started_at is None else round(one.started_at * 1000)) for uuid, one in _now(known)}
-    for owned in found:  # newest first: an earlier interval of the same process is over
-        key, one = _key(owned), owned.interval
-        command = visible_command(ProcessReading(name=one.name, command=one.command), audience, latest.display.show_arguments) or None
-        gpu = names.gpu(owned.machine_id, one.gpu_uuid)
-        yield PastProcess(names.host(owned.machine_id), gpu.number, replace(one, command=command), key in running)
+    for machine_id, one in found:  # newest first: an earlier interval of the same process is over
+        key = _key(_Owned(machine_id, one)) if running else None
+        one.command = visible_command(ProcessReading(name=one.name, command=one.command), audience, latest.display.show_arguments) or None
+        yield PastProcess(names.host(machine_id), names.gpu(machine_id, one.gpu_uuid).number, one, key in running)
         running.discard(key)

@@ -6,7 +6,7 @@ A step in which nothing was measured is a gap: None, never 0. Never writes.
 from __future__ import annotations
 
 import math
-from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, TypeVar
 
 from gpuwatch.model.errors import UsageError
 from gpuwatch.model.series import FLEET_METRICS, GPU_METRICS, HOST_METRICS, TIERS, USER_METRICS, Series, UserDay
@@ -25,6 +25,8 @@ MOST_SECONDS = 100 * 366 * 86400.0
 SLICE_METRICS: Mapping[str, str] = {name: GPU_METRICS[name] for name in ("utilization_percent", "memory_used_bytes")}
 DAY_SECONDS = 86400
 _EVER = 2.0**40
+
+Value = TypeVar("Value")
 
 
 def series(
@@ -179,26 +181,40 @@ def _since(store: Store, machine_id: str, uuid: str, tier: int, waiting: Chunk) 
 def _series(metric: str, unit: str, found: _Found, grid: Grid, span: Tuple[float, float, float], subject: Subject) -> Series:
     """On the grid, with a gap wherever nothing was measured."""
     start_at, end_at, now = span
-    chunk = coarsen(found.chunk.only((metric,)), grid.step)
+    chunk = found.chunk.only((metric,))
+    if grid.step != grid.tier:
+        chunk = coarsen(chunk, grid.step)
     minima, means, maxima, counts = chunk.floats(metric)
-    covered = chunk.covered_seconds()
-    steps = (grid.end - grid.begin) // grid.step
-    places = [(at - grid.begin) // grid.step for at in chunk.times]
-    low: List[Optional[float]] = [None] * steps
-    mean: List[Optional[float]] = [None] * steps
-    high: List[Optional[float]] = [None] * steps
-    count, coverage = [0] * steps, [0.0] * steps
-    for number, place in enumerate(places):
-        if counts[number]:
-            length = max(1.0, min(now, grid.begin + (place + 1) * grid.step) - grid.begin - place * grid.step)
-            low[place], mean[place], high[place] = minima[number], means[number], maxima[number]
-            count[place] = counts[number]
-            coverage[place] = min(1.0, round(covered[number] / length / found.cards, 4))
-    times = tuple(range(grid.begin, grid.end, grid.step))
+    coverage = _coverage(chunk, counts, grid, now, found.cards)
     return Series(
-        metric, unit, start_at, end_at, grid.step, grid.tier, times, tuple(low), tuple(mean), tuple(high), tuple(count), tuple(coverage),
+        metric, unit, start_at, end_at, grid.step, grid.tier, tuple(range(grid.begin, grid.end, grid.step)), _placed(minima, None, chunk, grid),
+        _placed(means, None, chunk, grid), _placed(maxima, None, chunk, grid), _placed(counts, 0, chunk, grid), _placed(coverage, 0.0, chunk, grid),
         subject.host, subject.gpu, "", found.since_at,
     )  # fmt: skip
+
+
+def _coverage(chunk: Chunk, counts: Sequence[int], grid: Grid, now: float, cards: int) -> List[float]:
+    """Share of each of the chunk's steps, as far as it is over, that was measured."""
+    covered = chunk.covered_seconds()
+    shares = {seconds: min(1.0, round(seconds / grid.step / cards, 4)) for seconds in set(covered)}
+    found = list(map(shares.__getitem__, covered))
+    if chunk.times and chunk.times[-1] + grid.step > now:
+        found[-1] = min(1.0, round(covered[-1] / max(1.0, now - chunk.times[-1]) / cards, 4))
+    return found if 0 not in counts else [share if count else 0.0 for share, count in zip(found, counts)]
+
+
+def _placed(values: Sequence[Value], empty: Value, chunk: Chunk, grid: Grid) -> Tuple[Value, ...]:
+    """The chunk's values at their steps of the grid, ``empty`` elsewhere."""
+    steps = (grid.end - grid.begin) // grid.step
+    if not chunk.times:
+        return (empty,) * steps
+    first, last = ((at - grid.begin) // grid.step for at in (chunk.times[0], chunk.times[-1]))
+    if last - first + 1 == len(values):  # without a gap
+        return (empty,) * first + tuple(values) + (empty,) * (steps - last - 1)
+    filled = [empty] * steps
+    for at, value in zip(chunk.times, values):
+        filled[(at - grid.begin) // grid.step] = value
+    return tuple(filled)
 
 
 # ---- users: sums by day

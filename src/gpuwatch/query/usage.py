@@ -15,6 +15,7 @@ from gpuwatch.query.subjects import SLICE, Known, Names
 from gpuwatch.query.tail import zone_of
 from gpuwatch.store import rollups, usage
 from gpuwatch.store.database import Store
+from gpuwatch.store.usage import GpuDayRow
 
 BY = ("user", "host", "gpu", "model", "tag")
 UNKNOWN_MODEL = "unknown model"
@@ -70,11 +71,9 @@ def report(store: Store, latest: Latest, *, first_day: str, last_day: str, by: s
         period = period_of(store, latest, first_day, last_day, now)
         names = Names(store, latest)
         possible = possible_seconds(store, names, period)
-        rows = _by_gpus(store, names, period, by, possible) if by != "user" else []
-        sums = usage.gpu_days(store, *period.names, by=())
-        total = _row("", sums[0].sums if sums else GpuDay(), sum(possible.values()))
-        if by == "user":
-            rows = _by_user(store, period, total)
+        sums = usage.gpu_days(store, *period.names, by=() if by == "user" else ("machine_id", "gpu_uuid"))
+        total = _row("", _added(one.sums for one in sums), sum(possible.values()))
+        rows = _by_user(store, period, total) if by == "user" else _by_gpus(sums, names, by, possible)
     ordered = tuple(sorted(rows, key=lambda row: (not row.key, -row.held_hours, row.name or row.key)))
     return UsageReport(*period.names, by, latest.display.timezone, ordered, total, period.kept_since_at)
 
@@ -104,19 +103,26 @@ def _by_user(store: Store, period: Period, total: UsageRow) -> List[UsageRow]:
     return [*rows, UsageRow("", unattributed_hours=total.unattributed_hours, **rest)] if total.measured_hours or rest["energy_joules"] else rows
 
 
-def _by_gpus(store: Store, names: Names, period: Period, by: str, possible: Dict[Gpu, float]) -> List[UsageRow]:
-    sums: Dict[str, GpuDay] = {}
+def _added(days: Iterable[GpuDay]) -> GpuDay:
+    found = GpuDay()
+    for day in days:
+        for name, value in vars(day).items():
+            setattr(found, name, getattr(found, name) + value)
+    return found
+
+
+def _by_gpus(rows: Sequence[GpuDayRow], names: Names, by: str, possible: Dict[Gpu, float]) -> List[UsageRow]:
+    groups: Dict[str, List[GpuDayRow]] = {}
     labels: Dict[str, str] = {}
-    seconds: Dict[str, float] = {}
-    for one in usage.gpu_days(store, *period.names, by=("machine_id", "gpu_uuid")):
-        gpu = names.gpu(one.machine_id, one.gpu_uuid)
-        for key in _KEYS[by](gpu, one.gpu_uuid):
-            kept = sums.setdefault(key, GpuDay())
-            for name, value in vars(one.sums).items():
-                setattr(kept, name, getattr(kept, name) + value)
-            seconds[key] = seconds.get(key, 0.0) + possible.get((one.machine_id, one.gpu_uuid), 0.0)
+    for row in rows:
+        gpu = names.gpu(row.machine_id, row.gpu_uuid)
+        for key in _KEYS[by](gpu, row.gpu_uuid):
+            groups.setdefault(key, []).append(row)
             labels[key] = gpu.name if by == "gpu" else ""
-    return [_row(key, one, seconds[key], labels[key]) for key, one in sums.items()]
+    return [
+        _row(key, _added(row.sums for row in group), sum(possible.get((row.machine_id, row.gpu_uuid), 0.0) for row in group), labels[key])
+        for key, group in groups.items()
+    ]
 
 
 _KEYS: Dict[str, Callable[[Known, str], Sequence[str]]] = {
