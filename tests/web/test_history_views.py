@@ -15,6 +15,7 @@ from gpuwatch.model.errors import StoreError
 from gpuwatch.query.cluster import cluster
 from gpuwatch.web import app as app_module
 from gpuwatch.web import charts as charts_module
+from gpuwatch.web import history_views as views_module
 from gpuwatch.web.app import make_app
 
 START = "2026-11-20T20:00:00"
@@ -188,3 +189,78 @@ def test_charts_of_a_page_are_read_once_for_all_who_look(get, hub, monkeypatch):
     assert len(asked) == 1
     get("/gpus/GPU-a1", "range=7d", accept="text/html")
     assert len(asked) == 2
+
+
+# ---- reports
+
+
+def test_the_report_of_days_reconciles_in_every_form(get):
+    for by in ("user", "host", "gpu", "model", "tag"):
+        document = json.loads(get("/reports", f"format=json&from=2026-11-20&to=2026-11-21&by={by}")[2])
+        total, rows = document["usage"]["total"], document["usage"]["rows"]
+        assert total["held_hours"] > 1
+        assert total["held_hours"] == pytest.approx(total["busy_hours"] + total["idle_hours"] + total["unknown_hours"])
+        if by != "tag":
+            assert sum(row["held_hours"] for row in rows) == pytest.approx(total["held_hours"])
+        assert document["fleet"]["heat"]["metric"] == "utilization_percent"
+        status, _, body = get("/reports", f"from=2026-11-20&to=2026-11-21&by={by}", accept="text/html")
+        assert status == "200"
+        assert body.count('<rect class="work"') == len(rows)
+        text = get("/reports", f"term=true&from=2026-11-20&to=2026-11-21&by={by}")[2]
+        assert "h held = " in text
+        lines = list(csv.DictReader(io.StringIO(get("/reports", f"format=csv&from=2026-11-20&to=2026-11-21&by={by}")[2], newline="")))
+        assert [line["key"] for line in lines] == [row["key"] for row in rows]
+
+
+def test_periods_of_the_calendar(get):
+    for query, first, last in (
+        ("", "2026-11-16", "2026-11-22"), ("period=month", "2026-11-01", "2026-11-30"), ("period=day&day=2026-11-20", "2026-11-20", "2026-11-20"),
+        ("from=-1d", "2026-11-20", "2026-11-21"), ("from=2026-11-16&to=2026-11-22", "2026-11-16", "2026-11-22"),
+    ):  # fmt: skip
+        usage = json.loads(get("/reports", f"format=json&{query}")[2])["usage"]
+        assert (usage["first_day"], usage["last_day"]) == (first, last)
+    assert 'aria-current="true">Week' in get("/reports", "from=2026-11-16&to=2026-11-22", accept="text/html")[2]
+
+
+def test_each_table_is_a_file_of_its_own(get):
+    for table in ("usage", "heat", "idle", "inactive", "downtime"):
+        status, headers, body = get("/reports", f"format=csv&table={table}")
+        assert status == "200"
+        assert headers["Content-Disposition"] == f'attachment; filename="reports-{table}-2026-11-16-2026-11-22.csv"'
+        assert body.startswith("first_day,last_day,")
+
+
+def test_the_rates_of_the_settings_give_cost_and_co2(hub, get):
+    hub.settings = HubSettings(price_per_kwh=1000.0, currency="CHF", co2_grams_per_kwh=400.0)
+    body = get("/reports", "by=host", accept="text/html")[2]
+    assert " CHF" in body
+    assert "kg CO2" in body
+    assert "CHF" not in get("/history", accept="text/html")[2]
+
+
+@pytest.mark.parametrize(("query", "words"), [
+    ("from=tomorrow", "from='tomorrow' is not a day."), ("by=colour", "by='colour' is not one of user, host, gpu, model, tag."),
+    ("from=2026-11-20&to=2026-11-19", "The report would end on 2026-11-19 before it begins on 2026-11-20."), ("period=year", "period='year' is not one of"),
+    ("table=x&format=csv", "table='x' is not one of"), ("heat=x", "heat='x' is not one of"),
+])  # fmt: skip
+def test_reports_that_cannot_be_are_refused_in_words(get, query, words):
+    status, _, body = get("/reports", query)
+    assert status == "400"
+    assert body.startswith(words)
+
+
+def test_without_a_database_there_is_no_report(hub, get):
+    hub.store = None
+    status, _, body = get("/reports", "term=true")
+    assert status == "503"
+    assert body.startswith("The database is not open, so there is nothing to report.")
+
+
+def test_a_report_is_worked_out_once_for_all_who_look(get, hub, monkeypatch):
+    asked = []
+    report = views_module.past_usage.report
+    monkeypatch.setattr(views_module.past_usage, "report", lambda *args, **more: asked.append(1) or report(*args, **more))
+    for query in ("", "term=true", "term=true&width=200", "format=csv"):
+        get("/reports", query)
+        hub.latest.notice("hosts", query)
+    assert len(asked) == 1

@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("gpuwatch.cli.demo:command", "Show a hub with simulated nodes; needs no GPU."),
     "status": ("gpuwatch.cli.status:command", "Print the GPUs of this machine, or of a hub: who is on them, since when."),
     "pick": ("gpuwatch.cli.pick:command", "Print free GPUs of this machine for CUDA_VISIBLE_DEVICES."),
+    "report": ("gpuwatch.cli.report:command", "Print who used how many GPU-hours, what stood idle, which hosts were away."),
     "check": ("gpuwatch.cli.check:command", "Check settings and hosts file; with --live, each node."),
     "host": ("gpuwatch.cli.host:command", "Rename, merge or forget a host in the database."),
     "db": ("gpuwatch.cli.db:command", "Copy, check, back up and fill the database."),

@@ -16,7 +16,7 @@ KEYS = (
     ("Home End", "in the grid: first, last host"), ("Arrows", "in the grid: next host or GPU"), ("Enter", "in the grid: open the host"),
 )  # fmt: skip
 
-PAGES = (("cluster", "/", "Cluster"), ("history", "/history", "History"))
+PAGES = (("cluster", "/", "Cluster"), ("history", "/history", "History"), ("reports", "/reports", "Reports"))
 """(name, address, word) of the pages in the top bar."""
 
 
@@ -46,7 +46,9 @@ class Frame:
     past: Optional[Past] = None
     """The moment that the page shows; None = now."""
     charts: bool = False
-    """The page has charts or reports: their style sheet and scripts come along."""
+    """The page has charts: their style sheet and scripts come along."""
+    sheet: bool = False
+    """The style sheet of charts and reports alone."""
 
 
 def page(frame: Frame) -> str:
@@ -59,7 +61,7 @@ def page(frame: Frame) -> str:
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark">'
         f'<title>{e(frame.title)}</title><link rel="icon" href="{static_url("icon.svg")}">'
-        f'<link rel="stylesheet" href="{static_url("app.css")}"><script src="{static_url("app.js")}" defer></script>{_chart_files() if frame.charts else ""}</head>'
+        f'<link rel="stylesheet" href="{static_url("app.css")}"><script src="{static_url("app.js")}" defer></script>{_chart_files(frame)}</head>'
         f'<body class="{frame.css}" data-live="{e(frame.live)}" data-poll="{frame.poll_seconds:g}" data-version="{frame.version}" '
         f'data-order="{e(frame.order)}"{moment}><a class="skip" href="#main">Skip to the GPUs</a>{SPRITE}'
         f'<header class="top">{_bar(frame)}{band(past) if past else ""}{frame.heading_html}</header>'
@@ -79,9 +81,12 @@ def _in_the_past(frame: Frame, past: Past) -> Frame:
     )
 
 
-def _chart_files() -> str:
+def _chart_files(frame: Frame) -> str:
+    sheet = f'<link rel="stylesheet" href="{static_url("charts.css")}">' if frame.charts or frame.sheet else ""
+    if not frame.charts:
+        return sheet
     return (
-        f'<link rel="stylesheet" href="{static_url("uplot.css")}"><link rel="stylesheet" href="{static_url("charts.css")}">'
+        f'<link rel="stylesheet" href="{static_url("uplot.css")}">{sheet}'
         f'<script src="{static_url("uplot.js")}" defer></script><script src="{static_url("charts.js")}" defer></script>'
     )
 

@@ -25,6 +25,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/hosts/<name>", "gpuwatch.web.views:host", "look", html=True),
     Route("GET", "/gpus/<uuid>", "gpuwatch.web.views:gpu", "look", html=True),
     Route("GET", "/history", "gpuwatch.web.history_views:history", "look", html=True),
+    Route("GET", "/reports", "gpuwatch.web.history_views:reports", "look", html=True),
     Route("GET", "/live", "gpuwatch.web.views:live", "look"),
     Route("GET", "/api/v1/cluster", "gpuwatch.web.views:api_cluster", "look"),
     Route("GET", "/api/v1/hosts/<name>", "gpuwatch.web.views:api_host", "look"),
