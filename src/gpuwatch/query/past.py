@@ -15,15 +15,18 @@ from typing import Any, Callable, Hashable, Iterable, Iterator, List, NamedTuple
 
 from gpuwatch.model.cluster import ClusterNow, GpuState, GpuView, NodeState, Target
 from gpuwatch.model.errors import GpuwatchError, StoreError
-from gpuwatch.model.snapshot import Snapshot
+from gpuwatch.model.snapshot import GpuReading, Snapshot
 from gpuwatch.query.latest import Latest
 from gpuwatch.query.past_gaps import Gap, no_reading
+from gpuwatch.query.past_work import Work
 from gpuwatch.query.plan import Plan
+from gpuwatch.query.tail import Tails
 from gpuwatch.render import words
 from gpuwatch.rules.limits import Limits
 from gpuwatch.rules.nodes import NodeFacts, node_verdict
 from gpuwatch.rules.permissions import STRANGER
-from gpuwatch.rules.states import base_state, shown_state
+from gpuwatch.rules.rows import Row
+from gpuwatch.rules.states import base_state, holds_memory, is_idle, shown_state
 from gpuwatch.store import machines, snapshots
 from gpuwatch.store.database import Store
 from gpuwatch.store.memory import Recent
@@ -65,6 +68,7 @@ class Pasts:
 
     def __init__(self, most_bytes: int = MOST_BYTES, most_waiting: int = 4) -> None:
         self.plans = Recent(512)
+        self.tails = Tails()
         self._kept: OrderedDict[Hashable, _Kept] = OrderedDict()
         self._bytes = 0
         self._most = most_bytes
@@ -206,7 +210,7 @@ def _nodes(
 ) -> Tuple[List[NodeState], List[float]]:
     """Each machine as it was, and the spacing of its snapshots in seconds (0 = not known)."""
     seen_by = STRANGER if audience == STRANGER and not latest.display.show_arguments else "all"
-    finder = _Finder(store, latest, at, seen_by, pasts)
+    finder = _Finder(store, latest, at, now, seen_by, pasts)
 
     def find(machine: _Machine) -> Tuple[NodeState, float]:
         return pasts.node((machine.id, machine.target, round(at * 1000), seen_by), now, at, lambda: finder.find(machine))
@@ -222,8 +226,9 @@ def _nodes(
 class _Finder:
     """Looks up machines at one moment for one audience."""
 
-    def __init__(self, store: Store, latest: Latest, at: float, audience: str, pasts: Pasts) -> None:
-        self._store, self._latest, self._at, self._audience, self._plans = store, latest, at, audience, pasts.plans
+    def __init__(self, store: Store, latest: Latest, at: float, now: float, audience: str, pasts: Pasts) -> None:
+        self._store, self._latest, self._at, self._now, self._audience = store, latest, at, now, audience
+        self._plans, self._tails = pasts.plans, pasts.tails
 
     def find(self, machine: _Machine) -> Tuple[NodeState, float, int]:
         """(the node, spacing of its snapshots in seconds, bytes that it takes)."""
@@ -260,23 +265,50 @@ class _Finder:
         facts = NodeFacts(received_at, machine.target.address, plan.interval_seconds, received_at, received_at)
         verdict = node_verdict(facts._replace(driver_trouble=plan.trouble, warning=plan.warning), limits)
         snapshot = plan.shape_for(self._audience).build(values)
-        gpus = tuple(_gpus(machine.target.name, snapshot, plan, values, limits, verdict.status))
+        work = Work(self._store, self._latest, self._tails, machine.id, self._at, self._now)
+        gpus = tuple(_gpus(machine.target.name, snapshot, plan, values, limits, verdict.status, work, self._at))
         return NodeState(machine.target, machine.id, verdict.status, None, verdict.error, snapshot, received_at, None, gpus, -1)
 
 
-def _gpus(host: str, snapshot: Snapshot, plan: Plan, values: Sequence[Any], limits: Limits, status: str) -> Iterable[GpuView]:
-    settled = (GpuState(state, None) for state in _base_states(plan, values, limits))
+def _gpus(
+    host: str, snapshot: Snapshot, plan: Plan, values: Sequence[Any], limits: Limits, status: str, work: Work, at: float
+) -> Iterable[GpuView]:
+    settled = iter([_settled(row, values, limits, work, at) for row in plan.rows])
     for gpu in snapshot.gpus:
         own = shown_state(next(settled), gpu, status, None, limits)
         slices = [shown_state(next(settled), part, status, None, limits) for part in gpu.mig]
-        yield GpuView(host, gpu, own, tuple(slices))
+        yield _View(host, gpu, own, tuple(slices), work)
 
 
-def _base_states(plan: Plan, values: Sequence[Any], limits: Limits) -> Iterable[str]:
-    for row in plan.rows:
-        utilization = None if row.utilization_at is None else values[row.utilization_at]
-        memory = None if row.memory_at is None else values[row.memory_at]
-        yield base_state(row.lost, row.mig, row.processes, memory, utilization, row.unified, limits)
+def _settled(row: Row, values: Sequence[Any], limits: Limits, work: Work, at: float) -> GpuState:
+    """From the reading, and for a GPU whose memory is held without work from the minutes before it."""
+    utilization = None if row.utilization_at is None else values[row.utilization_at]
+    memory = None if row.memory_at is None else values[row.memory_at]
+    base = base_state(row.lost, row.mig, row.processes, memory, utilization, row.unified, limits)
+    holds = holds_memory(memory, row.unified, limits)
+    if base != "busy" or not holds or utilization is None or utilization > limits.idle_utilization:
+        return GpuState(base, None)
+    quiet = work.quiet(row.uuid)
+    if quiet is None or not is_idle(base, holds, quiet.since_at, at, limits):
+        return GpuState(base, None)
+    return GpuState("idle", quiet.since_at + limits.idle_after, quiet.at_least, no_work_since_at=quiet.since_at)
+
+
+class _LastHours:
+    """Read when a renderer draws them: most views of the past do not."""
+
+    def __get__(self, view: Any, kind: type) -> Any:
+        found = view.__dict__["recent_utilization"] = view.work.recent(view.reading.uuid)
+        return found
+
+
+class _View(GpuView):
+    """A GpuView that looks its last hours up."""
+
+    recent_utilization: Any = _LastHours()
+
+    def __init__(self, host: str, reading: GpuReading, state: GpuState, mig_states: Tuple[GpuState, ...], work: Work) -> None:
+        self.__dict__.update(host=host, reading=reading, state=state, mig_states=mig_states, work=work)
 
 
 __all__ = ["Pasts", "cluster_at"]
