@@ -58,6 +58,22 @@ def contents(store):
     return found
 
 
+def ids(store):
+    return [machine.id for machine in machines.list_all(store)]
+
+
+def gpu_days(store):
+    return usage.gpu_days(store, "0000", "9999", ids(store))
+
+
+def user_days(store):
+    return usage.user_days(store, "0000", "9999", ids(store))
+
+
+def all_intervals(store):
+    return [row for id in ids(store) for row in intervals.read(store, id, start_at=0, end_at=4e9, limit=10)]
+
+
 def fleet(store):
     return {tier: rollups.read(store, rollups.FLEET, rollups.HOST, tier, *ALL) for tier in (60, 900, 3600)}
 
@@ -74,11 +90,25 @@ def test_minutes_days_and_the_machine_of_an_import(store):
     assert set(chunk.floats("utilization_percent").mean) == {50.0}
     assert set(chunk.floats("utilization_percent")[-1]) == {12}
     assert set(rollups.read(store, machine.id, "index 1", 60, *ALL).floats("utilization_percent").maximum) == {0.0, None}  # its last 0.01 s
-    busy, free = usage.gpu_days(store, "0000", "9999")
+    busy, free = gpu_days(store)
     assert (busy.gpu_uuid, round(busy.sums.held_seconds), round(busy.sums.busy_seconds), round(busy.sums.unattributed_seconds)) == ("index 0", 3000, 3000, 3000)
     assert (free.gpu_uuid, round(free.sums.measured_seconds), free.sums.held_seconds) == ("index 1", 3000, 0)
     assert round(busy.sums.energy_joules) == 300_000
-    assert not fleet(store)[60].times  # apart from live data
+
+
+def test_nothing_of_all_machines_counts_it_until_it_is_given_to_a_host(store):
+    run(store, with_processes())
+    assert not fleet(store)[60].times
+    assert usage.gpu_days(store, "0000", "9999") == usage.user_days(store, "0000", "9999") == []
+    for user in (None, "ann"):
+        assert intervals.read(store, user=user, start_at=0, end_at=4e9, limit=10) == []
+    host_with(store, [("GPU-1", 0, None)])
+    give(store, "import:n")
+    assert fleet(store)[60].times
+    assert len(usage.gpu_days(store, "0000", "9999")) == 1
+    assert len(usage.user_days(store, "0000", "9999")) == 2
+    for user in (None, "ann"):
+        assert intervals.read(store, user=user, start_at=0, end_at=4e9, limit=10)
 
 
 def orders():
@@ -165,8 +195,12 @@ def test_the_same_file_twice_is_refused_unless_again(file_store):
 
 def test_a_file_whose_machine_was_forgotten_is_new(file_store):
     run(file_store, gpu_rows(10))
+    before = contents(file_store)
     machines.forget(file_store, machines.find(file_store, "import:a").id)
+    for table in ("rollup", "gpu_day", "user_day", "process_interval"):
+        assert file_store.rows(f"SELECT count(*) FROM {table}") == [(0,)]
     assert run(file_store, gpu_rows(10)).names() == ["import:a"]
+    assert contents(file_store) == before
 
 
 def test_hosts_that_the_file_names_are_machines_of_their_own(file_store):
@@ -174,24 +208,25 @@ def test_hosts_that_the_file_names_are_machines_of_their_own(file_store):
     assert job.names() == ["import:n1", "import:n2", "import:a"]
 
 
-def test_processes_of_a_gpu_have_intervals_and_users_their_share(file_store):
-    def rows():
-        for number in range(60):
-            at = START + number * 60.0
-            yield ImportedRow(at, "n", "GPU-1", None, {"utilization_percent": 90.0, "memory_used_bytes": 3.0 * GIB})
-            yield ImportedRow(at, "n", "GPU-1", None, {"gpu_memory_bytes": 2.0 * GIB}, "ann", 7, "python")
-            if number < 30:
-                yield ImportedRow(at, "n", "GPU-1", None, {"gpu_memory_bytes": 1.0 * GIB}, "bob", 8, "sh")
+def with_processes():
+    for number in range(60):
+        at = START + number * 60.0
+        yield ImportedRow(at, "n", "GPU-1", None, {"utilization_percent": 90.0, "memory_used_bytes": 3.0 * GIB})
+        yield ImportedRow(at, "n", "GPU-1", None, {"gpu_memory_bytes": 2.0 * GIB}, "ann", 7, "python")
+        if number < 30:
+            yield ImportedRow(at, "n", "GPU-1", None, {"gpu_memory_bytes": 1.0 * GIB}, "bob", 8, "sh")
 
-    run(file_store, rows())
-    found = intervals.read(file_store, start_at=0, end_at=4e9, limit=10)
+
+def test_processes_of_a_gpu_have_intervals_and_users_their_share(file_store):
+    run(file_store, with_processes())
+    found = all_intervals(file_store)
     assert {(row.interval.user, row.interval.pid, row.interval.start_at, row.interval.end_at) for row in found} == {
         ("ann", 7, START, START + 3600), ("bob", 8, START, START + 1800),
     }  # fmt: skip
-    ann, bob = usage.user_days(file_store, "0000", "9999")
+    ann, bob = user_days(file_store)
     assert (round(ann.sums.held_seconds), round(bob.sums.held_seconds)) == (2700, 900)
     assert (round(ann.sums.memory_gib_hours, 3), round(bob.sums.memory_gib_hours, 3)) == (2.0, 0.5)
-    (day,) = usage.gpu_days(file_store, "0000", "9999")
+    (day,) = gpu_days(file_store)
     assert (round(day.sums.held_seconds), day.sums.unattributed_seconds) == (3600, 0)
 
 
@@ -200,11 +235,11 @@ def test_processes_that_name_no_gpu_make_up_no_gpu_hours(file_store):
     users = [ImportedRow(START + number * 300.0, "", "", None, {"gpu_memory_bytes": 1.0 * GIB}, "bob") for number in range(12)]
     run(file_store, rows, digest="p", label="p")
     run(file_store, users, digest="u", label="u")
-    assert usage.gpu_days(file_store, "0000", "9999") == []
+    assert gpu_days(file_store) == []
     assert all(not rollups.subjects(file_store, machine.id) for machine in machines.list_all(file_store))
-    found = {row.user_name: row.sums for row in usage.user_days(file_store, "0000", "9999")}
+    found = {row.user_name: row.sums for row in user_days(file_store)}
     assert {name: (sums.held_seconds, round(sums.memory_gib_hours, 3)) for name, sums in found.items()} == {"ann": (0, 1.0), "bob": (0, 1.0)}
-    assert [row.interval.user for row in intervals.read(file_store, start_at=0, end_at=4e9, limit=10)] == ["ann"]
+    assert [row.interval.user for row in all_intervals(file_store)] == ["ann"]
 
 
 def test_gaps_stay_gaps(file_store):

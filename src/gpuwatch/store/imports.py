@@ -18,10 +18,10 @@ from gpuwatch.store import intervals, machines, rollups, usage
 from gpuwatch.store.chunks import of_minutes
 from gpuwatch.store.database import Store
 from gpuwatch.store.import_streams import MOST_WAITING, Portion, Streams
+from gpuwatch.store.tables import IMPORTED
 from gpuwatch.wire.csv_in.rows import ImportedRow
 
-PREFIX = "import:"
-"""What the names of imported machines begin with."""
+PREFIX = IMPORTED
 MOST_MACHINES = 1000
 PROGRESS_ROWS = 2000
 _KEY = "import:"

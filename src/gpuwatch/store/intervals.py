@@ -7,6 +7,7 @@ from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Set, 
 
 from gpuwatch.model.series import ProcessInterval
 from gpuwatch.store.database import Store
+from gpuwatch.store.tables import IMPORTED_MACHINES, LIVE_MACHINES
 
 _COLUMNS = (
     "gpu_uuid, pid, process_started_ms, user_name, name, command, start_ms, end_ms, peak_memory_bytes, memory_byte_seconds, memory_seconds"
@@ -54,9 +55,9 @@ def merge(store: Store, machine_id: str, intervals: Sequence[ProcessInterval], g
         row = known.setdefault(_identity(one), [])
         for old in [other for other in row if _touch(other, one, gap_ms)]:
             row.remove(old)
-            one = _joined(old, one)
             gone.add(_key(machine_id, old))
             kept.pop(_key(machine_id, old), None)
+            one = _joined(old, one)
         row.append(one)
         kept[_key(machine_id, one)] = one
     _write(store, {key: one for key, one in kept.items() if key in stored}, {key: one for key, one in kept.items() if key not in stored}, gone - set(kept))
@@ -98,15 +99,13 @@ def _touch(one: ProcessInterval, other: ProcessInterval, gap_ms: int) -> bool:
 
 
 def _joined(old: ProcessInterval, new: ProcessInterval) -> ProcessInterval:
+    """``old``, changed: it was made for this."""
     peaks = [peak for peak in (old.peak_memory_bytes, new.peak_memory_bytes) if peak is not None]
-    return replace(
-        old,
-        start_at=min(old.start_at, new.start_at),
-        end_at=max(old.end_at, new.end_at),
-        peak_memory_bytes=max(peaks, default=None),
-        memory_byte_seconds=old.memory_byte_seconds + new.memory_byte_seconds,
-        memory_seconds=old.memory_seconds + new.memory_seconds,
-    )
+    old.start_at, old.end_at = min(old.start_at, new.start_at), max(old.end_at, new.end_at)
+    old.peak_memory_bytes = max(peaks, default=None)
+    old.memory_byte_seconds += new.memory_byte_seconds
+    old.memory_seconds += new.memory_seconds
+    return old
 
 
 def _near(store: Store, machine_id: str, new: Sequence[ProcessInterval], gap_ms: int) -> List[ProcessInterval]:
@@ -157,9 +156,9 @@ def read(
     wanted = {"machine_id": machine_id, "gpu_uuid": gpu_uuid, "user_name": user}
     given = {name: value for name, value in wanted.items() if value is not None}
     if machine_id is None and user is None:  # so that each machine's index is used
-        where = "machine_id IN (SELECT id FROM machine) AND "
+        where = f"machine_id IN ({LIVE_MACHINES}) AND "
     else:
-        where = ""
+        where = "" if machine_id is not None else f"machine_id NOT IN ({IMPORTED_MACHINES}) AND "
     where += "".join(f"{name} = ? AND " for name in given)
     if machine_id is not None and gpu_uuid is None and user is None:
         where += "gpu_uuid IN (SELECT DISTINCT gpu_uuid FROM process_interval WHERE machine_id = ?) AND "

@@ -8,6 +8,12 @@ from __future__ import annotations
 
 from peewee import BigIntegerField, BlobField, CompositeKey, DoubleField, IntegerField, Model, TextField
 
+IMPORTED = "import:"
+"""What the names of machines begin with whose readings were imported and not given to a host yet."""
+LIVE_MACHINES = f"SELECT id FROM machine WHERE substr(name, 1, {len(IMPORTED)}) != '{IMPORTED}'"
+"""All others: whatever is asked of all machines together is about these."""
+IMPORTED_MACHINES = f"SELECT id FROM machine WHERE substr(name, 1, {len(IMPORTED)}) = '{IMPORTED}'"
+
 
 class Table(Model):
     """What all tables share."""

@@ -8,6 +8,7 @@ from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Seq
 
 from gpuwatch.model.series import GpuDay, UserDay
 from gpuwatch.store.database import Store
+from gpuwatch.store.tables import LIVE_MACHINES
 
 _GPU_SUMS = tuple(field.name for field in fields(GpuDay))
 _USER_SUMS = tuple(field.name for field in fields(UserDay))
@@ -104,7 +105,8 @@ def _sums(
     summed = list(sums) if len(grouped) == len(keys) else [f"sum({name})" for name in sums]
     ending = f" GROUP BY {', '.join(grouped)}" if grouped and len(grouped) < len(keys) else ""
     ending += f" ORDER BY {', '.join(grouped)}" if grouped else " HAVING count(*) > 0"
-    where, parameters = "machine_id IN (SELECT id FROM machine) AND day BETWEEN ? AND ?", [*days]
+    known = LIVE_MACHINES if machine_ids is None else "SELECT id FROM machine"
+    where, parameters = f"machine_id IN ({known}) AND day BETWEEN ? AND ?", [*days]
     if user is not None:
         where, parameters = f"{where} AND user_name = ?", [*parameters, user]
     found: Dict[Tuple[Any, ...], Tuple[float, ...]] = {}
