@@ -13,6 +13,8 @@ from gpuwatch.model import cluster, snapshot
 from gpuwatch.model.fields import describe
 from gpuwatch.model.view import LAYOUTS, SORTS
 from gpuwatch.render.as_csv import FIXED, NUMBERS
+from gpuwatch.render.csv_series import PROCESS_COLUMNS
+from gpuwatch.render.openapi_time import PROCESSES_PARAMETERS, SCHEMAS, SERIES_PARAMETERS, TEXT, USAGE_PARAMETERS
 
 Schema = dict[str, Any]
 
@@ -80,7 +82,6 @@ ERROR_FIELDS: tuple[tuple[str, Schema, str], ...] = (
     ("next_step", {"type": "string"}, "what to do; may be empty"),
 )
 
-TEXT: Schema = {"type": "string", "maxLength": 200}
 FILTERS: tuple[tuple[str, Schema, str], ...] = (
     ("q", TEXT, "words; all must be in the host's name, a tag, the model or a user's name"),
     ("host", TEXT, "name of one host"),
@@ -126,6 +127,9 @@ def document() -> Schema:
             "/api/v1/cluster": _path("Every node with its newest snapshot", "Cluster", (AT, *FILTERS)),
             "/api/v1/hosts/{name}": _path("One node", "NodeAnswer", (AT,), "name"),
             "/api/v1/gpus/{uuid}": _path("One GPU, by its UUID or that of one of its MIG slices", "GpuAnswer", (AT,), "uuid"),
+            "/api/v1/series": _path("One metric over time, of a GPU, a host, all GPUs or a user", "Series", SERIES_PARAMETERS, missing=True),
+            "/api/v1/processes": _path("Who was on which GPU when", "PastProcesses", PROCESSES_PARAMETERS, missing=True),
+            "/api/v1/usage": _path("Who used what over whole days of the hub's zone", "Usage", USAGE_PARAMETERS),
         },
         "components": {"schemas": dict(_schemas())},
     }
@@ -137,6 +141,8 @@ def _schemas() -> Iterator[tuple[str, Schema]]:
     yield "NodeAnswer", _object((*CLUSTER_FIELDS[:2], *NODE_FIELDS))
     yield "GpuAnswer", _object(GPU_ANSWER_FIELDS)
     yield "Error", _object(ERROR_FIELDS)
+    for name, fields in SCHEMAS.items():
+        yield name, _object(fields)
     for reading in READINGS:
         yield reading.__name__, _object(tuple(fields_of(reading)))
 
@@ -193,12 +199,12 @@ def _object(fields: tuple[tuple[str, Schema, str], ...]) -> Schema:
     }
 
 
-def _path(summary: str, answer: str, parameters: tuple[tuple[str, Schema, str], ...], variable: str = "") -> Schema:
+def _path(summary: str, answer: str, parameters: tuple[tuple[str, Schema, str], ...], variable: str = "", missing: bool = False) -> Schema:
     named: list[Schema] = [{"name": name, "in": "query", "schema": schema, "description": help} for name, schema, help in parameters]
     if variable:
         named.append({"name": variable, "in": "path", "required": True, "schema": {"type": "string"}})
     responses = {"200": _response("The answer", answer), "400": _response("A parameter that cannot be", "Error")}
-    if variable:
+    if variable or missing:
         responses["404"] = _response("There is none of that name", "Error")
     return {"get": {"summary": summary, "parameters": named, "responses": responses}}
 
@@ -213,8 +219,8 @@ def _response(description: str, schema: str) -> Schema:
 def docs_tables() -> dict[str, str]:
     """Markdown tables by name, as they stand in ``docs/http-api.md`` between ``<!-- table: name -->`` and ``<!-- end -->``."""
     tables = {
-        "filters": _table(("parameter", "values", "what it does"), [(f"`{n}`", _values(s), h) for n, s, h in FILTERS]),
-        "view": _table(("parameter", "values", "what it does"), [(f"`{n}`", _values(s), h) for n, s, h in VIEW_PARAMETERS]),
+        "filters": _parameters_table(FILTERS),
+        "view": _parameters_table(VIEW_PARAMETERS),
         "csv": _table(
             ("column", "what it holds"), [*((f"`{n}`", h) for n, h in FIXED), (_numbers(), "as in GpuReading; empty = not reported")]
         ),
@@ -222,13 +228,22 @@ def docs_tables() -> dict[str, str]:
         "Node": _fields_table(NODE_FIELDS),
         "GpuAnswer": _fields_table(GPU_ANSWER_FIELDS),
         "Error": _fields_table(ERROR_FIELDS),
+        "series": _parameters_table(SERIES_PARAMETERS),
+        "processes": _parameters_table(PROCESSES_PARAMETERS),
+        "usage": _parameters_table(USAGE_PARAMETERS),
+        "process_columns": _table(("column", "what it holds"), [(f"`{name}`", help) for name, help in PROCESS_COLUMNS]),
     }
+    tables.update((name, _fields_table(fields)) for name, fields in SCHEMAS.items())
     tables.update({reading.__name__: _fields_table(tuple(fields_of(reading))) for reading in READINGS})
     return tables
 
 
 def _numbers() -> str:
     return ", ".join(f"`{name}`" for name in NUMBERS)
+
+
+def _parameters_table(parameters: tuple[tuple[str, Schema, str], ...]) -> str:
+    return _table(("parameter", "values", "what it does"), [(f"`{name}`", _values(schema), help) for name, schema, help in parameters])
 
 
 def _fields_table(fields: tuple[tuple[str, Schema, str], ...]) -> str:
@@ -258,4 +273,4 @@ def _values(schema: Schema) -> str:
         return f"{schema['minimum']} to {schema['maximum']}"
     if "enum" in schema:
         return ", ".join(word for word in schema["enum"] if not word.startswith("-"))
-    return _type(schema) if schema is not TEXT else "text"
+    return "text" if schema is TEXT else "a span" if "pattern" in schema else _type(schema)
