@@ -15,6 +15,7 @@ from gpuwatch.query.subjects import SLICE, Known, Names
 from gpuwatch.query.tail import zone_of
 from gpuwatch.store import rollups, usage
 from gpuwatch.store.database import Store
+from gpuwatch.store.tables import LIVE_MACHINES
 from gpuwatch.store.usage import GpuDayRow
 
 BY = ("user", "host", "gpu", "model", "tag")
@@ -155,7 +156,7 @@ def possible_seconds(store: Store, names: Names, period: Period) -> Dict[Gpu, fl
 def _seen(store: Store, period: Period) -> Iterable[Tuple[Any, ...]]:
     """(machine id, UUID, first and last day) of each GPU and slice that was seen in the period."""
     return store.rows(
-        """SELECT machine_id, gpu_uuid, min(day), max(day) FROM gpu_day
-           WHERE machine_id IN (SELECT id FROM machine) AND day BETWEEN ? AND ? GROUP BY machine_id, gpu_uuid""",
+        f"""SELECT machine_id, gpu_uuid, min(day), max(day) FROM gpu_day
+           WHERE machine_id IN ({LIVE_MACHINES}) AND day BETWEEN ? AND ? GROUP BY machine_id, gpu_uuid""",
         period.names,
     )
