@@ -27,7 +27,7 @@ from gpuwatch.store.chunks import SPANS
 from gpuwatch.store.database import Store, open_store
 from gpuwatch.store.digests import Digester
 from gpuwatch.store.snapshots import JournalEntry
-from gpuwatch.wire.flat import Flattener
+from gpuwatch.wire.flat import Flattener, Shape
 
 GPUS, PROCESSES, INTERVAL, BLOCK = 8, 20, 5.0, 120
 GIB, MIB = 2**30, 2**20
@@ -95,21 +95,23 @@ def main() -> None:
     gc.set_threshold(50_000, 20, 100)  # as the hub has it
     hours = float(sys.argv[1]) if len(sys.argv) > 1 else 8
     host, flattener = Host(), Flattener()
-    entries, docs = [], {}
+    entries, docs, newest = [], {}, {}
     for number in range(round(hours * 3600 / INTERVAL / BLOCK) * BLOCK):
         snapshot = host.snapshot(number)
         flat = flattener.flatten(snapshot)
         if flat.shape is not None:
             docs[flat.shape_id] = flat.shape
+            parsed = Shape.parse(flat.shape)
+        newest[number // BLOCK * BLOCK] = parsed  # the hub has it
         at_ms = round(snapshot.taken_at * 1000)
         entries.append(JournalEntry("", at_ms, at_ms + 5, flat.shape_id, json.dumps(flat.values).encode()))
     print(f"{len(flat.values)} values, {len(docs)} shapes, {len(entries)} snapshots")
     with tempfile.TemporaryDirectory() as folder:
         spent = [0.0, 0.0]
         sides = [filled(f"{folder}/{name}.db", entries, docs) for name in ("alone", "digested")]
-        for pair in zip(*sides):  # both sides in one run: the machine's speed changes
+        for first, *pair in zip(range(0, len(entries), BLOCK), *sides):  # both sides in one run: the machine's speed changes
             for side, (store, machine_id) in enumerate(pair):
-                digester: Optional[Digester] = Digester() if side else None
+                digester: Optional[Digester] = Digester(shape_of=lambda machine_id, known=newest[first]: known) if side else None
                 start = time.process_time()
                 packing.pack_machine(store, machine_id, BLOCK, digester=digester)
                 spent[side] += time.process_time() - start

@@ -43,6 +43,10 @@ class Ingest:
         shape = self._shapes.get(machine_id)
         return shape.id if shape is not None else ""
 
+    def shape_of(self, machine_id: str) -> Optional[Shape]:
+        """The shape known of this machine. Safe on any thread."""
+        return self._shapes.get(machine_id)
+
     def learn(self, machine_id: str, shape: Shape) -> None:
         """At start: the shape of the restored snapshot, so that the node need not send it."""
         self._shapes[machine_id] = shape

@@ -9,7 +9,7 @@ import logging
 from dataclasses import dataclass
 from datetime import timezone, tzinfo
 from itertools import groupby
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from gpuwatch.model.errors import StoreError, WireError
 from gpuwatch.model.series import Digest
@@ -44,12 +44,21 @@ class Derived(NamedTuple):
     gap_seconds: float
 
 
+ShapeOf = Callable[[str], Optional[Shape]]
+"""The newest shape of a machine where it is known already: parsing it again costs as much as a tenth of its block."""
+
+
+def _not_known(machine_id: str) -> Optional[Shape]:
+    return None
+
+
 @dataclass(frozen=True)
 class Digester:
     """By which thresholds GPUs are busy or idle, and in which zone days begin."""
 
     limits: Limits = Limits()
     zone: tzinfo = timezone.utc
+    shape_of: ShapeOf = _not_known
 
     def derive(self, store: Store, machine_id: str, entries: Sequence[Entry], ends_ms: Optional[int]) -> Optional[Derived]:
         """What follows from consecutive snapshots of a machine; ``ends_ms``: time of the one after them. None = nothing does.
@@ -57,7 +66,7 @@ class Digester:
         Snapshots that cannot be read are left out, with a line in the log: they must not keep the others from being counted.
         """
         try:
-            samples = samples_of(store, machine_id, entries)
+            samples = samples_of(store, machine_id, entries, self.shape_of)
             if not samples:
                 return None
             found = digest(samples, None if ends_ms is None else ends_ms / 1000, limits=self.limits, zone=self.zone)
@@ -70,13 +79,13 @@ class Digester:
             return None
 
 
-def samples_of(store: Store, machine_id: str, entries: Sequence[Entry]) -> List[Sample]:
+def samples_of(store: Store, machine_id: str, entries: Sequence[Entry], shape_of: ShapeOf = _not_known) -> List[Sample]:
     """The entries (in any order) as ``rules.digest`` takes them, by time; those whose shape is missing or another one's are left out."""
     known: Dict[str, Optional[Known]] = {}
     samples = []
     for shape_id, group in groupby(sorted(entries, key=_time_of), key=_shape_of):
         if shape_id not in known:
-            known[shape_id] = _shape(store, machine_id, shape_id)
+            known[shape_id] = _shape(store, machine_id, shape_id, shape_of)
         shape = known[shape_id]
         if shape is not None:
             samples += [Sample(entry.taken_at_ms / 1000, shape.places, entry.values) for entry in group if len(entry.values) == shape.width]
@@ -91,11 +100,12 @@ def _shape_of(entry: Entry) -> str:
     return entry.shape_id
 
 
-def _shape(store: Store, machine_id: str, shape_id: str) -> Optional[Known]:
+def _shape(store: Store, machine_id: str, shape_id: str, shape_of: ShapeOf) -> Optional[Known]:
     found: Optional[Known] = store.memory.places.get((machine_id, shape_id))
     if found is None:
         try:
-            shape = Shape.parse(shapes.read(store, machine_id, shape_id))
+            newest = shape_of(machine_id)
+            shape = newest if newest is not None and newest.id == shape_id else Shape.parse(shapes.read(store, machine_id, shape_id))
             found = Known(shape.count, shape.places())
         except (StoreError, WireError) as error:
             _log.warning("the shape %s of machine %s cannot be read; its snapshots are not in the rollups: %s", shape_id, machine_id, error)
