@@ -186,10 +186,10 @@ def test_a_gpu_that_pauses_changes_its_state_and_no_template():
     for poll, utilization in enumerate((90, 0, 0, 90)):
         now = NOW + 5 * poll
         lab.give("a", now, snapshot(now - 1, busy(0, utilization)))
-        kept = lab.cache._parts.get(("json form", "member", "a"))
+        kept = lab.cache._kept.get(("json form", "member", "a"))
         view = lab.check(now).nodes[0].gpus[0]
         assert (view.state.no_work_since_at is None) is (utilization == 90)
-        assert kept is None or lab.cache._parts["json form", "member", "a"] is kept
+        assert kept is None or lab.cache._kept["json form", "member", "a"] is kept
 
 
 def test_twins_of_nodes_in_trouble():

@@ -10,13 +10,15 @@ from __future__ import annotations
 import json
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from functools import lru_cache, partial
-from itertools import starmap
+from itertools import chain, starmap
 from operator import itemgetter
 from typing import Any, Callable, NamedTuple, Optional, TypeVar
 
 from gpuwatch.model.cluster import GpuState, GpuView, NodeState
 
 T = TypeVar("T")
+LONGEST_NAME = 40
+"""What stands between two gaps and is longer holds some host's facts; the rest is the same for all and takes no memory of its own."""
 MARK = "\0"
 """Stands for a gap. No format of ours has this letter: JSON writes it as an escape, everything else leaves it out."""
 
@@ -82,7 +84,7 @@ class Gaps:
 class Template:
     """A text whose gaps are filled from a pool: a list of numbers, or of texts that go in as they are."""
 
-    __slots__ = ("_groups", "_order", "_row", "_states", "size")
+    __slots__ = ("_groups", "_order", "_pieces", "_states", "size")
 
     def __init__(self, marked: str, gaps: Gaps, nothing: int, instead: Mapping[Write, Optional[WriteAll]]) -> None:
         """``nothing``: the place of None in a pool.
@@ -105,12 +107,12 @@ class Template:
             starts[function] = done
             done += len(asked)
         starts[None] = done  # the pool comes behind what is written anew
-        self._row = [""] * (2 * len(slots) + 1)
-        self._row[::2] = map(_shared, marked.split(MARK))
+        self._pieces = list(map(_shared, marked.split(MARK)))
         self._order = _getter([starts[function] + place for function, place in slots])
         self._groups = [(instead.get(function) or partial(starmap, function), *_row_getter(asked)) for function, asked in calls.items()]
         self._states: tuple[object, list[str]] = (None, [])
-        self.size = len(marked) + 30 * len(slots)
+        own = [len(piece) + 50 for piece in self._pieces if len(piece) > LONGEST_NAME]
+        self.size = sum(own) + 8 * (len(slots) + len(self._pieces) + sum(map(len, chain.from_iterable(calls.values()))))
         """Bytes that it takes in memory, about."""
 
     def fill(self, pool: Sequence[Any]) -> str:
@@ -119,7 +121,8 @@ class Template:
         for write_all, get, width in self._groups:
             done += write_all(zip(*[iter(get(pool))] * width))
         done += pool
-        row = self._row[:]
+        row = [""] * (2 * len(self._pieces) - 1)
+        row[::2] = self._pieces
         row[1::2] = self._order(done)
         return "".join(row)
 
