@@ -375,7 +375,20 @@ def security_headers(headers: dict[str, str]) -> bool:
     return "default-src 'self'" in headers.get("content-security-policy", "") and headers.get("x-content-type-options") == "nosniff"
 
 
-@pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method}{route.path}")
+def test_an_upload_is_taken_with_post_alone(cluster: Cluster) -> None:
+    form = b'--xx\r\nContent-Disposition: form-data; name="csvFile"; filename="a.csv"\r\n\r\n%s\r\n--xx--\r\n'
+    head = b"GPU Index,GPU Name,Timestamp,Utilization %,Memory Used (MiB)\r\n"
+    kind = {"Content-Type": "multipart/form-data; boundary=xx"}
+    path = "/api/analyze_csv"
+    status, text, headers = cluster.get(path, method="POST", body=form % (head + b"0,RTX,2025-04-29 14:18:23,2,413"), headers=kind)
+    assert (status, headers["content-type"], security_headers(headers)) == (200, "application/json", True)
+    assert json.loads(text) == [{"index": 0, "name": "RTX", "timestamps": ["2025-04-29 14:18:23"], "utilization": [2], "memory": [413]}]
+    assert cluster.get(path, method="POST", body=b"")[:2] == (400, '{"error":"No file uploaded"}\n')
+    assert cluster.get(path, method="POST", body=form % (b"x" * 2_000_000), headers=kind)[0] == 413
+    assert cluster.get(path)[0] == 405
+
+
+@pytest.mark.parametrize("route", [route for route in ROUTES if route.method == "GET"], ids=lambda route: f"{route.method}{route.path}")
 def test_each_route(cluster: Cluster, route: Any) -> None:
     until_status(cluster.hub, "good", "up", seconds=20)
     path = filled(route.path, cluster)
