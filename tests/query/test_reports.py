@@ -108,6 +108,13 @@ def test_a_host_that_never_answered_and_one_that_was_removed(lab):
     assert (alpha.possible_seconds, alpha.down_seconds) == (12 * 3600, 0)
 
 
+def test_what_was_imported_is_no_host_that_was_away(lab):
+    add(lab, "alpha", "2026-11-10T00:00:00", 24, FREE)
+    machines.ensure(lab.store, "import:old logs", "", now=lab.at("2026-11-01T00:00:00"))
+    found = fleet_report(lab.store, lab.latest, first_day="2026-11-10", last_day="2026-11-10", now=lab.at("2026-11-11T00:00:00"))
+    assert {one.host for one in found.downtime} == {"alpha", "beta"}
+
+
 def test_nothing_at_all(tmp_path):
     lab = Lab(tmp_path / "none.db")
     found = fleet_report(lab.store, lab.latest, first_day="2026-11-10", last_day="2026-11-10", now=lab.at("2026-11-11T00:00:00"))

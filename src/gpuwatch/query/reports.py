@@ -18,6 +18,7 @@ from gpuwatch.query.usage import HOUR, Period, kept_since, period_of
 from gpuwatch.rules.permissions import STRANGER
 from gpuwatch.store import intervals, machines, rollups, usage
 from gpuwatch.store.database import Store
+from gpuwatch.store.tables import IMPORTED
 from gpuwatch.store.usage import GpuDayRow
 
 MOST_IDLE, MOST_INACTIVE, MOST_HOLDERS, MOST_OUTAGES = 20, 100, 5, 20
@@ -106,6 +107,8 @@ def _downtime(store: Store, latest: Latest, names: Names, period: Period) -> Tup
     tier = 900 if len(period.days) <= FEW_DAYS else 3600
     found = []
     for machine in machines.list_all(store):
+        if machine.name.startswith(IMPORTED):  # it was never watched
+            continue
         known_since = kept_since(store, machine.id, rollups.HOST)
         start_at = max(period.start_at, machine.created_at if known_since is None else min(known_since, machine.created_at))
         removed_at = machine.removed_at if machine.id not in names.present else None
