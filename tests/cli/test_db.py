@@ -22,7 +22,7 @@ def url(request, tmp_path):
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path / 'gpuwatch.db'}"
     else:
-        with request.getfixturevalue("postgres").new_url() as made:
+        with request.getfixturevalue("postgres").empty_url() as made:
             yield made
 
 

@@ -8,11 +8,12 @@ from gpuwatch.store.database import open_store
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def url(request, tmp_path):
-    """The address of a database that does not exist yet (on a server: is empty)."""
+    """The address of a database that does not exist yet (on a server: that is empty)."""
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path / 'gpuwatch.db'}"
     else:
-        with request.getfixturevalue("postgres").new_url() as made:
+        server = request.getfixturevalue("postgres")
+        with server.new_url() if "short_partitions" in request.fixturenames else server.empty_url() as made:
             yield made
 
 

@@ -13,8 +13,13 @@ from pathlib import Path
 
 import psycopg
 
+from gpuwatch.store.database import open_store
+from gpuwatch.store.migrations import STEPS
+from gpuwatch.store.tables import TABLES
+
 USER = "gpuwatch"
 PASSWORD = "pw-s3cret"
+_END_OTHERS = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid != pg_backend_pid() AND usename = '{USER}'"
 
 
 def programs():
@@ -33,6 +38,7 @@ class Server:
         self.folder = Path(tempfile.mkdtemp(prefix="gpuwatch-pg-"))
         self._bin = programs()
         self._as = self._user()
+        self._used = self._first = None
         password = self.folder / "password"
         password.write_text(PASSWORD)
         for path in (self.folder, password):
@@ -86,12 +92,28 @@ class Server:
                 connection.execute(statement)
 
     @contextmanager
+    def empty_url(self):
+        """The address of an empty database that other tests had before: three times as fast as a new one."""
+        if self._used is None:
+            self._used = self.address(schema="used")
+            self.execute("CREATE SCHEMA used")
+            open_store(self._used).close()
+            self._first = self._parts()
+        yield self._used
+        meta = f"INSERT INTO used.meta VALUES ('schema_version', '{len(STEPS)}'), ('journal_epoch', '0')"
+        tables = ", ".join(f"used.{table._meta.table_name}" for table in TABLES)
+        made = [f"DROP TABLE used.{name}" for name in self._parts() - self._first]
+        self.execute(_END_OTHERS, f"TRUNCATE {tables} RESTART IDENTITY", meta, *made)
+
+    def _parts(self):
+        with psycopg.connect(self.address()) as connection:
+            found = connection.execute("SELECT relname FROM pg_class WHERE relispartition AND relkind = 'r' AND relnamespace = 'used'::regnamespace")
+            return {name for (name,) in found}
+
+    @contextmanager
     def new_url(self):
         """The address of a schema of its own, for one test."""
         schema = f"test_{secrets.token_hex(6)}"
         self.execute(f"CREATE SCHEMA {schema}")
         yield self.address(schema=schema)
-        self.execute(
-            f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid != pg_backend_pid() AND usename = '{USER}'",
-            f"DROP SCHEMA {schema} CASCADE",
-        )
+        self.execute(_END_OTHERS, f"DROP SCHEMA {schema} CASCADE")

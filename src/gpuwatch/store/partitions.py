@@ -39,7 +39,7 @@ SPANS: Dict[str, Dict[int, int]] = {
     "rollup": {60: WEEK_MS, 900: 8 * WEEK_MS, 3600: 52 * WEEK_MS},
 }
 """Table: tier (0: it has none): length of a partition in ms."""
-_NAME = re.compile(r"^(?P<table>.+)_p(?P<tier>\d+)_(?P<start>\d+)$")
+_NAME = re.compile(r"_p(?P<tier>\d+)_(?P<start>\d+)_(?P<end>\d+)$")
 
 
 class Partitions:
@@ -51,11 +51,13 @@ class Partitions:
     def prepare(self) -> None:
         """For new tables: the ``_other`` partitions, and those of now. Raises StoreError."""
         missing = [table for table in self._tables() if f"{table}_other" not in self._names(table)]
-        if missing:
-            with self._store.writing():
-                for table in missing:
-                    self._store.change(f"CREATE TABLE IF NOT EXISTS {table}_other PARTITION OF {table} DEFAULT")
-        self.tend()
+        if not missing:
+            self.tend()
+            return
+        with self._store.writing():
+            for table in missing:
+                self._store.change(f"CREATE TABLE IF NOT EXISTS {table}_other PARTITION OF {table} DEFAULT")
+            self.tend()
 
     def tend(self) -> None:
         """Partitions for now and the next span, and for what lies in ``_other``. Raises StoreError."""
@@ -114,18 +116,15 @@ class Partitions:
         return [name for (name,) in rows]
 
     def _parts(self, table: str) -> List[Part]:
-        found = [(name, _NAME.match(name)) for name in self._names(table)]
-        return sorted(
-            Part(table, name, int(match["tier"]), int(match["start"]), int(match["start"]) + SPANS[table][int(match["tier"])])
-            for name, match in found
-            if match
-        )
+        found = [(name, _NAME.search(name)) for name in self._names(table)]
+        return sorted(Part(table, name, int(match["tier"]), int(match["start"]), int(match["end"])) for name, match in found if match)
 
     def _make(self, table: str, tier: int, starts: Set[int]) -> None:
-        known = {part.start_ms for part in self._parts(table) if part.tier_seconds == tier}
-        for start_ms in sorted(starts - known):
-            if start_ms >= 0:
-                self._make_one(Part(table, f"{table}_p{tier}_{start_ms}", tier, start_ms, start_ms + SPANS[table][tier]))
+        known = [part for part in self._parts(table) if part.tier_seconds == tier]
+        for start_ms in sorted(starts):
+            end_ms = start_ms + SPANS[table][tier]
+            if start_ms >= 0 and not any(part.start_ms < end_ms and start_ms < part.end_ms for part in known):
+                self._make_one(Part(table, f"{table}_p{tier}_{start_ms}_{end_ms}", tier, start_ms, end_ms))
 
     def _make_one(self, part: Part) -> None:
         """Made apart and then attached: that does not keep anybody from reading or writing the table's other partitions."""
