@@ -108,7 +108,7 @@ def test_nothing_kept_is_said_and_not_drawn_as_zero():
     html = charts_html(charts(series_more={"kept_since": None}))
     assert "No readings are kept yet." in html
     assert 'class="mean"' not in html
-    assert html.count("<b>no reading</b>") == 6
+    assert html.count(">no reading</b>") == 6
     html = charts_html(charts(series_more={"kept_since": NOW - 3600}))
     assert "No readings before 13:32." in html
 
@@ -118,6 +118,20 @@ def test_a_metric_that_could_not_be_read_leaves_the_others():
     html = charts_html(replace(one, series={name: series for name, series in one.series.items() if name != "power_watts"}))
     assert "<b>not read</b>" in html
     assert html.count('class="band"') > 2
+
+
+def test_a_metric_that_is_missing_alone_was_not_reported_and_is_no_gap():
+    one = charts()
+    work = one.series["utilization_percent"]
+    without = replace(work, mean=(None,) * len(work.mean), minimum=(None,) * len(work.mean), maximum=(None,) * len(work.mean), count=(0,) * len(work.count))
+    found = replace(one, series={**one.series, "utilization_percent": without})
+    html = charts_html(found)
+    assert '<b class="mute">not reported</b>' in html
+    assert 'aria-label="Utilization: not reported"' in html
+    assert html.count('fill="url(#gap)"') == 6
+    assert html.count(">not reported</td>") > 40
+    assert found.gaps == one.gaps
+    assert len(found.gaps) == 1
 
 
 def test_trouble_stands_in_place_of_the_charts_and_the_ranges_stay():

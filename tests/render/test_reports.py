@@ -88,7 +88,7 @@ def test_days_in_words():
 
 
 def test_numbers_in_words():
-    assert [hours(value) for value in (0.0, 0.04, 4.24, 99.94, 99.96, 1234.5)] == ["0", "0.0", "4.2", "99.9", "100", "1,234"]
+    assert [hours(value) for value in (0.0, 0.04, 4.24, 99.94, 99.96, 1234.5)] == ["0", "0.04", "4.2", "99.9", "100", "1,234"]
     assert [percent(share) for share in (None, 0.0, 0.5, 0.974, 0.988, 0.9991, 1.0)] == ["", "0 %", "50 %", "97 %", "98.8 %", "99.9 %", "100 %"]
     assert cost(3.6e6 * 10, RATES) == "3.20 EUR"
     assert cost(3.6e6 * 10, Rates()) == ""

@@ -37,7 +37,12 @@ class Strip:
 
     def shown(self, value: Optional[float]) -> str:
         """The value without its unit; empty for None."""
-        return "" if value is None else f"{value / self.scale:,.{self.digits}f}"
+        return "" if value is None else shown(value / self.scale, self.digits)
+
+
+def shown(value: float, digits: int) -> str:
+    """With so many decimals; a small value that would look like 0 with two digits that count."""
+    return f"{value:.2g}" if 0 < abs(value) < 0.5 * 10**-digits else f"{value:,.{digits}f}"
 
 
 _UTILIZATION = Strip("utilization_percent", "Utilization", "%", top=100.0, tall=True)
@@ -166,6 +171,16 @@ def runs(values: Sequence[Optional[float]]) -> Iterator[Tuple[int, int]]:
             start = place
     if start >= 0:
         yield start, len(values)
+
+
+def measured(found: Sequence[Series]) -> Optional[Series]:
+    """A series that has a value wherever any of these has one: elsewhere there was no reading, where one is missing alone it was not reported."""
+    alike = [series for series in found if series.times == found[0].times]
+    if not alike:
+        return None
+    mean = tuple(next((value for value in values if value is not None), None) for values in zip(*(series.mean for series in alike)))
+    since = min((series.kept_since_at for series in alike if series.kept_since_at is not None), default=None)
+    return replace(found[0], mean=mean, kept_since_at=since)
 
 
 def gaps(series: Series, now: float) -> List[Tuple[float, float]]:

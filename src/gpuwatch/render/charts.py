@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Dict, Iterable, List, Mapping, Optional, Tuple
 
 from gpuwatch.model.series import PastProcess, Series
 from gpuwatch.render import words
-from gpuwatch.render.chart_strips import Strip, held_without_work
+from gpuwatch.render.chart_strips import Strip, gaps, held_without_work, measured
 from gpuwatch.render.chart_window import Window
 
 
@@ -45,7 +46,13 @@ class Charts:
         """The strips whose series could be read."""
         return [(strip, self.series[strip.metric]) for strip in self.strips if strip.metric in self.series]
 
-    @property
+    @cached_property
+    def gaps(self) -> List[Tuple[float, float]]:
+        """(from, to) in which there was no reading of anything: a single metric that is missing was not reported, which is no gap."""
+        found = measured([series for _, series in self.shown])
+        return [] if found is None else gaps(found, self.now)
+
+    @cached_property
     def held(self) -> List[Tuple[float, float]]:
         """(from, to) of the hours in which the GPU's memory was held without work; none where it is not one GPU."""
         work, memory = self.series.get("utilization_percent"), self.series.get("memory_used_bytes")
@@ -62,6 +69,11 @@ class Charts:
 def by_metric(found: Iterable[Series]) -> Dict[str, Series]:
     """Series by their metric, as ``Charts`` wants them."""
     return {series.metric: series for series in found}
+
+
+def nothing_words(charts: Charts) -> str:
+    """What stands where a metric has no value at all: it was not reported, where others were."""
+    return "not reported" if any(any(series.count) for _, series in charts.shown) else "no reading"
 
 
 def kept_words(charts: Charts) -> str:

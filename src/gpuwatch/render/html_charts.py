@@ -12,9 +12,9 @@ from urllib.parse import urlencode
 
 from gpuwatch.model.series import Series
 from gpuwatch.render import words
-from gpuwatch.render.chart_strips import Strip, gaps, rows, runs, summary, top_of, total
+from gpuwatch.render.chart_strips import Row, Strip, rows, runs, shown, summary, top_of, total
 from gpuwatch.render.chart_window import LEAST_USER_SECONDS, RANGES, Window, ticks
-from gpuwatch.render.charts import Charts, kept_words
+from gpuwatch.render.charts import Charts, kept_words, nothing_words
 from gpuwatch.render.html_parts import e
 from gpuwatch.render.html_timeline import lanes_by_gpu, lanes_by_user, lanes_html, process_intervals
 
@@ -128,7 +128,7 @@ def _strip(charts: Charts, strip: Strip, held: Sequence[Tuple[float, float]]) ->
         f'<section class="strip" data-src="{source}" data-top="{top:.10g}" data-scale="{strip.scale:.10g}" data-digits="{strip.digits}" '
         f'data-unit="{e(strip.unit)}" data-kind="{strip.kind}" data-limit="{"" if strip.limit is None else f"{strip.limit:.10g}"}" '
         f'data-held="{marks}"><h2>{e(strip.title)} <small>{e(note)}{told}</small></h2>{_labels(strip, top)}'
-        f'<div class="plot{" tall" if strip.tall else ""}">{_drawing(charts, strip, series, top, held)}</div>{_read(strip, series)}</section>'
+        f'<div class="plot{" tall" if strip.tall else ""}">{_drawing(charts, strip, series, top, held)}</div>{_read(charts, strip, series)}</section>'
     )
 
 
@@ -140,19 +140,19 @@ def _series_url(charts: Charts, strip: Strip) -> str:
 
 
 def _labels(strip: Strip, top: float) -> str:
-    digits = strip.digits if top / strip.scale < 10 and strip.digits else 0
-    half = top / 2 / strip.scale
-    middle = f"{half:,.{max(digits, 0 if half == int(half) else 1)}f}" if half < 10 else f"{half:,.0f}"
-    return f'<div class="yax" aria-hidden="true"><span>{top / strip.scale:,.{digits}f}</span><span>{middle}</span><span>0</span></div>'
+    highest = top / strip.scale
+    whole = 0 if highest >= 10 or (not strip.digits and highest >= 1) else 1
+    half = 0 if highest / 2 >= 10 or highest / 2 == int(highest / 2) else 1
+    return f'<div class="yax" aria-hidden="true"><span>{shown(highest, whole)}</span><span>{shown(highest / 2, half)}</span><span>0</span></div>'
 
 
-def _read(strip: Strip, series: Optional[Series]) -> str:
+def _read(charts: Charts, strip: Strip, series: Optional[Series]) -> str:
     """At the right: the last step, and what all of them come to; the script puts the pointed moment here."""
     if series is None:
         return '<p class="read"><b>not read</b></p>'
     told = summary(series)
     if told.mean is None:
-        return '<p class="read"><b>no reading</b></p>'
+        return f'<p class="read"><b class="mute">{nothing_words(charts)}</b></p>'
     if strip.kind in COLUMNS:
         return f'<p class="read"><b>{strip.shown(total(series))} <small>{e(strip.unit)}</small></b><span>in all; a day {strip.shown(told.mean)}, up to {strip.shown(told.maximum)}</span></p>'
     last = f'{strip.shown(told.last)} <small>{e(strip.unit)}</small>' if told.last is not None else "no reading"
@@ -165,8 +165,8 @@ def _spoken(charts: Charts, strip: Strip, series: Optional[Series]) -> str:
         return f"{strip.title}: not read"
     told = summary(series)
     if told.mean is None:
-        return f"{strip.title}: no reading"
-    without = sum(until - since for since, until in gaps(series, charts.now))
+        return f"{strip.title}: {nothing_words(charts)}"
+    without = sum(until - since for since, until in charts.gaps)
     unit = f" {strip.unit}" if strip.unit else ""
     gap = f"; no readings for {words.span(without)}" if without else ""
     return (
@@ -180,7 +180,7 @@ def _drawing(charts: Charts, strip: Strip, series: Optional[Series], top: float,
     lines, hatches, orange = "", "", ""
     if series is not None:
         lines = _lines(strip, series, charts.window, top)
-        hatches = "".join(_hatch(charts.window, since, until, "gap") for since, until in gaps(series, charts.now))
+        hatches = "".join(_hatch(charts.window, since, until, "gap") for since, until in charts.gaps)
         orange = "".join(_held_html(charts.window, strip, series, since, until, top) for since, until in held)
     if strip.limit is not None and 0 < strip.limit < top:
         y = _HIGH * (1 - strip.limit / top)
@@ -275,15 +275,15 @@ def _kept(charts: Charts) -> str:
 
 def _table(charts: Charts) -> str:
     """The same numbers as a table of at most 48 rows; all steps are in the CSV."""
-    shown = charts.shown
-    if not shown:
+    drawn = charts.shown
+    if not drawn:
         return ""
-    heads = "".join(f'<th scope="col" class="num">{e(strip.title)}{f", {e(strip.unit)}" if strip.unit else ""}</th>' for strip, _ in shown)
-    columns = [[_cell(strip, row.mean, row.minimum, row.maximum) for row in rows(series, TABLE_ROWS)] for strip, series in shown]
-    first = rows(shown[0][1], TABLE_ROWS)
+    heads = "".join(f'<th scope="col" class="num">{e(strip.title)}{f", {e(strip.unit)}" if strip.unit else ""}</th>' for strip, _ in drawn)
+    columns = [rows(series, TABLE_ROWS) for _, series in drawn]
+    first = columns[0]
     lines = "".join(
-        f'<tr><th scope="row">{e(words.clock(row.start_at, charts.now, charts.timezone))}</th>{"".join(cells)}<td class="num">{100 * row.coverage:.0f} %</td></tr>'
-        for row, cells in zip(first, zip(*columns))
+        f'<tr><th scope="row">{e(words.clock(row[0].start_at, charts.now, charts.timezone))}</th>{_cells(charts, row)}<td class="num">{100 * max(one.coverage for one in row):.0f} %</td></tr>'
+        for row in zip(*columns)
     )
     each = words.span_long(charts.window.seconds / max(1, len(first)))
     return (
@@ -293,7 +293,13 @@ def _table(charts: Charts) -> str:
     )
 
 
-def _cell(strip: Strip, mean: Optional[float], lowest: Optional[float], highest: Optional[float]) -> str:
-    if mean is None:
-        return '<td class="num mute">no reading</td>'
-    return f'<td class="num">{strip.shown(mean)} <small>{strip.shown(lowest)} to {strip.shown(highest)}</small></td>'
+def _cells(charts: Charts, row: Sequence[Row]) -> str:
+    """One line: a metric that is missing alone was not reported."""
+    missing = "not reported" if any(one.mean is not None for one in row) else "no reading"
+    return "".join(_cell(strip, one, missing) for (strip, _), one in zip(charts.shown, row))
+
+
+def _cell(strip: Strip, row: Row, missing: str) -> str:
+    if row.mean is None:
+        return f'<td class="num mute">{missing}</td>'
+    return f'<td class="num">{strip.shown(row.mean)} <small>{strip.shown(row.minimum)} to {strip.shown(row.maximum)}</small></td>'

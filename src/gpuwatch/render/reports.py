@@ -9,6 +9,7 @@ from typing import List, NamedTuple, Optional, Tuple
 from gpuwatch.model.errors import UsageError
 from gpuwatch.model.series import FleetReport, GpuUse, UsageReport, UsageRow
 from gpuwatch.render import words
+from gpuwatch.render.chart_strips import shown
 
 BY = (("user", "User"), ("host", "Host"), ("gpu", "GPU"), ("model", "Model"), ("tag", "Tag"))
 """(name in the address, head of the column)."""
@@ -129,8 +130,8 @@ def _day(day: date, with_year: bool) -> str:
 
 
 def hours(value: float) -> str:
-    """``0``, ``4.2``, ``1,234``: one decimal below 100."""
-    return f"{value:,.1f}" if 0 < value < 99.95 else f"{value:,.0f}"
+    """``0``, ``0.014``, ``4.2``, ``1,234``: one decimal below 100, more where it would look like nothing."""
+    return shown(value, 1) if 0 < value < 99.95 else f"{value:,.0f}"
 
 
 def kwh(joules: float) -> str:

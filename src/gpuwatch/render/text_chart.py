@@ -10,9 +10,9 @@ from typing import List, Optional, Sequence, Tuple
 
 from gpuwatch.model.series import PastProcess, Series
 from gpuwatch.render import words
-from gpuwatch.render.chart_strips import Strip, gaps, summary, top_of, total
+from gpuwatch.render.chart_strips import Strip, shown, summary, top_of, total
 from gpuwatch.render.chart_window import Window, ticks
-from gpuwatch.render.charts import Charts, gpu_name, kept_words, until_words
+from gpuwatch.render.charts import Charts, gpu_name, kept_words, nothing_words, until_words
 from gpuwatch.render.text_cells import ALARM, BOLD, DIM, Look
 from gpuwatch.render.text_words import UNKNOWN
 
@@ -61,7 +61,7 @@ def _heading(charts: Charts, look: Look) -> List[str]:
 def _strip(charts: Charts, strip: Strip, look: Look) -> List[str]:
     series = charts.series.get(strip.metric)
     unit = f", {strip.unit}{strip.note}" if strip.unit else strip.note
-    told = _told(strip, series)
+    told = _told(charts, strip, series)
     unit = unit.replace("°", "") if look.ascii_only else unit
     room = look.width - LABEL - 1
     name = look.cut(f"{strip.title}{unit}", max(16, room - 2 - len(told)))
@@ -71,7 +71,7 @@ def _strip(charts: Charts, strip: Strip, look: Look) -> List[str]:
         return [head]
     height = TALL_ROWS if strip.tall else ROWS
     top = top_of(strip, series)
-    columns = _columns(series, charts.window, charts.now, chart_columns(look.width))
+    columns = _columns(series, charts, chart_columns(look.width))
     labels = {0: _number(top / strip.scale), height - 1: "0"}
     rows = []
     for row in range(height):
@@ -83,31 +83,31 @@ def _strip(charts: Charts, strip: Strip, look: Look) -> List[str]:
     return [head, *rows]
 
 
-def _told(strip: Strip, series: Optional[Series]) -> str:
+def _told(charts: Charts, strip: Strip, series: Optional[Series]) -> str:
     if series is None:
         return "not read"
     told = summary(series)
     if told.mean is None:
-        return "no reading"
+        return nothing_words(charts)
     if strip.kind in ("bars", "hold"):
         return f"{strip.shown(total(series))} in all, a day {strip.shown(told.mean)}, up to {strip.shown(told.maximum)}"
     return f"mean {strip.shown(told.mean)}, {strip.shown(told.minimum)} to {strip.shown(told.maximum)}, last {strip.shown(told.last) or UNKNOWN}"
 
 
 def _number(value: float) -> str:
-    return f"{value:,.0f}" if value >= 10 or value == int(value) else f"{value:.1f}"
+    return shown(value, 0 if value >= 10 or value == int(value) else 1)
 
 
-def _columns(series: Series, window: Window, now: float, count: int) -> List[float]:
-    """The mean of each column's time; a sign of its own for gaps and for what is not kept or yet to come."""
-    holes = gaps(series, now)
+def _columns(series: Series, charts: Charts, count: int) -> List[float]:
+    """The mean of each column's time; a sign of its own for gaps, and for what is not kept, not reported or yet to come."""
+    window = charts.window
     found = []
     for column in range(count):
         at = window.start_at + (column + 0.5) * window.seconds / count
         place = bisect_right(series.times, at) - 1
         mean = series.mean[place] if 0 <= place < len(series.mean) else None
         if mean is None:
-            found.append(_GAP if any(since <= at < until for since, until in holes) else _NOTHING)
+            found.append(_GAP if any(since <= at < until for since, until in charts.gaps) else _NOTHING)
         else:
             found.append(max(0.0, mean))
     return found
@@ -212,7 +212,7 @@ def _processes(charts: Charts, look: Look) -> List[str]:
 
 def _notes(charts: Charts, look: Look) -> List[str]:
     notes = [kept_words(charts)]
-    if any(gaps(series, charts.now) for _, series in charts.shown):
+    if charts.gaps:
         notes.append(f"{ASCII_GAP if look.ascii_only else GAP} no reading")
     held = sum(until - since for since, until in charts.held)
     if held:

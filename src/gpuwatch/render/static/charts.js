@@ -37,12 +37,14 @@
 
   const spans = (text) => text.split(" ").filter(Boolean).map((part) => part.split("-").map(Number));
 
-  function gapsOf(data, step, since, until) {
-    const found = [];
-    if (since === null || since === undefined) return found;
+  /* Steps without a reading of anything. Where one metric is missing alone, it was not reported: that is no gap. */
+  function gapsOf(answers, until) {
+    const data = answers[0], step = data.step_seconds, found = [];
+    const since = Math.min(...answers.map((one) => one.kept_since_at ?? Infinity));
+    if (since === Infinity) return found;
     let end = Math.max(data.start_at, since), open = true;
     data.times.forEach((at, place) => {
-      if (data.mean[place] === null) { open = true; return; }
+      if (answers.every((one) => (one.mean[place] ?? null) === null)) { open = true; return; }
       if (open && at - end >= step) found.push([end, at]);
       open = false;
       end = Math.max(end, data.times[place + 1] ?? at + step);   // days have 23 or 25 hours where clocks change
@@ -108,11 +110,11 @@
     return plot;
   }
 
-  function stripOf(element, data) {
+  function stripOf(element, data, gaps) {
     const { top, scale, digits, unit, kind, limit, held } = element.dataset, frame = element.closest("#charts").dataset;
     const highest = Math.max(0, ...data.maximum.filter((value) => value !== null));
     return { element, data, kind, unit, top: Math.max(Number(top), highest), scale: Number(scale), digits: Number(digits), limit: Number(limit || 0), held: spans(held),
-      start: Number(frame.start), end: Number(frame.end), gaps: gapsOf(data, data.step_seconds, data.kept_since_at, Date.now() / 1000), usual: $(".read", element).innerHTML };
+      start: Number(frame.start), end: Number(frame.end), gaps, usual: $(".read", element).innerHTML };
   }
 
   function drawAll(found) {
@@ -153,7 +155,11 @@
     };
   })();
 
-  const number = (value, strip) => (value / strip.scale).toLocaleString("en-US", { minimumFractionDigits: strip.digits, maximumFractionDigits: strip.digits });
+  function number(value, strip) {
+    const shown = value / strip.scale, digits = strip.digits;
+    if (shown !== 0 && Math.abs(shown) < .5 * 10 ** -digits) return shown.toPrecision(2);   // it would look like nothing
+    return shown.toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits });
+  }
 
   function point(from) {
     const index = from.cursor.idx, left = from.cursor.left;
@@ -177,7 +183,7 @@
     if (!place) return;
     if (index === null) { place.innerHTML = strip.usual; return; }
     const { mean, minimum, maximum } = strip.data, value = mean[index], big = document.createElement("b"), small = document.createElement("span");
-    if (value === null || value === undefined) big.textContent = "no reading";
+    if (value === null || value === undefined) big.textContent = plots.some((one) => (one.strip.data.mean[index] ?? null) !== null) ? "not reported" : "no reading";
     else {
       const unit = document.createElement("small");
       unit.textContent = strip.unit;
@@ -263,7 +269,8 @@
       if (asking !== mine) return;
       if (remember) history.pushState(null, "", url);
       if (url) { for (const { plot } of plots) plot.destroy(); plots = []; section.replaceWith(frame); section = frame; }
-      drawAll(found.map(([element, data]) => stripOf(element, data)));
+      const gaps = found.length ? gapsOf(found.map(([, data]) => data), Date.now() / 1000) : [];
+      drawAll(found.map(([element, data]) => stripOf(element, data, gaps)));
       say("");
     } catch (problem) {
       if (problem.name === "AbortError") return;
