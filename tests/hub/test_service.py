@@ -19,7 +19,7 @@ from gpuwatch.model.cluster import NodeState
 from gpuwatch.model.errors import StoreError, UsageError
 from gpuwatch.query.cluster import cluster
 from gpuwatch.query.states import SavedState
-from gpuwatch.store import events, machines, snapshots
+from gpuwatch.store import events, machines, rollups, snapshots, usage
 from gpuwatch.store.database import Store, open_store
 from gpuwatch.store.states import GpuStateRow
 
@@ -361,6 +361,25 @@ def test_retention_runs(lab: Lab) -> None:
     hub.write(time.time())
     hub.prune(time.time())
     assert hub.cluster().nodes == ()
+
+
+def test_what_is_packed_is_in_the_rollups(lab: Lab, street: Street) -> None:
+    fine = street.node(gpus=2)
+    lab.write(f"fine=127.0.0.1:{fine.port}")
+    hub = lab.start()
+
+    def measured() -> float:
+        assert hub.store is not None
+        return sum(row.sums.measured_seconds for row in usage.gpu_days(hub.store, "0", "9", by=()))
+
+    until(lambda: hub.store is not None and measured() > 0)
+    assert hub.store is not None
+    assert hub.store.rows("SELECT DISTINCT digested FROM block") == [(1,)]
+    assert rollups.read(hub.store, rollups.FLEET, rollups.HOST, 60, 0, time.time() + 60).times
+    with hub.store.writing():  # as if it were from before there were rollups
+        hub.store.change("UPDATE block SET digested = 0")
+    hub.prune(time.time())
+    assert hub.store.rows("SELECT count(*) FROM block WHERE digested = 0") == [(0,)]
 
 
 def test_settings_that_cannot_be(lab: Lab) -> None:

@@ -179,3 +179,20 @@ def test_another_codec_and_a_newer_schema_are_named(monkeypatch):
     monkeypatch.undo()
     with pytest.raises(StoreError, match="schema 7 is newer"):
         unpack(newer)
+
+
+@given(runs(), st.sampled_from((1, 1000, 60_000)))
+@settings(max_examples=60, deadline=None)
+def test_the_first_of_each_step_is_as_it_was(entries, step_ms):
+    found = blocks.first_of_each(pack(entries), step_ms)
+    assert {entry.taken_at_ms // step_ms for entry in found} == {entry.taken_at_ms // step_ms for entry in entries}
+    assert set(map(repr, exact(found))) <= set(map(repr, exact(entries)))
+    first = {}
+    for entry in entries:
+        first[entry.taken_at_ms // step_ms] = min(entry.taken_at_ms, first.get(entry.taken_at_ms // step_ms, entry.taken_at_ms))
+    assert set(first.values()) <= {entry.taken_at_ms for entry in found}
+
+
+def test_the_first_of_each_step_of_a_damaged_block_is_an_error():
+    with pytest.raises(StoreError, match="damaged"):
+        blocks.first_of_each(pack([Entry(1, 2, "a", [3])])[:-4], 1000)

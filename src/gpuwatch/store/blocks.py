@@ -14,7 +14,7 @@ import json
 import struct
 from contextlib import contextmanager
 from itertools import chain, groupby
-from operator import sub
+from operator import itemgetter, sub
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from gpuwatch.model.errors import StoreError
@@ -68,6 +68,29 @@ def unpack(data: bytes) -> Iterator[Entry]:
     _check_codec(data)
     with _damage_in_words():
         return iter(_unpack(_inflate(data)))
+
+
+def first_of_each(data: bytes, step_ms: int) -> List[Entry]:
+    """The first entry of each run in each step of time. Raises StoreError as ``unpack``, at half of its cost: the others are never put together."""
+    _check_codec(data)
+    with _damage_in_words():
+        header, body = _read_header(_inflate(data))
+        reader = ColumnReader(header, body)
+        return [entry for shape_id, count, width in header["runs"] for entry in _unpack_some(reader, shape_id, count, width, step_ms)]
+
+
+def _unpack_some(reader: ColumnReader, shape_id: str, count: int, width: int, step_ms: int) -> Iterator[Entry]:
+    taken = reader.next(count)
+    reader.set_times(taken)
+    first: Dict[int, int] = {}
+    for place, at_ms in enumerate(taken):
+        if at_ms < taken[first.setdefault(at_ms // step_ms, place)]:
+            first[at_ms // step_ms] = place
+    places = list(first.values())
+    chosen = itemgetter(*places) if len(places) > 1 else lambda column: (column[places[0]],)
+    columns = [chosen(reader.next(count)) for _ in range(width + 1)]
+    rows = map(list, zip(*columns[1:])) if width else ([] for _ in places)
+    return (Entry(t, r, shape_id, row) for t, r, row in zip(chosen(taken), columns[0], rows))
 
 
 class Near(NamedTuple):

@@ -8,7 +8,7 @@ from typing import Any, Callable, Dict, List, Tuple
 
 from gpuwatch.model.errors import StoreError
 from gpuwatch.model.snapshot import SCHEMA
-from gpuwatch.store.blocks import CODEC, Entry, pack, unpack
+from gpuwatch.store.blocks import CODEC, Entry, first_of_each, pack
 from gpuwatch.store.database import Rows, Store
 
 STEP_SECONDS = 60
@@ -79,7 +79,7 @@ def _thin_window(store: Store, machine_id: str, window: Rows) -> int:
 
 def _entries(store: Store, key: Tuple[Any, ...]) -> List[Entry]:
     rows = store.rows(f"SELECT data FROM block WHERE {_KEY}", key)
-    return [entry for (data,) in rows for entry in unpack(bytes(data))]
+    return [entry for (data,) in rows for entry in first_of_each(bytes(data), 1000 * STEP_SECONDS)]
 
 
 def _swap(store: Store, keys: List[Tuple[Any, ...]], entries: List[Entry], data: bytes) -> None:
