@@ -213,7 +213,7 @@ def _nodes(
     finder = _Finder(store, latest, at, now, seen_by, pasts)
 
     def find(machine: _Machine) -> Tuple[NodeState, float]:
-        return pasts.node((machine.id, machine.target, round(at * 1000), seen_by), now, at, lambda: finder.find(machine))
+        return pasts.node((id(store), machine.id, machine.target, round(at * 1000), seen_by), now, at, lambda: finder.find(machine))
 
     if len(chosen) < 3:
         found = [find(machine) for machine in chosen]

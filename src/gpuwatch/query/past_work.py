@@ -6,7 +6,7 @@ Never guesses: a gap is a gap, and where minutes are missing nobody is called id
 from __future__ import annotations
 
 from itertools import groupby
-from typing import Dict, Iterable, List, NamedTuple, Optional, Tuple
+from typing import Iterable, List, NamedTuple, Optional, Tuple
 
 from gpuwatch.model.errors import StoreError
 from gpuwatch.query.latest import Latest
@@ -39,12 +39,11 @@ class _Step(NamedTuple):
 
 
 class Work:
-    """Of one machine before one moment. Reads when it is asked, each GPU's minutes once."""
+    """Of one machine before one moment. Reads when it is asked, and keeps nothing: nodes of the past are kept in great numbers."""
 
     def __init__(self, store: Store, latest: Latest, tails: Tails, machine_id: str, at: float, now: float) -> None:
         self._store, self._latest, self._tails, self._machine_id, self._at, self._now = store, latest, tails, machine_id, at, now
-        self._first_column = (int(at // COLUMN_SECONDS) - COLUMNS + 1) * COLUMN_SECONDS
-        self._minutes: Dict[str, Chunk] = {}
+        self._first_column = int(at // MINUTE) * MINUTE - COLUMNS * COLUMN_SECONDS
 
     def recent(self, uuid: str) -> Recent:
         """Mean utilization of the 6 h before, in columns of 10 minutes, oldest first; None = gap. Empty where nothing is known."""
@@ -77,14 +76,11 @@ class Work:
 
     def _hours(self, uuid: str) -> Chunk:
         """Whole minutes of the 6 h before the moment, and up to an hour more."""
-        chunk = self._minutes.get(uuid)
-        if chunk is None:
-            end = int(self._at // MINUTE) * MINUTE
-            chunk = self._read(uuid, MINUTE, self._begin, end)
-            if self._at > self._now - TAIL_SECONDS:
-                waiting = of_minutes(self._tails.of(self._store, self._latest, self._machine_id).minutes.get(uuid, {}))
-                chunk = merge(chunk, waiting.only((UTILIZATION,)).cut(self._begin, end))
-            self._minutes[uuid] = chunk
+        end = int(self._at // MINUTE) * MINUTE
+        chunk = self._read(uuid, MINUTE, self._begin, end)
+        if self._at > self._now - TAIL_SECONDS:
+            waiting = of_minutes(self._tails.of(self._store, self._latest, self._machine_id).minutes.get(uuid, {}))
+            chunk = merge(chunk, waiting.only((UTILIZATION,)).cut(self._begin, end))
         return chunk
 
     def _read(self, uuid: str, tier: int, start: float, end: float) -> Chunk:
