@@ -12,12 +12,11 @@ from typing import Any, Callable, List, Optional, Sequence, Tuple
 from gpuwatch.model.cluster import ClusterNow, GpuState, GpuView, NodeState, Parts
 from gpuwatch.model.snapshot import THROTTLE_ALARMS, Snapshot
 from gpuwatch.query.latest import Known, Latest
-from gpuwatch.query.plan import Gauges, Plan
+from gpuwatch.query.plan import READ_FOR, Gauges, Plan, States
 from gpuwatch.query.states import Recent
 from gpuwatch.rules.permissions import STRANGER
 from gpuwatch.rules.states import is_hot, shown_state
 
-States = Tuple[Tuple[GpuState, Tuple[GpuState, ...]], ...]
 _SPACE = b" \t\r\n"
 _VALUES = json.JSONEncoder(separators=(",", ":"))
 
@@ -99,7 +98,7 @@ class _Live(NodeState):
     @_Late
     def states(self: Any) -> States:
         """See NodeState."""
-        return tuple(_states(self._known, self._plan, self._latest, lambda: self.snapshot))
+        return _states(self._known, self._plan, self._latest, lambda: self.snapshot)
 
     @_Late
     def recent_utilization(self: Any) -> Tuple[Recent, ...]:
@@ -127,26 +126,32 @@ class _LiveView(GpuView):
 
 def _texts(known: Known) -> List[str]:
     line = known.line if known.line is not None else _VALUES.encode(list(known.values)).encode()
-    return line.translate(None, _SPACE)[1:-1].decode("ascii").split(",")
+    return line.translate(None, _SPACE).decode("ascii")[1:-1].split(",")
 
 
-def _states(known: Known, plan: Plan, latest: Latest, snapshot: Callable[[], Snapshot]) -> Any:
+def _states(known: Known, plan: Plan, latest: Latest, snapshot: Callable[[], Snapshot]) -> States:
     """(state of the GPU, states of its slices), for each. What a reading must be looked at for is rare: the reading is built only then."""
-    settled, values, limits, verdict = iter(known.settled), known.values, latest.limits, known.verdict
+    verdict, limits = known.verdict, latest.limits
+    marked = [_may_be_marked(gauges, known.values, latest) for gauges in plan.gauges]
+    plain = plan.plain_states(known.settled) if verdict.status == "up" else None
+    if plain is not None and True not in marked:
+        return plain
+    settled, shown = iter(known.settled), []
     for place, gauges in enumerate(plan.gauges):
-        own = next(settled)
-        slices = tuple([next(settled) for _ in range(gauges.slices)])
-        if verdict.status != "up" or slices or own.state in ("lost", "unknown") or _may_be_marked(gauges, values, latest):
+        own, slices = next(settled), tuple([next(settled) for _ in range(gauges.slices)])
+        if verdict.status != "up" or slices or own.state in READ_FOR or marked[place]:
             gpu = snapshot().gpus[place]
             own = shown_state(own, gpu, verdict.status, verdict.since_at, limits)
             slices = tuple([shown_state(one, part, verdict.status, verdict.since_at, limits) for one, part in zip(slices, gpu.mig)])
-        yield own, slices
+        shown.append((own, slices))
+    return tuple(shown)
 
 
 def _may_be_marked(gauges: Gauges, values: Sequence[Any], latest: Latest) -> bool:
-    temperature = None if gauges.temperature_at is None else values[gauges.temperature_at]
-    mask = None if gauges.throttle_at is None else values[gauges.throttle_at]
+    temperature_at, slowdown_at, throttle_at, _ = gauges
+    mask = None if throttle_at is None else values[throttle_at]
     if mask and int(mask) & THROTTLE_ALARMS:
         return True
-    slowdown = None if gauges.slowdown_at is None else values[gauges.slowdown_at]
+    temperature = None if temperature_at is None else values[temperature_at]
+    slowdown = None if slowdown_at is None else values[slowdown_at]
     return temperature is not None and is_hot(temperature, slowdown, latest.limits)

@@ -6,12 +6,17 @@ from __future__ import annotations
 from itertools import count
 from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple
 
+from gpuwatch.model.cluster import GpuState
 from gpuwatch.model.snapshot import CollectorStatus, GpuReading, ProcessReading, XidEvent
 from gpuwatch.rules.permissions import STRANGER, visible_command
 from gpuwatch.rules.rows import Row, place, rows
 from gpuwatch.wire.flat import Shape
 
 _KEYS = count(1)
+States = Tuple[Tuple[GpuState, Tuple[GpuState, ...]], ...]
+"""(state of a GPU, states of its slices), for each GPU."""
+READ_FOR = ("lost", "unknown")
+"""States whose reason stands in the reading."""
 DRIVER_COLLECTORS = ("nvml", "driver")
 
 
@@ -29,7 +34,7 @@ class Plan:
     """What the hub needs of a shape at each poll."""
 
     __slots__ = (
-        "_cut", "buses", "errors", "gauges", "hostname", "interval_seconds", "key", "rows", "shape", "simulated", "taken_at_at", "trouble", "warning", "xids",
+        "_cut", "_plain", "buses", "errors", "gauges", "hostname", "interval_seconds", "key", "rows", "shape", "simulated", "taken_at_at", "trouble", "warning", "xids",
     )  # fmt: skip
 
     def __init__(self, shape: Shape) -> None:
@@ -37,6 +42,7 @@ class Plan:
         places = shape.places()
         self.shape = shape
         self._cut: Optional[Shape] = None
+        self._plain: Tuple[Any, Optional[States]] = (None, None)
         self.taken_at_at: Optional[int] = _taken_at_position(shape)
         self.interval_seconds = _interval(places.interval_seconds)
         self.hostname: str = places.hostname
@@ -53,6 +59,13 @@ class Plan:
     def taken_at(self, values: Sequence[Any]) -> Optional[float]:
         """When the sample was taken, by the node's clock; None = not said."""
         return None if self.taken_at_at is None else values[self.taken_at_at]
+
+    def plain_states(self, settled: Tuple[GpuState, ...]) -> Optional[States]:
+        """``settled`` of an up node as views show it, where no reading need be looked at but for marks; the same object for the same states."""
+        if self._plain[0] is not settled:
+            plain = not any(gauges.slices for gauges in self.gauges) and not any(one.state in READ_FOR for one in settled)
+            self._plain = settled, tuple([(one, ()) for one in settled]) if plain else None
+        return self._plain[1]
 
     def shape_for(self, audience: str) -> Shape:
         """The shape with the commands that ``audience`` may see: cut once per shape, not at each look."""
