@@ -185,3 +185,14 @@ def test_a_sample_an_hour_counts_in_each_minute_that_it_covers_wholly():
     assert {at: (one.covered_seconds, one.metrics["utilization_percent"].count) for at, one in minutes.items()} == {
         60: (30.0, 1), 120: (60.0, 1), 180: (60.0, 1), 240: (60.0, 1),
     }  # fmt: skip
+
+
+def test_a_hub_that_asks_more_seldom_than_the_node_samples_leaves_no_gaps() -> None:
+    """A node samples every 4 s; polled every 30 s its samples stand for 30 s each, and 10 minutes without any are still a gap."""
+    samples, _ = Machine(5, 1_790_000_000.0, 4.0).samples(20, gaps=0.0)
+    spaced = [sample._replace(at=1_790_000_000.0 + 30 * place) for place, sample in enumerate(samples)]
+    found = digest(spaced, spaced[-1].at + 30, limits=LIMITS, zone=UTC, asked_every_seconds=30.0)
+    assert sum(minute.covered_seconds for minute in found.minutes[""].values()) == 600
+    away = [*spaced[:10], *(sample._replace(at=sample.at + 600) for sample in spaced[10:])]
+    found = digest(away, away[-1].at + 30, limits=LIMITS, zone=UTC, asked_every_seconds=30.0)
+    assert sum(minute.covered_seconds for minute in found.minutes[""].values()) == 600

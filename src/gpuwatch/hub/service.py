@@ -64,7 +64,7 @@ class Hub:
         self._hosts = HostsFile(settings.hosts, settings.node_port)
         self._targets: Sequence[Target] = ()
         self._ids: Dict[str, str] = {}
-        self._digester = Digester(limits_of(settings), ZoneInfo(self.timezone), self.ingest.shape_of)
+        self._digester = Digester(limits_of(settings), ZoneInfo(self.timezone), self.ingest.shape_of, settings.interval)
         self._lock = HubLock(self.database)
         self._keeper: Optional[Keeper] = None
         self._reopen_at = 0.0

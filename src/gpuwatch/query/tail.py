@@ -37,7 +37,8 @@ class Tails:
         kept, found = self._digests.get(machine_id) or (None, Digest())
         if kept != key:
             samples = digests.samples_of(store, machine_id, _journal(store, machine_id))
-            found = digest(samples, None, limits=latest.limits, zone=zone_of(latest.display.timezone))
+            display = latest.display
+            found = digest(samples, None, limits=latest.limits, zone=zone_of(display.timezone), asked_every_seconds=display.interval_seconds)
             self._digests.put(machine_id, (key, found))
         return found
 

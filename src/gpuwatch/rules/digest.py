@@ -21,6 +21,8 @@ from gpuwatch.rules.limits import Limits
 MOST_INTERVALS = 3.0
 """A sample stands for at most so many intervals."""
 MINUTE = 60
+THINNED_SECONDS = 60.0
+"""Spacing of samples of which most were deleted."""
 
 
 Buckets = List[Optional[Bucket]]
@@ -38,8 +40,9 @@ class Sample(NamedTuple):
 class Run:
     """Samples of one shape without a gap, as columns."""
 
-    def __init__(self, plan: Plan, samples: Sequence[Sample], seconds: Sequence[float]) -> None:
+    def __init__(self, plan: Plan, samples: Sequence[Sample], seconds: Sequence[float], interval_seconds: float) -> None:
         self.plan = plan
+        self.interval_seconds = interval_seconds
         self.times = [sample.at for sample in samples]
         self.seconds = seconds
         self.end_at = self.times[-1] + seconds[-1]
@@ -60,21 +63,31 @@ class Run:
         return None
 
 
-def digest(samples: Sequence[Sample], ends_at: Optional[float], *, limits: Limits, zone: tzinfo) -> Digest:
+def digest(
+    samples: Sequence[Sample], ends_at: Optional[float], *, limits: Limits, zone: tzinfo, asked_every_seconds: float = 0.0
+) -> Digest:
     """All that is kept of ``samples`` (ordered by time; epoch seconds). ``ends_at``: time of the snapshot after the last one; None = unknown.
+
+    The interval is the node's own, that of whoever asks it (``asked_every_seconds``), or what the samples themselves keep, whichever is longest.
 
     Days are those of ``zone``. Two digests of adjoining stretches add up to the digest of both, where ``ends_at`` of the first is the
     start of the second; only the energy of the sample between them is then power times seconds instead of the counter's difference.
     """
     found, usage = Digest(), Usage(zone, limits)
-    for run in _runs(samples, ends_at):
+    for run in _runs(samples, ends_at, max(asked_every_seconds, _spacing_seconds(samples))):
         _take(run, found, usage, limits)
     found.gpu_days, found.user_days = usage.gpu_days, usage.user_days
     found.intervals = tuple(sorted(usage.intervals, key=lambda interval: interval.start_at))
     return found
 
 
-def _runs(samples: Sequence[Sample], ends_at: Optional[float]) -> List[Run]:
+def _spacing_seconds(samples: Sequence[Sample]) -> float:
+    """How far apart samples usually are: of a hub that asks seldom, or thinned ones. What is far apart is a gap, however often it occurs."""
+    spacings = sorted([later.at - sample.at for sample, later in zip(samples, samples[1:])])
+    return min(spacings[len(spacings) // 2], THINNED_SECONDS) if spacings else 0.0
+
+
+def _runs(samples: Sequence[Sample], ends_at: Optional[float], least_seconds: float) -> List[Run]:
     plans: Dict[int, Plan] = {}
     runs: List[Run] = []
     start, seconds, joined = 0, [], False
@@ -84,11 +97,12 @@ def _runs(samples: Sequence[Sample], ends_at: Optional[float]) -> List[Run]:
         if plan is None:
             plan = plans[id(sample.places)] = Plan(sample.places)
         until = samples[number + 1].at if number < last else ends_at
-        spent = plan.interval_seconds if until is None else max(0.0, until - sample.at)
-        gap = spent > MOST_INTERVALS * plan.interval_seconds
-        seconds.append(plan.interval_seconds if gap else spent)
+        interval = max(plan.interval_seconds, least_seconds)
+        spent = interval if until is None else max(0.0, until - sample.at)
+        gap = spent > MOST_INTERVALS * interval
+        seconds.append(interval if gap else spent)
         if gap or number == last or samples[number + 1].places is not sample.places:
-            run = Run(plan, samples[start : number + 1], seconds)
+            run = Run(plan, samples[start : number + 1], seconds, interval)
             if joined:
                 runs[-1].next = run
             runs.append(run)
@@ -108,7 +122,7 @@ def _columns(wanted: Sequence[int], samples: Sequence[Sample]) -> Dict[int, Colu
 def _take(run: Run, found: Digest, usage: Usage, limits: Limits) -> None:
     spans = _spans(run)
     _keep(found.minutes.setdefault("", {}), spans, _buckets(_host_columns(run), spans))
-    usage.start(run.times, run.seconds, run.end_at, run.plan.interval_seconds)
+    usage.start(run.times, run.seconds, run.end_at, run.interval_seconds)
     fleet: Dict[str, Buckets] = {name: [None] * len(spans) for name in FLEET_METRICS}
     for gpu in run.plan.subjects:
         works = {subject.row.uuid: work_of(subject.row, run.column, limits) for subject in (gpu, *gpu.slices)}

@@ -59,6 +59,8 @@ class Digester:
     limits: Limits = Limits()
     zone: tzinfo = timezone.utc
     shape_of: ShapeOf = _not_known
+    asked_every_seconds: float = 0.0
+    """How often the hub asks."""
 
     def derive(self, store: Store, machine_id: str, entries: Sequence[Entry], ends_ms: Optional[int]) -> Optional[Derived]:
         """What follows from consecutive snapshots of a machine; ``ends_ms``: time of the one after them. None = nothing does.
@@ -69,9 +71,10 @@ class Digester:
             samples = samples_of(store, machine_id, entries, self.shape_of)
             if not samples:
                 return None
-            found = digest(samples, None if ends_ms is None else ends_ms / 1000, limits=self.limits, zone=self.zone)
+            ends_at = None if ends_ms is None else ends_ms / 1000
+            found = digest(samples, ends_at, limits=self.limits, zone=self.zone, asked_every_seconds=self.asked_every_seconds)
             _drop_hostile(found)
-            gap_seconds = min(MOST_GAP_SECONDS, MOST_INTERVALS * samples[-1].places.interval_seconds)
+            gap_seconds = min(MOST_GAP_SECONDS, MOST_INTERVALS * max(self.asked_every_seconds, samples[-1].places.interval_seconds))
             return Derived(entries[0].taken_at_ms, found, rollups.parts_of(found.minutes, found.fleet), gap_seconds)
         except (StoreError, ArithmeticError, ValueError, TypeError, AttributeError, LookupError) as error:
             start, end = entries[0].taken_at_ms / 1000, entries[-1].taken_at_ms / 1000
