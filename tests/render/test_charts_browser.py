@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from playwright.sync_api import expect, sync_playwright
-from tests.render import chart_samples, samples
+from tests.render import chart_samples, report_samples, samples
 
 from gpuwatch.model.view import ViewOptions
 from gpuwatch.render.as_html import gpu_page, host_page
@@ -22,6 +22,8 @@ from gpuwatch.render.charts import Charts, by_metric
 from gpuwatch.render.html_charts import charts_html
 from gpuwatch.render.html_history import history_page
 from gpuwatch.render.html_parts import gpu_url
+from gpuwatch.render.html_reports import reports_page
+from gpuwatch.render.reports import Rates
 from gpuwatch.render.static_files import static_file
 from gpuwatch.web.guard import HEADERS
 
@@ -82,6 +84,8 @@ class Hub:
         name = query.get("range", "24h")
         window = window_between(float(query["from"]), float(query["to"])) if "from" in query else latest_window(SECONDS[name], samples.NOW, name)
         strips, about = FLEET_STRIPS, {"subject": "All GPUs"}
+        if path == "/reports":
+            return reports_page(LAB, report_samples.reports(query.get("by", "user"), rates=Rates(0.3, "EUR", 400)))
         if path.startswith("/gpus/"):
             strips, about = gpu_strips(GPU), {"subject": "dgx-a GPU 1", "gpu": GPU.uuid, "host": "dgx-a"}
             about["processes"] = chart_samples.processes(GPU.uuid)
@@ -159,6 +163,17 @@ def test_charts_are_drawn_at_any_width_light_and_dark_without_a_word(visit, path
             expect(page.locator(".uplot").first).to_have_js_property("clientWidth", page.locator(".stack .plot").first.evaluate("place => place.clientWidth"))
 
 
+@pytest.mark.parametrize("by", ["user", "gpu"])
+def test_reports_fit_any_width_light_and_dark_without_a_word(visit, by):
+    for scheme in ("light", "dark"):
+        page = visit(f"/reports?by={by}", color_scheme=scheme, drawn=False)
+        for width in (1440, 1000, 390, 320):
+            page.set_viewport_size({"width": width, "height": 800})
+            assert sideways(page) == 0, (scheme, width)
+    page = visit(f"/reports?by={by}", java_script_enabled=False, drawn=False)
+    expect(page.locator(".heat td.none")).to_have_count(3)
+
+
 INK = """canvas => { const pen = canvas.getContext('2d'), all = pen.getImageData(0, 0, canvas.width, canvas.height).data; const columns = [];
 for (let x = 0; x < canvas.width; x += 1) { let solid = 0, any = 0; for (let y = 0; y < canvas.height; y += 1) { const alpha = all[4 * (y * canvas.width + x) + 3];
 solid += alpha > 200; any += alpha > 0; } columns.push([solid, any]); } return columns; }"""
@@ -204,6 +219,9 @@ def test_one_line_reads_all_strips_by_pointer_and_by_keys(visit):
     page.mouse.move(5, 5)
     expect(cross).to_be_hidden()
     assert reads(page) == usual
+    moment = page.locator("#moment")
+    expect(moment).to_contain_text("all as it was Tue 17 Nov, 20:")
+    assert re.search(rf"{GPU_PAGE}\?at=\d{{10}}$", moment.get_attribute("href"))
     page.locator("#stack").focus()
     page.keyboard.press("ArrowLeft")
     told = cross.locator("output").text_content()

@@ -85,6 +85,17 @@ def test_ranges_are_links_and_any_other_span_is_a_form():
     assert 'name="to" size="15" value="2026-11-18 14:32"' in html
 
 
+def test_files_and_moments_have_their_addresses():
+    uuid = samples.lab().nodes[0].gpus[1].reading.uuid
+    html = charts_html(charts(processes=chart_samples.processes("u")))
+    assert f'href="/history?host=dgx-a&amp;gpu={uuid}&amp;range=24h&amp;term=true&amp;width=120"' in html
+    assert re.search(rf'href="/api/v1/processes\?host=dgx-a&amp;gpu={uuid}&amp;from=\d+&amp;to=\d+&amp;format=csv" download', html)
+    assert f'data-page="/gpus/{uuid}"' in html
+    assert 'data-page="/hosts/dgx-a"' in charts_html(charts(gpu=""))
+    assert 'data-page="/gpus/x"' in charts_html(charts(), "/gpus/x")
+    assert 'data-page="/"' in charts_html(charts(gpu="", host="", user="lisa", strips=FLEET_STRIPS))
+
+
 def test_the_script_is_told_where_its_data_are():
     window = window_between(NOW - 7200, NOW - 3600)
     html = charts_html(charts(window))

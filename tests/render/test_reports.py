@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from tests.render import report_samples, samples
 from tests.render.test_html_charts import Parser, well_formed
+from tests.render.test_html_contrast import SCHEMES, contrast
 
 from gpuwatch.model.errors import UsageError
 from gpuwatch.model.series import UsageRow
@@ -170,6 +171,14 @@ def test_hostile_names_stay_text():
     for text in (html, reports_text(hostile(), Look(200)), reports_csv(hostile(), "idle").decode()):
         assert "\x1b" not in text
         assert "\u202e" not in text
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_the_numbers_of_the_hours_can_be_read_on_every_shade(scheme):
+    colors = SCHEMES[scheme]
+    assert contrast(colors["--ink-3"], colors["--hair"]) >= 4.5
+    for shade in ("--r1", "--r2", "--r3", "--r4"):
+        assert contrast(colors["--ink"], colors[shade]) >= 4.5, shade
 
 
 # ---- text

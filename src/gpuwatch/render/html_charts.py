@@ -15,7 +15,7 @@ from gpuwatch.render import words
 from gpuwatch.render.chart_strips import Row, Strip, rows, runs, shown, summary, top_of, total
 from gpuwatch.render.chart_window import LEAST_USER_SECONDS, RANGES, Window, ticks
 from gpuwatch.render.charts import Charts, kept_words, nothing_words
-from gpuwatch.render.html_parts import e
+from gpuwatch.render.html_parts import e, gpu_url, host_url
 from gpuwatch.render.html_timeline import lanes_by_gpu, lanes_by_user, lanes_html, process_intervals
 
 TABLE_ROWS = 48
@@ -37,9 +37,16 @@ def charts_html(charts: Charts, page: str = "/history") -> str:
     zoom = ' data-live="1"' if charts.window.range and not charts.at else ""
     return (
         f'<section class="charts" id="charts" aria-label="Charts of {e(charts.window.label)}" data-name="{e(charts.subject)}" '
-        f'data-start="{charts.window.start_at}" data-end="{charts.window.end_at}" data-step="{charts.window.step_seconds}" data-zone="{e(charts.timezone)}"{zoom}>'
+        f'data-start="{charts.window.start_at}" data-end="{charts.window.end_at}" data-step="{charts.window.step_seconds}" data-zone="{e(charts.timezone)}" data-page="{e(_moments_page(charts, page))}"{zoom}>'
         f'{HELD}{_steering(charts, page)}<p class="loading" id="loading" role="status"></p>{body}</section>'
     )
+
+
+def _moments_page(charts: Charts, page: str) -> str:
+    """The page that can show a single moment of the subject."""
+    if page != "/history" or charts.by_gpu:
+        return "/" if page == "/history" else page
+    return gpu_url(charts.gpu) if charts.gpu else host_url(charts.host) if charts.host else "/"
 
 
 # ---- what one steers the charts with
@@ -64,8 +71,9 @@ def _steering(charts: Charts, page: str) -> str:
         f'<label>to <input name="to" size="15" value="{end}" autocomplete="off"></label><button>Show</button></form>'
     )
     files = (
-        f'<span class="small files"><a href="{history_url(charts, format="csv")}" download>CSV</a> <a href="{history_url(charts, format="json")}">JSON</a> '
-        '<button type="button" class="js plain" id="png">PNG</button></span>'
+        '<span class="small files"><a id="moment" hidden></a>'
+        f'<a href="{history_url(charts, format="csv")}" download>CSV</a> <a href="{history_url(charts, format="json")}">JSON</a> '
+        f'<a href="{history_url(charts, term="true", width="120")}">text</a> <button type="button" class="js plain" id="png">PNG</button></span>'
     )
     return f'<div class="ranges"><span class="seg" role="group" aria-label="Range">{links}</span>{form}<span class="gap"></span>{files}</div>'
 
@@ -103,7 +111,7 @@ def _stack(charts: Charts) -> str:
     return (
         f'<div class="stack{" named" if charts.by_gpu else ""}" id="stack">{strips}{_lanes(charts)}'
         f'<div class="strip foot">{axis_html(charts.window, charts.timezone)}</div></div>{_kept(charts)}{_table(charts)}'
-        f'{process_intervals(charts.processes or (), charts.now, charts.timezone, charts.by_gpu)}'
+        f'{process_intervals(charts.processes or (), charts.now, charts.timezone, charts.by_gpu, _processes_url(charts))}'
     )
 
 
@@ -115,6 +123,11 @@ def _lanes(charts: Charts) -> str:
         lanes = lanes_by_gpu(charts.processes, charts.now, charts.timezone)
         return lanes_html(lanes, charts.window, "GPUs", f"where {charts.user} ran something")
     return lanes_html(lanes_by_user(charts.processes, charts.now, charts.timezone), charts.window, "Processes", "who, and since when")
+
+
+def _processes_url(charts: Charts) -> str:
+    pairs = {"host": charts.host, "gpu": charts.gpu, "user": charts.user, "from": str(charts.window.start_at), "to": str(charts.window.end_at), "format": "csv"}
+    return escape("/api/v1/processes?" + urlencode([(name, words.clean(value)) for name, value in pairs.items() if value]), quote=True)
 
 
 def _strip(charts: Charts, strip: Strip, held: Sequence[Tuple[float, float]]) -> str:

@@ -14,6 +14,7 @@ KEYS = (
     ("/", "filter"), ("f", "free only"), ("Esc", "clear, close"), (", .", "earlier, later by one reading"), ("&lt; &gt;", "earlier, later by an hour"),
     ("l", "back to live"), ("?", "this list"),
     ("Home End", "in the grid: first, last host"), ("Arrows", "in the grid: next host or GPU"), ("Enter", "in the grid: open the host"),
+    ("← → PgUp PgDn", "in charts: move the reading line"),
 )  # fmt: skip
 
 PAGES = (("cluster", "/", "Cluster"), ("history", "/history", "History"), ("reports", "/reports", "Reports"))

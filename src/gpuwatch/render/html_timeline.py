@@ -136,15 +136,16 @@ def _text(name: str, label: str, left: float, right: float, y: int, css: str) ->
 # ---- the table
 
 
-def process_intervals(found: Sequence[PastProcess], now: float, zone: str, with_gpu: bool = False) -> str:
-    """All of them as a table, newest first, at most 200."""
+def process_intervals(found: Sequence[PastProcess], now: float, zone: str, with_gpu: bool = False, csv_url: str = "") -> str:
+    """All of them as a table, newest first, at most 200. ``csv_url``: where all of them are a file; escaped already."""
     if not found:
         return ""
     rows = "".join(_row(one, now, zone, with_gpu) for one in sorted(found, key=_begin, reverse=True)[:MOST_ROWS])
     gpu = '<th scope="col">GPU</th>' if with_gpu else ""
     cut = f", the newest {MOST_ROWS}" if len(found) > MOST_ROWS else ""
+    csv = f'<p class="small"><a href="{csv_url}" download>CSV</a></p>' if csv_url else ""
     return (
-        f'<details class="numbers"><summary>Who was on it: {words.plural(len(found), "process", "processes")}{cut}</summary><div class="scroll"><table class="list procs">'
+        f'<details class="numbers"><summary>Who was on it: {words.plural(len(found), "process", "processes")}{cut}</summary>{csv}<div class="scroll"><table class="list procs">'
         f'<thead><tr><th scope="col">User</th>{gpu}<th scope="col" class="num">PID</th><th scope="col">From</th><th scope="col">To</th><th scope="col" class="num">GPU GB, peak</th>'
         f'<th scope="col" class="num">mean</th><th scope="col">Command</th></tr></thead><tbody>{rows}</tbody></table></div></details>'
     )

@@ -176,6 +176,17 @@
       if (pointed !== null) $("output", cross).textContent = clock(first.strip.data.times[pointed], first.strip.data.step_seconds);
     }
     for (const { strip } of plots) read(strip, pointed);
+    offer(first.strip.data);
+  }
+
+  /* The page as it was at the moment that was pointed at; it stays when the pointer leaves, so that it can be clicked. */
+  function offer(data) {
+    const link = $("#moment", section);
+    if (pointed === null || !link) return;
+    const at = Math.min(data.times[pointed] + data.step_seconds / 2, Date.now() / 1000);
+    link.hidden = false;
+    link.href = `${section.dataset.page}?at=${Math.floor(at)}`;
+    link.textContent = `all as it was ${clock(at, 60)}`;
   }
 
   function read(strip, index) {
