@@ -109,6 +109,14 @@ def test_what_was_running_then(get):
     assert later["error"] == "No reading at Mon 21 Sep 2026 14:14. The last one before is of 14:13."
 
 
+def test_text_says_that_there_is_no_reading(get):
+    for query in ("", "detail=true&", "view=rows&", "view=rows&width=200&"):
+        text = get("/", f"term=true&{query}at={START + 40}")[2]
+        assert "no reading" in text
+        assert "unseen" not in text
+        assert max(map(len, text.splitlines())) <= (200 if "width" in query else 80)
+
+
 def test_moments_as_people_write_them(get):
     for text in (AT, "1790000022", "today+14:13:42", "2026-09-21%2016:13:42%2B02:00", "-7178s"):
         assert json.loads(get("/api/v1/cluster", f"at={text}")[2])["taken_at"] == START + 22

@@ -89,6 +89,8 @@ def shown_since(gpu: GpuView) -> float | None:
 def node_word(node: NodeState) -> str:
     """The status of a node that has no rows of its own, in the words of the page; empty where its GPUs speak for it."""
     if node.status in AWAY:
+        if node.status == "unseen" and node.status_since_at is None:  # of the past: nothing is expected
+            return "no reading"
         return "no GPU data" if node.status == "error" else node.status
     if node.snapshot is not None and not node.gpus:
         return "no GPU"
