@@ -11,7 +11,7 @@ from tests.render import samples
 from gpuwatch.model.cluster import ClusterNow
 from gpuwatch.model.view import ViewOptions
 from gpuwatch.render.as_html import Fragments, cluster_page, live_update
-from gpuwatch.render.html_grid import MINUTES_FROM, letters
+from gpuwatch.render.html_grid import MINUTES_FROM
 
 LARGE = samples.large(1000)
 PAGE = cluster_page(LARGE, ViewOptions(), Fragments())
@@ -59,12 +59,40 @@ def test_a_row_says_what_the_readings_say():
     assert rows["cpu-big"][4] == ""
 
 
-def test_legend_counts_every_cell():
-    counts = {word: int(number.replace(",", "")) for word, number in re.findall(r"(?:</svg>|</span>)([^<>]+) <b>([\d,]+)</b></li>", PAGE)}
-    cells = "".join(letters(node) for node in LARGE.nodes)
-    assert sum(counts.values()) == len(cells)
-    assert counts["free"] == cells.count("f")
-    assert counts["down or lost"] == cells.count("d")
+def legend(page: str) -> dict[str, tuple[int, int]]:
+    """(GPUs, hosts whose GPUs nobody has seen) of each kind."""
+    found = {}
+    for word, told in re.findall(r"<li>(?:<svg.*?</svg>|<span.*?</span>)([^<>]+) (<b>.*?)</li>", re.search(r'<ul id="legend">(.*?)</ul>', page).group(1)):
+        hosts = re.findall(r"<b>([\d,]+) hosts?</b>", told)
+        gpus = re.findall(r"<b>([\d,]+)</b>", told)
+        found[word] = tuple(int(numbers[0].replace(",", "")) if numbers else 0 for numbers in (gpus, hosts))
+    return found
+
+
+def figures(page: str) -> dict[str, int]:
+    """What the figures at the top say."""
+    return {state: int(count.replace(",", "")) for state, count in re.findall(r'data-state="(\w+)" aria-pressed="\w+"><span class="n">([\d,]+)<', page)}
+
+
+def test_legend_counts_every_gpu_and_every_host_without_cells_of_its_own():
+    counts = legend(PAGE)
+    rows = block(PAGE)["rows"]
+    of_gpus, of_hosts = ("".join(row[4] for row in rows if bool(row[5]) is seen) for seen in (True, False))
+    assert sum(gpus for gpus, _ in counts.values()) == len(of_gpus)
+    assert sum(hosts for _, hosts in counts.values()) == len(of_hosts) > 0
+    assert counts["free"] == (of_gpus.count("f"), 0)
+    assert counts["down or lost"] == (of_gpus.count("d"), of_hosts.count("d"))
+
+
+def test_legend_and_figures_at_the_top_say_the_same_numbers():
+    for cluster in (LARGE, samples.lab()):
+        page = cluster_page(cluster, ViewOptions(layout="grid"), Fragments())
+        top, below = figures(page), {word: gpus for word, (gpus, _) in legend(page).items()}
+        assert top["down"] == below["down or lost"] > 0
+        for state, word in (("free", "free"), ("idle", "idle, held"), ("stale", "stale"), ("reserved", "reserved")):
+            assert top.get(state, 0) == below.get(word, 0)
+    assert "down or lost <b>5</b> and <b>2 hosts</b>" in page
+    assert "unseen <b>1 host</b>" in page
 
 
 def test_the_list_is_the_grid_in_words_and_in_pages():

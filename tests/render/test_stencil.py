@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any, Callable, Dict
 
@@ -11,9 +12,14 @@ from tests.render.live import Live, by_hand, is_built
 
 from gpuwatch.model.cluster import ClusterNow
 from gpuwatch.model.view import ViewOptions
-from gpuwatch.render import as_ascii
+from gpuwatch.render import as_ascii, as_html
 from gpuwatch.render.fragments import Fragments
 from gpuwatch.render.stencil import Hole, Stencil, written
+
+
+def _some(cache: Any) -> Fragments:
+    return Fragments() if cache is None else cache
+
 
 View = Callable[[ClusterNow, Any], str]
 TEXTS: Dict[str, View] = {
@@ -26,7 +32,13 @@ TEXTS: Dict[str, View] = {
     "rows with processes": lambda now, cache: as_ascii.rows(now, ViewOptions(now.audience, detail=True), cache),
     "rows in colour": lambda now, cache: as_ascii.rows(now, ViewOptions(now.audience, detail=True, color=True), cache),
 }
-VIEWS = TEXTS
+PAGES: Dict[str, View] = {
+    "page": lambda now, cache: as_html.cluster_page(now, ViewOptions(now.audience, layout="rows"), _some(cache)),
+    "grid": lambda now, cache: as_html.cluster_page(now, ViewOptions(now.audience, layout="grid"), _some(cache)),
+    "live": lambda now, cache: json.dumps(as_html.live_update(now, ViewOptions(now.audience, layout="rows"), 0, _some(cache))),
+    "live grid": lambda now, cache: json.dumps(as_html.live_update(now, ViewOptions(now.audience, layout="grid"), 0, _some(cache))),
+}
+VIEWS = {**TEXTS, **PAGES}
 
 
 @pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS)
@@ -60,7 +72,7 @@ def test_what_is_filled_in_is_what_would_be_written(view: View) -> None:
     look()
 
 
-@pytest.mark.parametrize("view", TEXTS.values(), ids=TEXTS)
+@pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS)
 def test_hosts_whose_facts_are_known_are_shown_without_their_readings(view: View) -> None:
     live, cache = Live(), Fragments()
     live.poll()

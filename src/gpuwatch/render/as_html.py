@@ -9,10 +9,10 @@ from __future__ import annotations
 import zlib
 from collections import Counter
 from dataclasses import replace
-from typing import Any, List, Tuple
+from typing import Any, Iterable, List, Tuple
 from urllib.parse import urlencode
 
-from gpuwatch.model.cluster import ClusterNow, NodeState
+from gpuwatch.model.cluster import ClusterNow, GpuView, NodeState
 from gpuwatch.model.view import ViewOptions
 from gpuwatch.render import words
 from gpuwatch.render.fragments import Fragments
@@ -26,8 +26,10 @@ from gpuwatch.render.html_host_page import host_main
 from gpuwatch.render.html_large import large_answers_html
 from gpuwatch.render.html_parts import e, gpu_url, host_url, link, query_pairs
 from gpuwatch.render.html_past import keep_moment, past_of, with_moment
-from gpuwatch.render.html_summary import answers_html, counts_html, notices_html, page_title, tally, then
-from gpuwatch.render.select import Selected, matching, page_count, select
+from gpuwatch.render.html_summary import answers_html, counts_html, notices_html, page_title, then
+from gpuwatch.render.html_tally import HostTally, figures, tallies
+from gpuwatch.render.select import Shown, page_count, page_of, shown
+from gpuwatch.render.stencil import Piece, drawn, written
 
 __all__ = ["Fragments", "cluster_page", "gpu_page", "host_page", "live_update", "message_page"]
 
@@ -42,12 +44,13 @@ Block = Tuple[str, NodeState, str]
 def cluster_page(cluster: ClusterNow, options: ViewOptions, fragments: Fragments) -> str:
     """Every GPU of every host that the options leave, under the answers of the whole cluster."""
     options, asked = _laid_out(cluster, options), options
-    rows = matching(cluster, options)
+    rows = shown(cluster, options)
     options, pages = _paged(options, len(rows))
     asked = replace(asked, page=options.page)
     paged = pages > 1 and options.layout != "grid"
-    summary = _summary(cluster, options, fragments, anchored=not (options.filtered or pages > 1 or options.layout == "flat"))
-    counts = _counts(cluster, fragments)
+    counted = tallies(cluster, fragments)
+    counts = figures(counted)
+    summary = _summary(cluster, counted, options, fragments, anchored=not (options.filtered or pages > 1 or options.layout == "flat"))
     heading = (
         '<div class="bar counts"><div id="figs" role="group" aria-label="GPUs by state; press to filter">'
         f'{counts_html(cluster, asked, counts)}</div><span class="gap"></span>{find_form(asked)}</div>'
@@ -98,19 +101,21 @@ def live_update(cluster: ClusterNow, options: ViewOptions, since: int, fragments
     if not answer["changed"]:
         return answer
     whole_page = not options.filtered and options.page < 1 and options.layout != "flat"
-    counts = _counts(cluster, fragments)
+    counted = tallies(cluster, fragments)
+    counts = figures(counted)
     answer.update(
         title=_title(cluster, counts),
         counts=counts_html(cluster, asked, counts),
-        answers=_summary(cluster, options, fragments, anchored=whole_page),
+        answers=_summary(cluster, counted, options, fragments, anchored=whole_page),
         notices=notices_html(cluster),
         footer=_footer(cluster, asked),
     )
     if options.layout == "grid":
         answer["cells"] = grid_cells(cluster, options, since, fragments)
         return answer
-    options, _ = _paged(options, len(matching(cluster, options)))
-    rows = _merged(options, select(cluster, options))
+    found = shown(cluster, options)
+    options, _ = _paged(options, len(found))
+    rows = _merged(options, page_of(found, options))
     answer["hosts"] = {
         key: html for key, _, html in _blocks(cluster, options, [row for row in rows if _news(cluster, row[0], since)], fragments)
     }
@@ -180,26 +185,22 @@ def _paged(options: ViewOptions, rows: int) -> Tuple[ViewOptions, int]:
     return (replace(options, page=min(max(1, options.page), pages)) if pages > 1 else replace(options, page=0)), pages
 
 
-def _counts(cluster: ClusterNow, fragments: Fragments) -> Counter[str]:
-    return fragments.get("counts", (cluster.version, cluster.audience), lambda: tally(cluster))
-
-
-def _summary(cluster: ClusterNow, options: ViewOptions, fragments: Fragments, anchored: bool) -> str:
+def _summary(cluster: ClusterNow, counted: List[HostTally], options: ViewOptions, fragments: Fragments, anchored: bool) -> str:
     large = options.layout == "grid"
     version = (cluster.version, int(cluster.taken_at // 10))
     moment = _moment(cluster)
 
     def make() -> str:
-        return large_answers_html(cluster, moment) if large else answers_html(cluster, moment, anchored)
+        return large_answers_html(cluster, counted, moment) if large else answers_html(cluster, counted, moment, anchored)
 
     return fragments.get(("answers", options.audience, anchored, large), version, make)
 
 
 def _table(
-    cluster: ClusterNow, options: ViewOptions, asked: ViewOptions, rows: List[Selected], pages: int, fragments: Fragments
+    cluster: ClusterNow, options: ViewOptions, asked: ViewOptions, rows: List[Shown], pages: int, fragments: Fragments
 ) -> str:
-    shown = _merged(options, rows if pages < 2 else select(cluster, options))
-    bodies = "".join(html for _, _, html in _blocks(cluster, options, shown, fragments))
+    on_page = _merged(options, rows if pages < 2 else page_of(rows, options))
+    bodies = "".join(html for _, _, html in _blocks(cluster, options, on_page, fragments))
     sought = " ".join(filter(None, (options.query, options.host, options.user, options.tag, options.model, options.state)))
     none = "" if not rows else " hidden"
     empty = f'<p id="none" class="empty"{none}>No GPU matches <q>{e(sought)}</q>. <a href="{link(ViewOptions(layout=asked.layout))}">Clear the filter</a></p>'
@@ -208,11 +209,12 @@ def _table(
     )
 
 
-def _merged(options: ViewOptions, rows: List[Selected]) -> List[Selected]:
+def _merged(options: ViewOptions, rows: List[Shown]) -> List[Shown]:
     """In the list of all GPUs a host that is away is one message, where its first GPU would stand."""
     if options.layout != "flat":
         return rows
-    merged, seen = [], set()
+    merged: List[Shown] = []
+    seen = set()
     for node, gpus in rows:
         if node.status not in AWAY:
             merged.append((node, gpus))
@@ -222,23 +224,30 @@ def _merged(options: ViewOptions, rows: List[Selected]) -> List[Selected]:
     return merged
 
 
-def _blocks(cluster: ClusterNow, options: ViewOptions, rows: List[Selected], fragments: Fragments) -> List[Block]:
+def _blocks(cluster: ClusterNow, options: ViewOptions, rows: List[Shown], fragments: Fragments) -> List[Block]:
     moment = _moment(cluster)
     flat = options.layout == "flat"
     return [(words.clean(_key(options, row)), row[0], _body(row, moment, options.audience, flat, fragments)) for row in rows]
 
 
-def _body(row: Selected, moment: Moment, audience: str, flat: bool, fragments: Fragments) -> str:
+def _body(row: Shown, moment: Moment, audience: str, flat: bool, fragments: Fragments) -> str:
     node, gpus = row
     version = (node.version, _bucket(node, moment.now))
     if flat:
         view = gpus[0] if gpus else None
         return fragments.get(("flat", flat_key(node, view), audience), version, lambda: flat_body(node, view, moment))
-    part = None if len(gpus) == len(node.gpus) else tuple(view.reading.index for view in gpus)
-    return fragments.get(("host", node.name, audience, part), version, lambda: host_body(node, gpus, moment))
+    if gpus is not None:
+        part = tuple(view.reading.index for view in gpus)
+        return fragments.get(("host", node.name, audience, part), version, lambda: written(host_body(node, gpus, moment)))
+
+    def draw(node: NodeState, gpus: Tuple[GpuView, ...], now: Any) -> Iterable[Piece]:
+        return host_body(node, gpus, Moment(now, moment.zone))
+
+    key = ("host", audience, moment.zone)
+    return fragments.get((*key, node.name), version, lambda: drawn(node, moment.now, fragments, key, draw, recent=True))
 
 
-def _key(options: ViewOptions, row: Selected) -> str:
+def _key(options: ViewOptions, row: Shown) -> str:
     node, gpus = row
     if options.layout != "flat":
         return node.name
@@ -269,7 +278,7 @@ def _minute_turned(cluster: ClusterNow) -> bool:
 
 def _order_id(cluster: ClusterNow, options: ViewOptions) -> str:
     """Differs when a host (or, in the list of GPUs, a GPU) comes or goes; not when the order of a sorted table changes."""
-    rows = _merged(options, matching(cluster, replace(options, sort="hosts", descending=False, page=0)))
+    rows = _merged(options, shown(cluster, replace(options, sort="hosts", descending=False, page=0)))
     return f"{zlib.crc32(chr(0).join(_key(options, row) for row in rows).encode('utf-8', 'replace')):08x}"
 
 

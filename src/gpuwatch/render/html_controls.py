@@ -8,7 +8,7 @@ from gpuwatch.model.cluster import ClusterNow
 from gpuwatch.model.view import ViewOptions
 from gpuwatch.render import words
 from gpuwatch.render.html_parts import e, link, query_pairs
-from gpuwatch.render.select import Selected
+from gpuwatch.render.select import Shown, gpu_count
 
 COLUMNS = (
     ("c0", "Host", "name", ""), ("c1", "State", "state", ""), ("c2", "GPU", "", ""), ("c3", "User", "user", ""), ("c4", "Since", "since", ""),
@@ -56,10 +56,10 @@ def _head(options: ViewOptions, word: str, sort: str, css: str) -> str:
     return f'<th role="columnheader" scope="col"{css}{order}><a href="{link(options, sort=following)}"{spoken}>{word}{arrow}</a></th>'
 
 
-def toolbar(cluster: ClusterNow, options: ViewOptions, layout: str, rows: Sequence[Selected], pages: int) -> str:
+def toolbar(cluster: ClusterNow, options: ViewOptions, layout: str, rows: Sequence[Shown], pages: int) -> str:
     """What of the cluster is shown, and the other ways to look at it. ``layout``: the one in force, chosen by the reader or by size."""
-    gpus = sum(len(row[1]) for row in rows)
-    total = sum(len(node.gpus) for node in cluster.nodes)
+    gpus = sum(map(gpu_count, rows))
+    total = sum([len(node.states) for node in cluster.nodes])
     shown = f'<span id="shown" data-total="{total}">{gpus:,} of {words.plural(total, "GPU")}</span>' if options.filtered else (
         f'<span id="shown" data-total="{total}"></span>'
     )  # fmt: skip

@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Optional, Sequence
+from collections.abc import Iterator, Sequence
+from typing import Optional
 
 from gpuwatch.model.cluster import GpuView, NodeState
-from gpuwatch.model.snapshot import HostReading
+from gpuwatch.model.snapshot import HostReading, Number
 from gpuwatch.render import words
-from gpuwatch.render.html_gpu_row import Moment, gpu_rows, people
+from gpuwatch.render.html_gpu_row import Moment, gpu_pieces, gpu_rows, people
 from gpuwatch.render.html_parts import anchor, e, host_id, host_url, icon, plain_link
+from gpuwatch.render.stencil import Hole, Piece, written
 
 AWAY = ("down", "error", "unseen")
 """Statuses of a node that is one row with a message instead of its GPUs."""
 
 
-def host_body(node: NodeState, gpus: Sequence[GpuView], moment: Moment) -> str:
+def host_body(node: NodeState, gpus: Sequence[GpuView], moment: Moment) -> Iterator[Piece]:
     """A host with these of its GPUs (the others were left out by a filter), or its message."""
     if node.status in AWAY or not gpus:
-        return message_body(node, moment)
+        yield from _message_pieces(node, moment, False)
+        return
     mixed = len({words.model_name(view.reading.name) for view in node.gpus}) > 1
     rows = sum(1 + len(view.reading.mig) for view in gpus)
-    cell = _host_cell(node, rows, moment)
-    parts = [gpu_rows(view, moment, "" if place else cell, mixed) for place, view in enumerate(gpus)]
-    return _open_body(node, host_id(node.name), node.name) + "".join(parts) + "</tbody>"
+    yield _open_body(node, host_id(node.name), node.name)
+    cell: Sequence[Piece] = tuple(_host_cell(node, rows, moment))
+    for view in gpus:
+        yield from gpu_pieces(view, moment, cell, mixed)
+        cell = ()
+    yield "</tbody>"
 
 
 def flat_body(node: NodeState, view: Optional[GpuView], moment: Moment) -> str:
@@ -51,25 +57,29 @@ def models(gpus: Sequence[GpuView]) -> str:
     return ", ".join(f"{count} × {name}" for name, count in counted.items())
 
 
-def machine_line(host: HostReading) -> str:
+def _machine(host: HostReading) -> Piece:
     """``CPU 41 %  RAM 612 / 1024 GB``; what is not reported says so."""
-    cpu = "not reported" if host.cpu_percent is None else f"{host.cpu_percent:.0f} %"
-    used = "not reported" if host.memory_used_bytes is None else words.gb_total(host.memory_used_bytes)
-    total = f" / {words.gb_total(host.memory_total_bytes)} GB" if host.memory_total_bytes else ""
+    return Hole(_machine_line, (host.cpu_percent, host.memory_used_bytes, host.memory_total_bytes))
+
+
+def _machine_line(cpu_percent: Number, used_bytes: Number, total_bytes: Number) -> str:
+    cpu = "not reported" if cpu_percent is None else f"{cpu_percent:.0f} %"
+    used = "not reported" if used_bytes is None else words.gb_total(used_bytes)
+    total = f" / {words.gb_total(total_bytes)} GB" if total_bytes else ""
     return f"CPU {cpu}\u2002RAM {used}{total}"
 
 
-def _host_cell(node: NodeState, rows: int, moment: Moment) -> str:
+def _host_cell(node: NodeState, rows: int, moment: Moment) -> Iterator[Piece]:
     second = f'<span class="soft" title="{e(models(node.gpus))}">{e(models(node.gpus))}</span>'
-    third = machine_line(node.snapshot.host) if node.snapshot else ""
+    third: Piece = _machine(node.snapshot.host) if node.snapshot else ""
     if node.status == "stale":
         age = words.span_exact(moment.now - node.received_at) if node.received_at is not None else ""
         second = f'<span class="soft"><span class="chip">{icon("stale")}stale {age}</span></span>'
-        third = f"{models(node.gpus)}, last {words.clock_seconds(node.received_at, moment.zone)}"
-    return (
-        f'<th role="rowheader" class="host" scope="rowgroup" rowspan="{rows}"><span class="name">{_name(node)}{tags(node)}</span>'
-        f'{second}<span class="small">{e(third)}</span></th>'
-    )
+        third = e(f"{models(node.gpus)}, last {words.clock_seconds(node.received_at, moment.zone)}")
+    yield f'<th role="rowheader" class="host" scope="rowgroup" rowspan="{rows}"><span class="name">{_name(node)}{tags(node)}</span>'
+    yield f'{second}<span class="small">'
+    yield third
+    yield "</span></th>"
 
 
 def _short_host_cell(node: NodeState, rows: int) -> str:
@@ -92,24 +102,34 @@ def tags(node: NodeState) -> str:
 
 def message_body(node: NodeState, moment: Moment, own_page: bool = False) -> str:
     """A host that is one message; ``own_page``: the last snapshot stands below, so that no link leads to it."""
+    return written(_message_pieces(node, moment, own_page))
+
+
+def _message_pieces(node: NodeState, moment: Moment, own_page: bool) -> Iterator[Piece]:
     css, shape, word, message, following = _message(node, moment, own_page)
     host = node.snapshot.host if node.snapshot else None
     second = models(node.gpus) or ("no GPU" if css == "none" else "")
-    third = machine_line(host) if host and node.status in ("up", "error") else ""
     after = f'<span class="next">{following}</span>' if following else ""
     state = {"error": "down", "none": "up"}.get(css, css)
-    return (
+    yield (
         f"{_open_body(node, host_id(node.name), node.name)}"
         f'<tr role="row" class="msg is-{css}" data-state="{state}" data-q="">'
         f'<th role="rowheader" class="host" scope="rowgroup" rowspan="1"><span class="name">{_name(node)}{tags(node)}</span>'
-        f'<span class="soft">{e(second)}</span><span class="small">{e(third)}</span></th>'
-        f'<td role="cell" class="st" colspan="2"><span class="w">{icon(shape) if shape else ""}{e(word)}</span></td>'
-        f'<td role="cell" class="why" colspan="8">{message}{after}</td></tr></tbody>'
+        f'<span class="soft">{e(second)}</span><span class="small">'
     )
+    yield _machine(host) if host and node.status in ("up", "error") else ""
+    yield (
+        f'</span></th><td role="cell" class="st" colspan="2"><span class="w">{icon(shape) if shape else ""}{e(word)}</span></td>'
+        '<td role="cell" class="why" colspan="8">'
+    )
+    yield message
+    yield f"{after}</td></tr></tbody>"
 
 
-def _message(node: NodeState, moment: Moment, own_page: bool) -> tuple[str, str, str, str, str]:
+def _message(node: NodeState, moment: Moment, own_page: bool) -> tuple[str, str, str, Piece, str]:
     """(look, shape, word, what is wrong, what next) of a host that is one row; the last two are HTML."""
+    if node.status == "up":
+        return "none", "", "no GPU", _no_gpu(node), ""
     what, step = split_next(node.error)
     what = words.sentence(what)
     since = moment.clock(node.status_since_at)
@@ -120,9 +140,7 @@ def _message(node: NodeState, moment: Moment, own_page: bool) -> tuple[str, str,
     if node.status == "down":
         word = f"down {words.span_long(moment.now - node.status_since_at)}" if node.status_since_at is not None else "down"
         return "down", "down", word, e(f"Unreachable since {since}: {what}" if since else what), _last_seen(node, own_page) + e(step)
-    if node.status == "stale":
-        return "unseen", "stale", "stale", e(what), e(step)
-    return "none", "", "no GPU", _no_gpu(node), ""
+    return "unseen", "stale", "stale", e(what), e(step)
 
 
 def unseen_word(node: NodeState) -> str:
@@ -149,9 +167,12 @@ def _last_seen(node: NodeState, own_page: bool) -> str:
     return f"Last seen with {words.plural(count, 'busy GPU')}{e(f': {who}') if who else ''}. {show}"
 
 
-def _no_gpu(node: NodeState) -> str:
+def _no_gpu(node: NodeState) -> Piece:
     host = node.snapshot.host if node.snapshot else HostReading()
     cores = f"{host.cpu_count} cores" if host.cpu_count else "cores not reported"
-    load = "load not reported" if host.load_1m is None else f"load {host.load_1m:.1f}"
     told = [part.message for part in (node.snapshot.collectors if node.snapshot else ()) if part.name == "nvml" and part.message]
-    return e(f"{cores}, {load}. {' '.join(told)}")
+    return Hole(_load, (host.load_1m,), (cores, " ".join(told)))
+
+
+def _load(cores: str, told: str, load: Number) -> str:
+    return e(f"{cores}, {'load not reported' if load is None else f'load {load:.1f}'}. {told}")

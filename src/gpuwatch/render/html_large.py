@@ -3,41 +3,42 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from typing import Optional
+from typing import Optional, Sequence
 
 from gpuwatch.model.cluster import ClusterNow
 from gpuwatch.render import words
-from gpuwatch.render.html_gpu_row import Moment, people
+from gpuwatch.render.html_gpu_row import Moment
 from gpuwatch.render.html_parts import e, host_url, icon, plain_link
-from gpuwatch.render.html_summary import Trouble, nothing_then, section, table, then, troubles
+from gpuwatch.render.html_summary import nothing_then, section, table, then, troubles
+from gpuwatch.render.html_tally import HostTally, Trouble
 
 STEPS = (8, 4, 2, 1)
 SHOWN_USERS = 6
 SHOWN_MODELS = 10
 
 
-def large_answers_html(cluster: ClusterNow, moment: Moment) -> str:
+def large_answers_html(cluster: ClusterNow, tallies: Sequence[HostTally], moment: Moment) -> str:
     """The three tables of a large cluster."""
     if nothing_then(cluster):
         return ""
     return (
-        section("a-free", "go", "free", f"Free {then(cluster)}", "hosts with at least so many free", _free(cluster))
-        + section("a-idle", "hold", "idle", "Idle, memory held", "no work for", _idle(cluster, moment))
-        + section("a-bad", "bad", "warn", "Needs attention", "hosts", _trouble(cluster))
+        section("a-free", "go", "free", f"Free {then(cluster)}", "hosts with at least so many free", _free(tallies))
+        + section("a-idle", "hold", "idle", "Idle, memory held", "no work for", _idle(tallies, moment))
+        + section("a-bad", "bad", "warn", "Needs attention", "hosts", _trouble(tallies))
     )
 
 
-def _free(cluster: ClusterNow) -> str:
+def _free(tallies: Sequence[HostTally]) -> str:
     free: dict[str, Counter[str]] = defaultdict(Counter)
     total: Counter[str] = Counter()
     sizes: dict[str, float] = {}
-    for node in cluster.nodes:
-        for view in node.gpus:
-            name = words.model_name(view.reading.name)
-            total[name] += 1
-            sizes[name] = max(sizes.get(name, 0.0), view.reading.memory_total_bytes or 0.0)
-            if view.state.state == "free":
-                free[name][node.name] += 1
+    for one in tallies:
+        for pool in one.pools:
+            if not pool.is_slices:
+                total[pool.name] += pool.total
+                sizes[pool.name] = max(sizes.get(pool.name, 0.0), pool.size)
+                if pool.free:
+                    free[pool.name][one.host] = len(pool.free)
     order = sorted(total, key=lambda name: (-round(sizes[name] / 2**30), name))
     rows = "".join(_free_row(name, free[name], total[name]) for name in order[:SHOWN_MODELS])
     steps = "".join(f'<th class="num" scope="col">{step}</th>' for step in STEPS)
@@ -64,18 +65,15 @@ def _step(name: str, step: int, number: int) -> str:
     return f'<td class="num"><a href="{address}" data-model="{e(name)}" data-least="{step}">{number:,}</a></td>'
 
 
-def _idle(cluster: ClusterNow, moment: Moment) -> str:
+def _idle(tallies: Sequence[HostTally], moment: Moment) -> str:
     count: Counter[str] = Counter()
     held: dict[str, float] = defaultdict(float)
     quiet: dict[str, Optional[float]] = {}
-    for node in cluster.nodes:
-        for view in node.gpus:
-            if view.state.state != "idle":
-                continue
-            user = (people(view.reading.processes) or [""])[0]
-            count[user] += 1
-            held[user] += view.reading.memory_used_bytes or 0.0
-            quiet[user] = min(filter(None, (quiet.get(user), view.state.no_work_since_at)), default=None)
+    for one in tallies:
+        for gpu in one.idle:
+            count[gpu.user] += 1
+            held[gpu.user] += gpu.used_bytes or 0.0
+            quiet[gpu.user] = min(filter(None, (quiet.get(gpu.user), gpu.no_work_since_at)), default=None)
     if not count:
         return '<p class="note">Nobody holds memory without work.</p>'
     most_first = sorted(count, key=lambda user: -held[user])
@@ -92,9 +90,9 @@ def _who(user: str) -> str:
     return f'<a href="{plain_link(user=user, view="rows")}">{e(user)}</a>' if user else '<span class="mute">no visible user</span>'
 
 
-def _trouble(cluster: ClusterNow) -> str:
+def _trouble(tallies: Sequence[HostTally]) -> str:
     kinds: dict[str, list[Trouble]] = defaultdict(list)
-    for trouble in troubles(cluster):
+    for trouble in troubles(tallies):
         kinds[trouble.kind].append(trouble)
     if not kinds:
         return '<p class="note">Nothing.</p>'

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import re
+from functools import lru_cache
 from html import escape
-from typing import Iterable, Optional, Sequence, Tuple
+from typing import NamedTuple, Optional, Sequence, Tuple
 from urllib.parse import quote, urlencode
 
 from gpuwatch.model.view import ViewOptions
@@ -134,35 +135,54 @@ def sparkline(columns: Sequence[Optional[float]], width: int = 1, height: int = 
 
     ``width`` of a column and ``height`` are in the drawing's own units; the style sheet stretches it.
     """
-    if not columns or all(value is None for value in columns):
+    if not columns:
+        return ""
+    line = _closed_columns(tuple(columns[:-1]), width, height).then(columns[-1], width, height)
+    if not line.any_value:
         return ""
     whole = len(columns) * width
-    gaps = "".join(
-        f'<rect x="{start * width}" width="{length * width}" height="{height}" fill="url(#gap)"/>' for start, length in _gaps(columns)
-    )
     return (
         f'<svg class="spark" viewBox="0 0 {whole} {height}" preserveAspectRatio="none" aria-hidden="true">'
-        f'<path d="{_skyline(columns, width, height)}"/>{gaps}<path class="base" d="M0 {height - 0.5}h{whole}"/></svg>'
+        f'<path d="{line.path}h{line.run}V{height}"/>{line.gaps}{line.open_gap(height)}<path class="base" d="M0 {height - 0.5}h{whole}"/></svg>'
     )
 
 
-def _skyline(columns: Sequence[Optional[float]], width: int, height: int) -> str:
-    path, before, run = [f"M0 {height}"], float(height), 0
-    for value in columns:
+class _Line(NamedTuple):
+    """A sparkline up to some column."""
+
+    path: str
+    level: float
+    """Height of the last column, from above."""
+    run: int = 0
+    """Width of the columns of that height."""
+    gaps: str = ""
+    at: int = 0
+    gap_from: Optional[int] = None
+    any_value: bool = False
+
+    def then(self, value: Optional[float], width: int, height: int) -> _Line:
+        """The line with one more column."""
         level = float(height) if value is None else round(height * (1 - min(max(value, 0.0), 100.0) / 100), 1)
-        if level != before:
-            path.append(f"h{run}V{level:g}" if run else f"V{level:g}")
-            before, run = level, 0
-        run += width
-    path.append(f"h{run}V{height}")
-    return "".join(path)
+        path, run, gaps, gap_from = self.path, self.run, self.gaps, self.gap_from
+        if level != self.level:
+            path, run = f"{path}h{run}V{level:g}" if run else f"{path}V{level:g}", 0
+        if value is None:
+            gap_from = self.at if gap_from is None else gap_from
+        elif gap_from is not None:
+            gaps, gap_from = gaps + self.open_gap(height), None
+        return _Line(path, level, run + width, gaps, self.at + width, gap_from, self.any_value or value is not None)
+
+    def open_gap(self, height: int) -> str:
+        """The gap that reaches to the end."""
+        if self.gap_from is None:
+            return ""
+        return f'<rect x="{self.gap_from}" width="{self.at - self.gap_from}" height="{height}" fill="url(#gap)"/>'
 
 
-def _gaps(columns: Sequence[Optional[float]]) -> Iterable[Tuple[int, int]]:
-    start: Optional[int] = None
-    for place, value in enumerate([*columns, 0.0]):
-        if value is None and start is None:
-            start = place
-        elif value is not None and start is not None:
-            yield start, place - start
-            start = None
+@lru_cache(maxsize=4096)
+def _closed_columns(columns: Tuple[Optional[float], ...], width: int, height: int) -> _Line:
+    """All but the newest column stay as they are for ten minutes."""
+    line = _Line(f"M0 {height}", float(height))
+    for value in columns:
+        line = line.then(value, width, height)
+    return line

@@ -6,15 +6,15 @@ Pure. Always of the whole cluster, whatever filter the table below has.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from dataclasses import dataclass
-from typing import Iterable, Optional
+from dataclasses import dataclass, field
+from typing import Iterable, Sequence
 
-from gpuwatch.model.cluster import ClusterNow, GpuView, NodeState
+from gpuwatch.model.cluster import ClusterNow
 from gpuwatch.model.view import ViewOptions
 from gpuwatch.render import words
-from gpuwatch.render.html_gpu_row import Moment, people
-from gpuwatch.render.html_host import AWAY, split_next, unseen_word
+from gpuwatch.render.html_gpu_row import Moment
 from gpuwatch.render.html_parts import e, gpu_id, gpu_url, host_id, host_url, icon, link, plain_link
+from gpuwatch.render.html_tally import Held, HostTally, Pool, Trouble
 
 SHOWN_HOSTS = 6
 SHOWN_USERS = 8
@@ -26,12 +26,6 @@ COUNTS = (
 )  # fmt: skip
 """(state that the figure filters by, word, shape, colour), in order."""
 _ONLY_IF_ANY = ("reserved", "unknown")
-_COUNTED_AS = {"mig": "busy", "lost": "down"}
-
-
-def tally(cluster: ClusterNow) -> Counter[str]:
-    """How many GPUs per figure; a GPU cut into slices counts as busy, a lost one as down."""
-    return Counter(_COUNTED_AS.get(view.state.state, view.state.state) for node in cluster.nodes for view in node.gpus)
 
 
 def page_title(counts: Counter[str]) -> str:
@@ -64,14 +58,14 @@ def notices_html(cluster: ClusterNow) -> str:
     return demo + "".join(f'<p class="{css}">{icon(shape)}<span>{e(notice)}</span></p>' for notice in cluster.notices)
 
 
-def answers_html(cluster: ClusterNow, moment: Moment, anchored: bool) -> str:
+def answers_html(cluster: ClusterNow, tallies: Sequence[HostTally], moment: Moment, anchored: bool) -> str:
     """The three tables. ``anchored``: every host stands on this page, so that links may jump to its rows."""
     if not cluster.nodes or nothing_then(cluster):
         return ""
     return (
-        section("a-free", "go", "free", f"Free {then(cluster)}", "host and GPU number", _free_table(cluster))
-        + section("a-idle", "hold", "idle", "Idle, memory held", "no work for", _idle_table(cluster, moment))
-        + section("a-bad", "bad", "warn", "Needs attention", "since", _trouble_table(cluster, moment, anchored))
+        section("a-free", "go", "free", f"Free {then(cluster)}", "host and GPU number", _free_table(tallies))
+        + section("a-idle", "hold", "idle", "Idle, memory held", "no work for", _idle_table(cluster, tallies, moment))
+        + section("a-bad", "bad", "warn", "Needs attention", "since", _trouble_table(tallies, moment, anchored))
     )
 
 
@@ -101,48 +95,39 @@ def table(rows: Iterable[str], after: str = "") -> str:
 
 @dataclass
 class _Pool:
-    """The GPUs of one model, or the slices of one profile."""
+    """The GPUs of one model, or the slices of one profile, of all hosts."""
 
     query: str
-    size: float
+    size: float = 0.0
     total: int = 0
     free: int = 0
     reserved: int = 0
     unknown: int = 0
-    places: Optional[dict[str, list[str]]] = None
+    places: dict[str, Sequence[str]] = field(default_factory=dict)
 
-    def add(self, state: str, host: str, number: str) -> None:
-        self.total += 1
-        if state == "free":
-            self.free += 1
-            self.places = self.places or {}
-            self.places.setdefault(host, []).append(number)
-        elif state == "reserved":
-            self.reserved += 1
-        elif state not in ("busy", "idle", "mig"):
-            self.unknown += 1
+    def add(self, host: str, pool: Pool) -> None:
+        """Those of one more host."""
+        self.size = max(self.size, pool.size)
+        self.total += pool.total
+        self.reserved += pool.reserved
+        self.unknown += pool.unknown
+        if pool.free:
+            self.free += len(pool.free)
+            self.places[host] = pool.free
 
 
-def pools(cluster: ClusterNow) -> dict[str, _Pool]:
+def _pools(tallies: Sequence[HostTally]) -> dict[str, _Pool]:
     """GPUs by model and slices by profile, largest memory first."""
     found: dict[str, _Pool] = {}
-    for node in cluster.nodes:
-        for view in node.gpus:
-            reading = view.reading
-            name = words.model_name(reading.name)
-            pool = found.setdefault(name, _Pool(words.clean(reading.name), reading.memory_total_bytes or 0.0))
-            pool.size = max(pool.size, reading.memory_total_bytes or 0.0)
-            pool.add(view.state.state, node.name, str(reading.index))
-            for one, state in zip(reading.mig, view.mig_states):
-                name = f"MIG {words.clean(one.profile)}".strip()
-                pool = found.setdefault(name, _Pool(words.clean(reading.name), 0.0))
-                pool.add(state.state, node.name, f"{reading.index}.{one.index}")
+    for one in tallies:
+        for pool in one.pools:
+            found.setdefault(pool.name, _Pool(pool.query)).add(one.host, pool)
     by_name = sorted(found.items(), key=lambda item: item[0], reverse=True)
     return dict(sorted(by_name, key=lambda item: -round(item[1].size / 2**30)))
 
 
-def _free_table(cluster: ClusterNow) -> str:
-    found = pools(cluster)
+def _free_table(tallies: Sequence[HostTally]) -> str:
+    found = _pools(tallies)
     rows = [_free_row(name, pool) for name, pool in found.items() if pool.free]
     none = [f"{name} ({pool.total})" for name, pool in found.items() if not pool.free]
     if not rows:
@@ -152,7 +137,7 @@ def _free_table(cluster: ClusterNow) -> str:
 
 
 def _free_row(name: str, pool: _Pool) -> str:
-    places = list((pool.places or {}).items())
+    places = list(pool.places.items())
     shown = "; ".join(f'<a href="{host_url(host)}">{e(host)}</a> <b>{" ".join(numbers)}</b>' for host, numbers in places[:SHOWN_HOSTS])
     if len(places) > SHOWN_HOSTS:
         shown += f"; {words.plural(len(places) - SHOWN_HOSTS, 'more host')}"
@@ -167,17 +152,14 @@ def _free_row(name: str, pool: _Pool) -> str:
 # ---- idle
 
 
-def _idle_table(cluster: ClusterNow, moment: Moment) -> str:
-    held: dict[str, list[tuple[str, str, Optional[float], Optional[float]]]] = defaultdict(list)
-    for node in cluster.nodes:
-        for view in node.gpus:
-            if view.state.state == "idle":
-                reading = view.reading
-                user = (people(reading.processes) or [""])[0]
-                held[user].append((node.name, str(reading.index), reading.memory_used_bytes, view.state.no_work_since_at))
+def _idle_table(cluster: ClusterNow, tallies: Sequence[HostTally], moment: Moment) -> str:
+    held: dict[str, list[Held]] = defaultdict(list)
+    for one in tallies:
+        for gpu in one.idle:
+            held[gpu.user].append(gpu)
     if not held:
         return '<p class="note">Nobody holds memory without work.</p>'
-    most_first = sorted(held.items(), key=lambda item: -sum(size or 0.0 for _, _, size, _ in item[1]))
+    most_first = sorted(held.items(), key=lambda item: -sum(gpu.used_bytes or 0.0 for gpu in item[1]))
     rows = [_idle_row(user, gpus, moment) for user, gpus in most_first[:SHOWN_USERS]]
     left = len(most_first) - SHOWN_USERS
     after = f'<p class="note small">and {words.plural(left, "more user")}</p>' if left > 0 else ""
@@ -188,16 +170,16 @@ def _idle_table(cluster: ClusterNow, moment: Moment) -> str:
     return table(rows, f'{after}<p class="note small">{rule}</p>')
 
 
-def _idle_row(user: str, gpus: list[tuple[str, str, Optional[float], Optional[float]]], moment: Moment) -> str:
+def _idle_row(user: str, gpus: Sequence[Held], moment: Moment) -> str:
     by_host: dict[str, list[str]] = {}
-    for host, number, _, _ in gpus:
-        by_host.setdefault(host, []).append(number)
+    for gpu in gpus:
+        by_host.setdefault(gpu.host, []).append(gpu.number)
     where = "; ".join(f'<a href="{host_url(host)}">{e(host)}</a> <b>{" ".join(numbers)}</b>' for host, numbers in list(by_host.items())[:3])
     if len(by_host) > 3:
         where += f"; {words.plural(len(by_host) - 3, 'more host')}"
-    sizes = [size for _, _, size, _ in gpus if size is not None]
+    sizes = [gpu.used_bytes for gpu in gpus if gpu.used_bytes is not None]
     size = f"{words.gb(sum(sizes))} GB" if sizes else "not reported"
-    quiet = [at for _, _, _, at in gpus if at is not None]
+    quiet = [gpu.no_work_since_at for gpu in gpus if gpu.no_work_since_at is not None]
     who = f'<a href="{plain_link(user=user)}">{e(user)}</a>' if user else '<span class="mute">no visible user</span>'
     return (
         f'<tr><th scope="row"><b>{who}</b></th><td class="wide">{where}</td><td class="num">{size}</td>'
@@ -208,73 +190,14 @@ def _idle_row(user: str, gpus: list[tuple[str, str, Optional[float], Optional[fl
 # ---- trouble
 
 
-@dataclass(frozen=True)
-class Trouble:
-    """One thing that is wrong: what, where, since when."""
-
-    rank: int
-    shape: str
-    kind: str
-    text: str
-    host: str
-    index: Optional[int]
-    uuid: str
-    since_at: Optional[float]
-
-
-_NODE_TROUBLE = {"down": (0, "down", "unreachable"), "error": (1, "warn", "no GPU data"), "stale": (5, "stale", "stale: no new reading"),
-                 "unseen": (6, "stale", "unseen")}  # fmt: skip
-
-
-def troubles(cluster: ClusterNow) -> list[Trouble]:
+def troubles(tallies: Sequence[HostTally]) -> list[Trouble]:
     """What is wrong, worst first and newest first within a kind."""
-    found = [trouble for node in cluster.nodes for trouble in _troubles_of(node)]
+    found = [trouble for one in tallies for trouble in one.troubles]
     return sorted(found, key=lambda trouble: (trouble.rank, -(trouble.since_at or 0.0)))
 
 
-def _troubles_of(node: NodeState) -> Iterable[Trouble]:
-    if node.status in _NODE_TROUBLE:
-        rank, shape, text = _NODE_TROUBLE[node.status]
-        why = split_next(node.error)[0]
-        if node.status == "unseen":
-            text = unseen_word(node)
-        if why and node.status in ("error", "stale"):
-            text = why if node.status == "error" else f"stale: {why}"
-        since = node.received_at if node.status == "stale" else node.status_since_at
-        yield Trouble(rank, shape, _NODE_TROUBLE[node.status][2], text, node.name, None, "", since)
-    if node.status in AWAY:
-        return
-    for view in node.gpus:
-        yield from _gpu_troubles(node, view)
-    if node.status == "up":
-        yield from _warnings(node)
-
-
-def _warnings(node: NodeState) -> Iterable[Trouble]:
-    """What an up node says of itself: parts of its collecting that fail, and its own sentence where it tells something else."""
-    parts = [part for part in (node.snapshot.collectors if node.snapshot else ()) if not part.ok]
-    for part in parts:
-        text = f"{words.clean(part.name)}: {split_next(part.message)[0]}"
-        yield Trouble(4, "warn", "readings missing", text, node.name, None, "", part.since_at)
-    said = split_next(node.error)[0]
-    if said and not any(part.message and said.startswith(words.clean(part.message).rstrip(".")) for part in parts):
-        yield Trouble(4, "warn", "with a warning", said, node.name, None, "", None)
-
-
-def _gpu_troubles(node: NodeState, view: GpuView) -> Iterable[Trouble]:
-    reading, state = view.reading, view.state
-    if state.state == "lost":
-        text = f"GPU lost: {state.why or reading.error or 'it does not answer'}"
-        since = reading.error_since_at if reading.error_since_at is not None else state.since_at
-        yield Trouble(2, "down", "a GPU lost", split_next(text)[0], node.name, reading.index, reading.uuid, since)
-    elif state.marks:
-        hot = f"{reading.temperature_celsius:.0f} °C" if "hot" in state.marks and reading.temperature_celsius is not None else ""
-        text = ", ".join(filter(None, [hot, *(mark for mark in state.marks if mark != "hot")]))
-        yield Trouble(3, "warn", "a GPU hot, throttled", text, node.name, reading.index, reading.uuid, None)
-
-
-def _trouble_table(cluster: ClusterNow, moment: Moment, anchored: bool) -> str:
-    found = troubles(cluster)
+def _trouble_table(tallies: Sequence[HostTally], moment: Moment, anchored: bool) -> str:
+    found = troubles(tallies)
     if not found:
         return '<p class="note">Nothing.</p>'
     left = len(found) - SHOWN_TROUBLES

@@ -32,11 +32,6 @@ def select(cluster: ClusterNow, options: ViewOptions) -> list[Selected]:
     return [(node, gpus_of((node, gpus))) for node, gpus in page_of(shown(cluster, options), options)]
 
 
-def matching(cluster: ClusterNow, options: ViewOptions) -> list[Selected]:
-    """Like ``select``, all pages."""
-    return [(node, gpus_of((node, gpus))) for node, gpus in shown(cluster, options)]
-
-
 def shown(cluster: ClusterNow, options: ViewOptions) -> list[Shown]:
     """Like ``select``, all pages, without looking at the GPUs of a host that is shown whole."""
     rows: list[Shown] = [(node, None) for node in cluster.nodes]

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Callable, NamedTuple, Optional, TypeVar, Union
 
 from gpuwatch.model.cluster import GpuView, NodeState
+from gpuwatch.model.snapshot import Number
 from gpuwatch.render.select import Shown
 from gpuwatch.render.text_words import Cache, cached
 
@@ -67,10 +68,35 @@ def seen(
     values = parts.values
     facts = (parts.key, node.target, node.status, node.status_since_at, node.error, node.states)
     made = cache.get(("facts", *key, node.name), facts, lambda: make(_with_places(node), len(values) + 1))
-    numbers: list[Any] = [*values, node.received_at, now]
-    if recent:
-        numbers += node.recent_utilization
-    return made, lambda places: [None if place is None else numbers[place] for place in places]
+    count, more = len(values), (node.received_at, now, *(node.recent_utilization if recent else ()))
+
+    def numbers(places: Sequence[Optional[int]]) -> Sequence[Any]:
+        return [None if place is None else values[place] if place < count else more[place - count] for place in places]
+
+    return made, numbers
+
+
+def kept(
+    node: NodeState, cache: Cache | None, key: tuple[object, ...], asks: Callable[[NodeState], Sequence[Number]], make: Callable[[NodeState], T]
+) -> T:
+    """What ``make`` makes of a node, kept under ``key`` as long as no fact changes, and none of the numbers that it ``asks`` for."""
+    if cache is None:
+        return make(node)
+
+    def look() -> tuple[object, ...]:
+        asked, numbers = seen(node, 0.0, cache, key, lambda node, _: _Asked(asks(node)))
+        return asked, *numbers(asked.places)
+
+    version = cache.get(("asked", *key, node.name), node.version, look)
+    return cache.get(("kept", *key, node.name), version, lambda: make(node))
+
+
+class _Asked:
+    """Where numbers stand that were asked for. Equal to itself alone: others were made of other facts."""
+
+    def __init__(self, places: Sequence[Any]) -> None:
+        self.places = places
+        self.size = 100 + 8 * len(places)
 
 
 def _is_apart(node: NodeState) -> bool:

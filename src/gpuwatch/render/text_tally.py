@@ -9,7 +9,7 @@ from typing import NamedTuple
 from gpuwatch.model.cluster import NodeState
 from gpuwatch.model.snapshot import Number
 from gpuwatch.render import words
-from gpuwatch.render.stencil import seen
+from gpuwatch.render.stencil import kept
 from gpuwatch.render.text_words import Cache
 
 
@@ -33,23 +33,9 @@ class Tally(NamedTuple):
     cards: tuple[Cards, ...]
 
 
-class _Facts(NamedTuple):
-    """What of a host's tally only a fact can change."""
-
-    states: dict[str, int]
-    names: tuple[str | None, ...]
-    free: tuple[int | None, ...]
-    """The number of each GPU that is free, None for the others."""
-    totals: tuple[Number, ...]
-    """Places of the sizes."""
-
-
 def tally(node: NodeState, cache: Cache | None = None, audience: str = "") -> Tally:
     """The counts of one host, from the cache where nothing of it changed. ``audience``: whose cluster it is."""
-    if cache is None:
-        return _counted(node, *_facts_and_totals(node, None, audience))
-    facts, totals = cache.get(("tallied", node.name), (node.version, audience), lambda: _facts_and_totals(node, cache, audience))
-    return cache.get(("tally", node.name), (facts, totals), lambda: _counted(node, facts, totals))
+    return kept(node, cache, ("text tally", audience), _totals, _counted)
 
 
 def cards(host: str, names: tuple[str | None, ...], totals: tuple[Number, ...], free: tuple[int | None, ...]) -> tuple[Cards, ...]:
@@ -73,22 +59,17 @@ def by_label(found: Iterable[Cards]) -> dict[str, list[Cards]]:
     return kinds
 
 
-def _facts_and_totals(node: NodeState, cache: Cache | None, audience: str) -> tuple[_Facts, tuple[Number, ...]]:
-    facts, numbers = seen(node, 0.0, cache, ("tally", audience), _facts)
-    return facts, tuple(numbers(facts.totals))
+def _totals(node: NodeState) -> tuple[Number, ...]:
+    return tuple([gpu.reading.memory_total_bytes for gpu in node.gpus])
 
 
-def _facts(node: NodeState, _: object) -> _Facts:
+def _counted(node: NodeState) -> Tally:
     states: dict[str, int] = {}
     for gpu in node.gpus:
         states[gpu.state.state] = states.get(gpu.state.state, 0) + 1
-    readings = [gpu.reading for gpu in node.gpus]
-    free = [gpu.reading.index if gpu.state.state == "free" else None for gpu in node.gpus]
-    return _Facts(states, tuple([one.name for one in readings]), tuple(free), tuple([one.memory_total_bytes for one in readings]))
-
-
-def _counted(node: NodeState, facts: _Facts, totals: tuple[Number, ...]) -> Tally:
-    return Tally(facts.states, cards(node.name, facts.names, totals, facts.free))
+    names = tuple([gpu.reading.name for gpu in node.gpus])
+    free = tuple([gpu.reading.index if gpu.state.state == "free" else None for gpu in node.gpus])
+    return Tally(states, cards(node.name, names, _totals(node), free))
 
 
 @lru_cache(maxsize=1024)

@@ -87,9 +87,13 @@ def clock(at: Optional[float], now: float, zone: str) -> str:
 
     Empty for None, and for what is no time of this calendar.
     """
-    if at is None:
-        return ""
-    then, today = _local(at, zone), _local(now, zone)
+    return "" if at is None else _clock(at, now // 60, zone)
+
+
+@lru_cache(maxsize=16384)
+def _clock(at: float, minute: float, zone: str) -> str:
+    """Kept, since it is the same for a minute at least."""
+    then, today = _local(at, zone), _local(minute * 60, zone)
     if then is None or today is None:
         return ""
     time = f"{then.hour:02d}:{then.minute:02d}"
