@@ -335,6 +335,39 @@ def test_a_second_hub_on_the_same_database_stores_nothing_until_the_first_ends(
     assert len(set(times)) == len(times)
 
 
+def test_on_postgresql_a_restart_of_the_server_and_the_end_of_a_hub_lose_nothing(
+    lab: Lab, street: Street, postgres: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gpuwatch.hub.service.REOPEN_SECONDS", 0.2)
+    fine = street.node()
+    lab.write(f"fine=127.0.0.1:{fine.port}")
+    with postgres.new_url() as url:
+        first = lab.start(database=url)
+        until(lambda: stored(first, "fine") >= 2)
+        machine_id = machines.find(first.store, "fine").id  # type: ignore[arg-type]
+        opened = first.store
+        postgres.stop()
+        until(lambda: any("does not answer" in notice for notice in first.cluster().notices))
+        assert status(first, "fine") == "up"
+        polls = first.poller.stats.good
+        until(lambda: first.poller.stats.good >= polls + 3)
+        postgres.start()
+        until(lambda: first.cluster().notices == () and first.store not in (None, opened))
+        kept = stored(first, "fine")
+        until(lambda: stored(first, "fine") >= kept + 2)
+        second = lab.start(database=url)
+        until(lambda: any("Another hub" in notice for notice in second.cluster().notices))
+        first.stop()
+        lab.hubs.remove(first)
+        until(lambda: second.store is not None and second.cluster().notices == ())
+        kept = stored(second, "fine")
+        until(lambda: stored(second, "fine") >= kept + 2)
+        times = [one.taken_at_ms for one in snapshots.read(second.store, machine_id)]  # type: ignore[arg-type]
+        assert len(set(times)) == len(times)
+        assert max(later - earlier for earlier, later in zip(times, times[1:])) < 5000
+        lab.stop()
+
+
 def test_stopping_does_not_wait_for_ever_for_a_disk_that_hangs(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gpuwatch.hub.service.STOP_SECONDS", 0.3)
     lab.write()
@@ -387,7 +420,7 @@ def test_settings_that_cannot_be(lab: Lab) -> None:
         lab.hub(timezone="Mars/Olympus")
     lab.hubs.clear()
     with pytest.raises(UsageError) as error:
-        lab.hub(database="postgresql://x:SECRET@db/x")
+        lab.hub(database="mysql://x:SECRET@db/x")
     assert "SECRET" not in str(error.value)
     lab.hubs.clear()
 
