@@ -207,8 +207,27 @@ def test_a_full_disk_is_told_before_a_backup(filled, tmp_path, monkeypatch):
     assert not (tmp_path / "backup.db").exists()
 
 
+def test_verify_prints_some_and_tells_of_the_rest(url, monkeypatch):
+    fill(url, range(400))
+    store = open_store(url)
+    with store.writing():
+        store.change("UPDATE block SET data = ?", (b"x",))
+    store.close()
+    done = run(url, "verify")
+    assert done.exit_code == 1
+    assert "... and 20 more; --json lists them all." in done.stdout
+    assert len(told(run(url, "verify", "--json"))["problems"]) == 40
+
+
+def test_prune_thins_as_the_hub_does(filled):
+    result = told(run(filled, "prune", "--older-than", "100000d", "--json"))
+    assert (result["snapshots"], result["digested"], result["thinned"]) == (0, 6, 6)
+    store = open_store(filled)
+    assert store.rows("SELECT count(*), sum(count) FROM block") == [(1, 6)], "one of each minute"
+    store.close()
+
+
 def test_prune(filled):
-    assert told(run(filled, "prune", "--older-than", "100000d", "--json"))["snapshots"] == 0
     assert "Deleted: 60 snapshots" in run(filled, "prune", "--older-than", "1s").stdout
     assert numbers(filled) == [[]]
 

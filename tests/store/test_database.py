@@ -36,7 +36,8 @@ def test_addresses_that_are_none(url):
     ("url", "label"),
     [
         ("postgresql://me:s3cret@db.lab:5432/gpuwatch", "postgresql://me@db.lab:5432/gpuwatch"),
-        ("postgres://db/gpuwatch?sslmode=require&password=s3cret&sslpassword=s3cret", "postgresql://db/gpuwatch?sslmode=require"),
+        ("postgres://db/gpuwatch?sslmode=require&password=s3cret&sslpassword=s3cret", "postgresql://db/gpuwatch"),
+        ("postgresql://me:s3cret@a:5432,b:5433/gpuwatch?target_session_attrs=read-write", "postgresql://me@a:5432,b:5433/gpuwatch"),
         ("postgresql:///gpuwatch?host=/run/postgresql", "postgresql:///gpuwatch?host=/run/postgresql"),
         ("postgresql://[::1]/gpuwatch", "postgresql://[::1]/gpuwatch"),
         ("sqlite:///a.db", "a.db"),

@@ -337,6 +337,39 @@ def test_room_is_made_before_a_bulk(store, machine):
     assert len(parts(store, "block")) == len(before) + 10
 
 
+def test_an_interval_that_reaches_further_keeps_its_partition(store, machine):
+    span_ms = 4 * partitions.WEEK_MS
+    start_ms = (round(time.time() * 1000) // span_ms - 20) * span_ms
+    columns = "machine_id, gpu_uuid, start_ms, pid, end_ms, memory_byte_seconds, memory_seconds"
+    rows = [(machine, "GPU-1", start_ms + n, n, start_ms + n + length, 1.0, 1.0) for n, length in ((1, 5), (2, 3 * span_ms))]
+    with store.writing():
+        store.change_many(f"INSERT INTO process_interval ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+    store.shrink(10**12)
+    assert store.drop_before("process_interval", start_ms + 2 * span_ms).rows == 0
+    assert store.drop_before("process_interval", start_ms + 5 * span_ms).rows == 2
+
+
+def test_space_of_thinned_blocks_is_given_back(store, machine, monkeypatch):
+    monkeypatch.setattr(partitions, "_SLACK_BYTES", 0)
+    week_ms = partitions.WEEK_MS
+    start_ms = (round(time.time() * 1000) // week_ms - 3) * week_ms
+    store.make_room("block", start_ms, start_ms)
+    with store.writing():
+        store.change_many(
+            """INSERT INTO block (machine_id, start_ms, sequence, end_ms, count, codec, schema, size, data) VALUES (?, ?, 0, ?, 1, 1, 1, 5000, ?)""",
+            [(machine, start_ms + n, start_ms + n, os.urandom(5000)) for n in range(300)],
+        )
+    store.shrink(10**12)
+    before = store.sizes().total
+    store.shrink(10**12)
+    assert store.sizes().total == before, "there is nothing to squeeze"
+    with store.writing():
+        store.change("UPDATE block SET data = ?, size = 100", (os.urandom(100),))
+    store.shrink(10**12)
+    assert store.sizes().total < before / 3
+    assert store.rows("SELECT count(*), sum(length(data)) FROM block") == [(300, 30_000)]
+
+
 def test_partitions_do_not_slow_a_question_about_one_time(store, machine):
     now_ms = round(time.time() * 1000)
     store.make_room("block", now_ms - 50 * partitions.WEEK_MS, now_ms)

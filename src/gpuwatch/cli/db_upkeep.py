@@ -7,7 +7,7 @@ import sys
 import time
 from contextlib import closing, contextmanager
 from dataclasses import asdict
-from typing import Any, Callable, Iterator, Optional
+from typing import Any, Callable, Iterator, Optional, Sequence
 
 import click
 
@@ -17,6 +17,8 @@ from gpuwatch.config.settings import HubSettings
 from gpuwatch.model.errors import StoreError
 from gpuwatch.model.units import parse_bytes, parse_seconds
 
+MOST_SHOWN = 20
+"""Problems that are printed."""
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -101,9 +103,13 @@ def verify(ctx: click.Context, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"database": label, "problems": problems}))
     else:
-        click.echo("\n".join(problems) or f"No damage was found in {label}: {blocks} blocks were read.")
+        click.echo("\n".join([*problems[:MOST_SHOWN], *_and_more(problems)]) or f"No damage was found in {label}: {blocks} blocks were read.")
     if problems:
         ctx.exit(1)
+
+
+def _and_more(problems: Sequence[str]) -> Sequence[str]:
+    return [f"... and {len(problems) - MOST_SHOWN} more; --json lists them all."] if len(problems) > MOST_SHOWN else []
 
 
 @click.command("backup")
@@ -145,18 +151,32 @@ def restore(ctx: click.Context, file: str, yes: bool) -> None:
 @as_json_option
 @click.pass_context
 def prune(ctx: click.Context, older_than: Optional[str], larger_than: Optional[str], as_json: bool) -> None:
-    """Delete what retention would delete, now, in small steps beside a running hub."""
-    from gpuwatch.store import upkeep
+    """Delete and thin what the hub's retention would, now, in small steps beside a running hub."""
+    from gpuwatch.store import retention, upkeep
 
-    settings = settings_of(ctx)
+    settings, now = settings_of(ctx), time.time()
     seconds = parse_seconds(older_than) if older_than else max(settings.raw_retention, settings.thinned_retention)
     most_bytes = parse_bytes(larger_than) if larger_than else settings.max_database
+    kept = retention.Retention(settings.raw_retention, settings.minutes_retention, settings.quarters_retention, settings.processes_retention)
     with opened(ctx) as store:
-        result = upkeep.prune(store, time.time(), seconds, most_bytes)
+        with bar(upkeep.old_blocks(store, now, seconds), "Deleting") as progress:
+            result = upkeep.prune(store, now, seconds, most_bytes, progress=progress)
+        with bar(upkeep.blocks_to_thin(store, now, kept.raw), "Thinning") as progress:
+            tended = retention.tend(store, now, kept, _digester(settings), lambda: True, progress=progress)
     if as_json:
-        click.echo(json.dumps(asdict(result)))
+        click.echo(json.dumps({**asdict(result), **asdict(tended)}))
     else:
-        click.echo(f"Deleted: {result.snapshots} snapshots ({result.bytes / 1e6:.1f} MB), {result.events} events.")
+        click.echo(f"Deleted: {result.snapshots} snapshots ({result.bytes / 1e6:.1f} MB), {result.events} events, {tended.intervals} process intervals.")
+        click.echo(f"Thinned to one snapshot a minute: {tended.thinned} blocks.")
+
+
+def _digester(settings: HubSettings) -> Any:
+    from zoneinfo import ZoneInfo
+
+    from gpuwatch.hub.restore import limits_of
+    from gpuwatch.store.digests import Digester
+
+    return Digester(limits_of(settings), ZoneInfo(timezone_name(settings)), asked_every_seconds=settings.interval)
 
 
 @click.command("migrate")

@@ -25,7 +25,7 @@ def open_database(database: Optional[str], config: Optional[str], *, read_only: 
 
 
 @click.group("host")
-@click.option("--database", metavar="URL", help="sqlite:///FILE; else gpuwatch.db in the state folder.")
+@click.option("--database", metavar="URL", help="sqlite:///FILE or postgresql://USER@HOST/DATABASE; else gpuwatch.db in the state folder.")
 @click.option("--config", metavar="PATH", help="TOML file with settings.")
 @click.pass_context
 def command(ctx: click.Context, database: Optional[str], config: Optional[str]) -> None:

@@ -81,7 +81,7 @@ class HubSettings(CommonSettings):
     hosts: str = setting("hosts.txt", "hosts file: one line for each node", kind="path", flags=("-c",))
     node_port: int = setting(7080, "port of nodes whose line in the hosts file names none", flags=("--node_port",), least=1, most=65535)
     interval: float = setting(5.0, "seconds between two polls of a node", least=0.1)
-    database: str = setting("", "sqlite:///FILE; empty: gpuwatch.db in the state folder")
+    database: str = setting("", "sqlite:///FILE or postgresql://USER@HOST/DATABASE; empty: gpuwatch.db in the state folder")
     title: str = setting("", "name of the lab, shown on each page")
     stale_intervals: float = setting(3.0, "a node is stale after so many intervals without a reading", kind="float", least=1, where="no_flag")
     down_after: float = setting(60.0, "a node is down after so many seconds without a reading", least=1, where="no_flag")

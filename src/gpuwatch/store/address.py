@@ -9,7 +9,8 @@ from gpuwatch.model.errors import UsageError
 
 _HOW = "Write sqlite:///FILE or postgresql://USER@HOST/DATABASE."
 _SCHEMES = ("postgresql", "postgres")
-_SECRET = re.compile(r"passw|pwd|secret|key", re.I)
+_TELLING = ("host", "port", "dbname", "service")
+"""Of an address's settings: what says which database it is."""
 
 
 def is_postgres(url: str) -> bool:
@@ -39,7 +40,7 @@ def label_of(url: str) -> str:
             raise ValueError
         host = parts.netloc.rpartition("@")[2]
         user = f"{parts.username}@" if parts.username else ""
-        options = urlencode([(name, value) for name, value in parse_qsl(parts.query) if not _SECRET.search(name)], safe="/:,=")
+        options = urlencode([(name, value) for name, value in parse_qsl(parts.query) if name in _TELLING], safe="/:,")
     except ValueError:
         raise UsageError(
             f"The address {without_secrets(url)!r} cannot be understood.",

@@ -39,6 +39,8 @@ SPANS: Dict[str, Dict[int, int]] = {
     "rollup": {60: WEEK_MS, 900: 8 * WEEK_MS, 3600: 52 * WEEK_MS},
 }
 """Table: tier (0: it has none): length of a partition in ms."""
+_WITH_END = ("block", "process_interval")
+_SLACK_BYTES = 16 * 1024**2
 _NAME = re.compile(r"_p(?P<tier>\d+)_(?P<start>\d+)_(?P<end>\d+)$")
 
 
@@ -70,6 +72,21 @@ class Partitions:
                 found = {number * span_ms for (number,) in rows if now_ms - _LONGEST_AGO_MS < number * span_ms < now_ms}
                 self._make(table, tier, found | {this_ms, this_ms + span_ms})
 
+    def squeeze(self) -> None:
+        """Write one partition anew whose blocks were thinned: nothing new comes into it, so its space would stay unused. Raises StoreError.
+
+        Who asks for that time waits meanwhile. Outside ``writing()``.
+        """
+        now_ms = round(time.time() * 1000)
+        for part in self._parts("block"):
+            if part.end_ms < now_ms - _DAY_MS:
+                ((count, size, files),) = self._store.rows(
+                    f"SELECT count(*), coalesce(sum(size), 0), pg_total_relation_size('{part.name}') FROM {part.name}"
+                )
+                if files > 2 * (size + count * _ROW_BYTES) + _SLACK_BYTES:
+                    self._store.run_alone(f"VACUUM (FULL, ANALYZE) {part.name}")
+                    return
+
     def make_room(self, table: str, start_ms: int, end_ms: int) -> None:
         """Partitions for rows of that time, as far as that is sensible. Raises StoreError."""
         now_ms = round(time.time() * 1000)
@@ -83,11 +100,13 @@ class Partitions:
         return before_ms // span_ms * span_ms
 
     def drop_before(self, table: str, before_ms: int, tier_seconds: int = 0) -> Dropped:
-        """Drop the partitions that end before. Raises StoreError."""
+        """Drop the partitions that end before, and of which nothing reaches further. Raises StoreError."""
         figures = "count(*), coalesce(sum(count), 0), coalesce(sum(size), 0)" if table == "block" else "count(*), 0, 0"
         dropped = Dropped()
         old = [part for part in self._parts(table) if part.end_ms <= before_ms and part.tier_seconds == tier_seconds]
         for part in old:
+            if table in _WITH_END and self._store.rows(f"SELECT 1 FROM {part.name} WHERE end_ms >= ? LIMIT 1", (before_ms,)):
+                continue
             with self._store.writing():
                 (counted,) = self._store.rows(f"SELECT {figures} FROM {part.name}")
                 self._store.change(f"DROP TABLE {part.name}")

@@ -230,6 +230,11 @@ class PostgresStore(Store):
     def shrink(self, max_bytes: int) -> None:
         if not self.read_only:
             self._partitions.tend()
+            self._partitions.squeeze()
+
+    def run_alone(self, statement: str) -> None:
+        """A statement that no transaction may hold. Raises StoreError."""
+        self._on_any(lambda connection: connection.script(statement))
 
     def cutoff_ms(self, table: str, before_ms: int, tier_seconds: int = 0) -> int:
         return self._partitions.cutoff_ms(table, before_ms, tier_seconds)

@@ -47,13 +47,18 @@ class Tended:
     intervals: int = 0
 
 
-def tend(store: Store, now: float, kept: Retention, digester: Digester, going: Callable[[], bool]) -> Tended:
-    """Everything of the above, in short transactions; what is long goes on as long as ``going()``, and next time. Raises StoreError."""
+def tend(
+    store: Store, now: float, kept: Retention, digester: Digester, going: Callable[[], bool], *, progress: Callable[[int], None] = lambda done: None
+) -> Tended:
+    """Everything of the above, in short transactions; what is long goes on as long as ``going()``, and next time. Raises StoreError.
+
+    ``progress`` is told of blocks thinned.
+    """
     chunks = _delete_rollups(store, now, kept)
     intervals = _delete_intervals(store, now - kept.processes)
     more_chunks, more_intervals = _delete_crowds(store, now)
     digested = backfill(store, digester, going)
-    thinned = thin(store, round((now - kept.raw) * 1000), going)
+    thinned = thin(store, round((now - kept.raw) * 1000), going, progress)
     return Tended(digested, thinned, chunks + more_chunks, intervals + more_intervals)
 
 
@@ -85,6 +90,7 @@ def _delete_intervals(store: Store, before: float) -> int:
     """Those that ended before (epoch seconds)."""
     old_ms = round(before * 1000)
     deleted = store.drop_before("process_interval", old_ms).rows
+    old_ms = store.cutoff_ms("process_interval", old_ms)
     for machine_id in _machines(store):
         for uuid in _gpus_of_intervals(store, machine_id):
             deleted += _delete_some(store, "machine_id = ? AND gpu_uuid = ? AND end_ms < ?", (machine_id, uuid, old_ms))

@@ -24,7 +24,7 @@ class _Overtaken(Exception):
     """Retention, or someone who merged or deleted the machine, was faster."""
 
 
-def thin(store: Store, before_ms: int, going: Callable[[], bool]) -> int:
+def thin(store: Store, before_ms: int, going: Callable[[], bool], progress: Callable[[int], None] = lambda done: None) -> int:
     """Thin what ended before ``before_ms`` and is digested, as long as ``going()``; how many blocks were taken. Raises StoreError."""
     taken = 0
     for (machine_id,) in store.rows("SELECT id FROM machine ORDER BY id"):
@@ -44,6 +44,7 @@ def thin(store: Store, before_ms: int, going: Callable[[], bool]) -> int:
                 after_ms = window[-1][0]
                 if all(row[2] < before_ms and row[3] for row in window):
                     taken += _thin_window(store, machine_id, window)
+                    progress(len(window))
                     store.rest()
             if not windows or len(rows) < _BATCH:
                 break

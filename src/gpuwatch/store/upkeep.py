@@ -54,16 +54,23 @@ class StoreInfo:
     newest_at: Optional[float]
 
 
-def prune(store: Store, now: float, retention_seconds: float, max_bytes: int) -> PruneResult:
-    """Delete snapshots older than ``retention_seconds``, then the oldest until the database's content is at most ``max_bytes``."""
+def prune(
+    store: Store, now: float, retention_seconds: float, max_bytes: int, *, progress: Callable[[int], None] = lambda done: None
+) -> PruneResult:
+    """Delete snapshots older than ``retention_seconds``, then the oldest until the database's content is at most ``max_bytes``.
+
+    ``progress`` is told of blocks deleted.
+    """
     cutoff_ms = round((now - retention_seconds) * 1000)
     block_cutoff_ms = store.cutoff_ms("block", cutoff_ms)
     dropped = store.drop_before("block", cutoff_ms)
+    progress(dropped.rows)
     deleted, gone = _delete_of_greedy(store, max_bytes // _SHAPES_SHARE)
     for turn in count(1):
         too_large = store.used_bytes() > max_bytes
         batch = _delete_oldest_blocks(store, None if too_large else block_cutoff_ms)
         deleted += batch
+        progress(len(batch))
         if not batch:
             break
         if too_large and turn % _BATCHES_A_TURN == 0:
@@ -76,6 +83,20 @@ def prune(store: Store, now: float, retention_seconds: float, max_bytes: int) ->
     store.shrink(max_bytes)
     snapshots = journal + dropped.snapshots + sum(block[3] for block in deleted)
     return PruneResult(len(deleted) + dropped.rows, snapshots, dropped.bytes + sum(block[4] for block in deleted), gone, events)
+
+
+def old_blocks(store: Store, now: float, retention_seconds: float) -> int:
+    """How many blocks ``prune`` will delete for their age. Raises StoreError."""
+    cutoff_ms = store.cutoff_ms("block", round((now - retention_seconds) * 1000))
+    count: int = store.rows("SELECT count(*) FROM block WHERE end_ms < ?", (cutoff_ms,))[0][0]
+    return count
+
+
+def blocks_to_thin(store: Store, now: float, raw_seconds: float) -> int:
+    """How many blocks are kept at full rate although they are older. Raises StoreError."""
+    before_ms = round((now - raw_seconds) * 1000)
+    count: int = store.rows("SELECT count(*) FROM block WHERE step_seconds = 0 AND end_ms < ?", (before_ms,))[0][0]
+    return count
 
 
 def _delete_of_greedy(store: Store, most_bytes: int) -> Tuple[Rows, int]:
