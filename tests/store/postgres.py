@@ -1,13 +1,16 @@
 """A PostgreSQL server of the test run's own: in a temporary folder, on a unix socket there, as a user that is not root."""
 
+import ctypes
 import glob
 import os
 import pwd
 import re
 import secrets
 import shutil
+import signal
 import subprocess
 import tempfile
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,6 +23,11 @@ from gpuwatch.store.tables import TABLES
 USER = "gpuwatch"
 PASSWORD = "pw-s3cret"
 _END_OTHERS = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid != pg_backend_pid() AND usename = '{USER}'"
+
+
+def _end_with_parent():
+    """In the child: the kernel ends it when the test run is gone, even by a SIGKILL."""
+    ctypes.CDLL(None).prctl(1, signal.SIGQUIT)  # PR_SET_PDEATHSIG
 
 
 def programs():
@@ -38,7 +46,7 @@ class Server:
         self.folder = Path(tempfile.mkdtemp(prefix="gpuwatch-pg-"))
         self._bin = programs()
         self._as = self._user()
-        self._used = self._first = None
+        self._used = self._first = self._process = None
         password = self.folder / "password"
         password.write_text(PASSWORD)
         for path in (self.folder, password):
@@ -59,28 +67,48 @@ class Server:
                 pass
         return 65534, 65534
 
-    def _run(self, program, *arguments):
+    def _call(self, program, *arguments):
+        """Command and options to run a program of PostgreSQL."""
         options = {"user": self._as[0], "group": self._as[1], "extra_groups": []} if self._as else {}
-        command = [str(self._bin / program), *map(str, arguments)]
-        done = subprocess.run(command, cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60, **options)
-        log = self.folder / "log"
-        assert done.returncode == 0, done.stdout + (log.read_text() if log.exists() else "")
+        return [str(self._bin / program), *map(str, arguments)], {"cwd": self.folder, "stderr": subprocess.STDOUT, **options}
+
+    def _run(self, program, *arguments):
+        command, options = self._call(program, *arguments)
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=60, **options)
+        assert done.returncode == 0, done.stdout
 
     def start(self):
+        """Returns when it answers. It ends with this process, however that ends."""
         options = {"listen_addresses": "", "unix_socket_directories": self.folder, "fsync": "off", "shared_buffers": "32MB", "autovacuum": "off"}
-        text = " ".join(f"-c {name}='{value}'" for name, value in options.items())
-        self._run("pg_ctl", "start", "-w", "-s", "-D", self.folder / "data", "-l", self.folder / "log", "-o", text)
+        command, more = self._call("postgres", "-D", self.folder / "data", *(word for pair in options.items() for word in ("-c", "{}={}".format(*pair))))
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(command, stdout=log, preexec_fn=_end_with_parent, **more)
+        until = time.monotonic() + 60
+        while not self._answers():
+            assert self._process.poll() is None, (self.folder / "log").read_text()
+            assert time.monotonic() < until, "it does not answer"
+            time.sleep(0.02)
 
-    def stop(self, mode="fast"):
-        self._run("pg_ctl", "stop", "-w", "-s", "-m", mode, "-D", self.folder / "data")
+    def _answers(self):
+        try:
+            psycopg.connect(self.address()).close()
+            return True
+        except psycopg.OperationalError:
+            return False
+
+    def stop(self, how=signal.SIGINT):
+        """SIGINT: in order; SIGQUIT: as after a crash."""
+        self._process.send_signal(how)
+        self._process.wait(60)
+        self._process = None
 
     def restart(self):
-        self.stop("immediate")
+        self.stop(signal.SIGQUIT)
         self.start()
 
     def close(self):
-        if (self.folder / "data" / "postmaster.pid").exists():
-            self.stop("immediate")
+        if self._process is not None:
+            self.stop(signal.SIGQUIT)
         shutil.rmtree(self.folder)
 
     def address(self, *, user=USER, password=PASSWORD, database="postgres", schema="public"):
