@@ -9,7 +9,7 @@ from gpuwatch.model.errors import StoreError
 from gpuwatch.model.event import Event
 from gpuwatch.store import copying, events, machines, migrations, packing, snapshots, states, upkeep
 from gpuwatch.store.database import open_store
-from gpuwatch.store.tables import TABLES
+from gpuwatch.store.tables import KEPT
 
 DICE = random.Random(3)
 
@@ -46,7 +46,7 @@ def fill(store):
     events.add(store, [Event(float(n), "xid", ids[n % 5], "h", f"number {n}") for n in range(40)])
     states.save(store, [states.GpuStateRow(id, f"GPU-{n}", "busy", None, recent=b"\0\xff") for id in ids for n in range(3)])
     with store.writing():
-        for table in TABLES:
+        for table in KEPT:
             name, fields = table._meta.table_name, table._meta.sorted_fields
             if name != "meta" and not store.rows(f"SELECT 1 FROM {name}"):
                 columns = ", ".join(f'"{field.column_name}"' for field in fields)
@@ -56,7 +56,7 @@ def fill(store):
 
 
 def counts(store):
-    return {table._meta.table_name: store.rows(f"SELECT count(*) FROM {table._meta.table_name}")[0][0] for table in TABLES}
+    return {table._meta.table_name: store.rows(f"SELECT count(*) FROM {table._meta.table_name}")[0][0] for table in KEPT}
 
 
 def copy_until(source, target, steps):

@@ -16,7 +16,7 @@ from peewee import BlobField
 from gpuwatch.model.errors import StoreError
 from gpuwatch.store import packing
 from gpuwatch.store.database import Rows, Store
-from gpuwatch.store.tables import TABLES, Meta, Table
+from gpuwatch.store.tables import KEPT, Meta, Table
 
 MARK = "copy"
 """Key of ``meta`` in a target while it is being filled; its value: JSON of ``_State``."""
@@ -60,7 +60,7 @@ class _State:
 
 def total_bytes(store: Store) -> int:
     """About how much there is to copy, as ``Progress`` counts it. Raises StoreError."""
-    return sum(_bytes_of(store, table) for table in TABLES)
+    return sum(_bytes_of(store, table) for table in KEPT)
 
 
 def done_bytes(source: Store, target: Store) -> int:
@@ -76,7 +76,7 @@ def copy(source: Store, target: Store, *, afresh: bool = False, progress: Progre
     since the copy began, and for whatever the databases refuse.
     """
     state = _begin(source, target, afresh)
-    for table in TABLES:
+    for table in KEPT:
         _copy_table(source, target, table, state, progress)
     with target.writing():
         target.settle_counters()
@@ -92,7 +92,7 @@ def finish(target: Store) -> None:
 def compare(source: Store, target: Store, *, progress: Progress = lambda done: None) -> List[Comparison]:
     """Read both; ``progress`` gets the bytes of the source and of the target. Raises StoreError."""
     compared = []
-    for table in TABLES:
+    for table in KEPT:
         sums = [_checksum(store, table, progress) for store in (source, target)]
         compared.append(Comparison(_name(table), sums[0][0], sums[1][0], sums[0][1], sums[1][1]))
     return compared
@@ -108,12 +108,12 @@ def _begin(source: Store, target: Store, afresh: bool) -> _State:
         return state
     if rows:
         _empty(target)
-    elif any(target.rows(f"SELECT 1 FROM {_name(table)} LIMIT 1") for table in TABLES if table is not Meta):
+    elif any(target.rows(f"SELECT 1 FROM {_name(table)} LIMIT 1") for table in KEPT if table is not Meta):
         raise StoreError(f"The database {target.label} holds data already.", "Copy into an empty one.")
-    state = _State(source.label, fingerprint, {_name(table): [] for table in TABLES})
+    state = _State(source.label, fingerprint, {_name(table): [] for table in KEPT})
     with target.writing():
         _save(target, state)
-    for table in TABLES:
+    for table in KEPT:
         _make_room(source, target, table)
     return state
 
@@ -128,7 +128,7 @@ def _fingerprint(store: Store) -> str:
 
 def _empty(target: Store) -> None:
     with target.writing():
-        for table in TABLES:
+        for table in KEPT:
             target.change(f"DELETE FROM {_name(table)}" + (f" WHERE key NOT IN {_OWN_KEYS}" if table is Meta else ""))
 
 

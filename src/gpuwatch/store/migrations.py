@@ -71,7 +71,13 @@ _TIME: Step = (
     "CREATE INDEX process_interval_user ON process_interval (user_name, start_ms)",
 )
 
-STEPS: Tuple[Step, ...] = (_FIRST, _TIME)
+_HUBS: Step = (
+    """CREATE TABLE hub (id TEXT NOT NULL PRIMARY KEY, name TEXT NOT NULL, address TEXT NOT NULL, version TEXT NOT NULL, targets TEXT NOT NULL,
+       started_ms BIGINT NOT NULL, seen_ms BIGINT NOT NULL, clock_ms BIGINT NOT NULL)""",
+    "CREATE TABLE lease (machine_id TEXT NOT NULL PRIMARY KEY, hub_id TEXT NOT NULL)",
+)
+
+STEPS: Tuple[Step, ...] = (_FIRST, _TIME, _HUBS)
 """Step n (from 1) leads to schema version n."""
 
 

@@ -158,7 +158,10 @@ class Connection:
 def connect(
     url: str, *, read_only: bool = False, busy_seconds: float = 10.0, role: str = "", patience_seconds: Optional[float] = None
 ) -> Connection:
-    """A new connection. ``patience_seconds``: each statement fails that is not answered by then. Raises psycopg.Error, StoreError for a server that is too old, UsageError for settings that libpq does not know."""
+    """A new connection. ``patience_seconds``: each statement fails that is not answered by then.
+
+    Raises psycopg.Error, StoreError for a server that is too old, UsageError for settings that libpq does not know.
+    """
     try:
         name = f"gpuwatch {role + ' ' if role else ''}{socket.gethostname()}:{os.getpid()}"[:63]
         settings = conninfo.make_conninfo(url, application_name=name, **_LIBPQ_SETTINGS)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from peewee import BigIntegerField, BlobField, CompositeKey, DoubleField, IntegerField, Model, TextField
 
+GPU_NAMES = "gpu-names:"
+"""What keys of ``meta`` begin with that hold the product names of GPUs of a machine; its id follows."""
 IMPORTED = "import:"
 """What the names of machines begin with whose readings were imported and not given to a host yet."""
 LIVE_MACHINES = f"SELECT id FROM machine WHERE substr(name, 1, {len(IMPORTED)}) != '{IMPORTED}'"
@@ -238,4 +240,32 @@ class ProcessInterval(Table):
         primary_key = CompositeKey("machine_id", "gpu_uuid", "start_ms", "pid")
 
 
-TABLES = (Meta, Machine, Shape, SnapshotJournal, Block, GpuState, Event, Rollup, RollupPart, GpuDay, UserDay, ProcessInterval)
+class Hub(Table):
+    """One of several hubs that share this database (``leases``). Times are the database's."""
+
+    id = TextField(primary_key=True)
+    """New at each start of the hub."""
+    name = TextField()
+    address = TextField()
+    version = TextField()
+    targets = TextField()
+    """Hash of the machines of its hosts file: hubs of the same one divide them."""
+    started_ms = BigIntegerField()
+    seen_ms = BigIntegerField()
+    """Its last beat: its leases hold until a while after it."""
+    clock_ms = BigIntegerField()
+    """Its clock minus the database's, at that beat."""
+
+
+class Lease(Table):
+    """Which hub polls and packs a machine."""
+
+    machine_id = TextField(primary_key=True)
+    """Or ``leases.ELECTED``: retention, for all hubs."""
+    hub_id = TextField()
+    """Empty: given up."""
+
+
+KEPT = (Meta, Machine, Shape, SnapshotJournal, Block, GpuState, Event, Rollup, RollupPart, GpuDay, UserDay, ProcessInterval)
+"""What a copy of the database has."""
+TABLES = (*KEPT, Hub, Lease)
