@@ -368,7 +368,7 @@ def test_phone_shows_a_row_in_two_lines_with_large_targets(hub, visit):
     hot = page.locator('[id="g-vision-2~1"]')
     assert hot.locator(".temp").is_visible()
     expect(hot.locator(".pow")).to_contain_text("throttled")
-    for target in ("#free", "#q", "nav a", '[id="g-dgx-a~4"] .dev a', ".count >> nth=0"):
+    for target in ("#free", "#q", "nav a >> nth=0", '[id="g-dgx-a~4"] .dev a', ".count >> nth=0"):
         assert page.locator(target).bounding_box()["height"] >= 34, target
     assert page.locator('[id="g-dgx-a~4"]').get_attribute("role") == "row"
 

@@ -168,15 +168,19 @@ def _temperature(hot: bool, reason: Optional[str], celsius: Number, slow: Number
     return f'<td role="cell" class="num temp bad" title="{title}"><span class="chip">{icon("warn")}{celsius:.0f}</span></td>'
 
 
-@lru_cache(maxsize=4096)
 def _power(throttled: str, reason: Optional[str], watts: Number, limit: Number) -> str:
+    return _whole_power(throttled, reason, None if watts is None else round(watts), limit)
+
+
+@lru_cache(maxsize=4096)
+def _whole_power(throttled: str, reason: Optional[str], watts: Optional[int], limit: Number) -> str:
     if throttled:
-        told = "" if watts is None else f"{watts:.0f} "
+        told = "" if watts is None else f"{watts} "
         return f'<td role="cell" class="num pow bad" title="{e(throttled)}"><span class="chip">{told}throttled</span></td>'
     if watts is None:
         return f'<td role="cell" class="num pow">{not_reported(reason)}</td>'
     of_limit = f' <span class="mute">/ {limit:.0f}</span>' if limit else ""
-    return f'<td role="cell" class="num pow">{watts:.0f}{of_limit}</td>'
+    return f'<td role="cell" class="num pow">{watts}{of_limit}</td>'
 
 
 def _process_cell(state: GpuState, processes: Sequence[ProcessReading]) -> str:

@@ -267,9 +267,13 @@ def _memory(color: bool, bar: int, idle: bool, used: Number, total: Number) -> s
     return f"{_sizes(used, total).rjust(MEMORY)} {Look(color=color).paint(shape, text_cells.HELD if idle else '')}"
 
 
-@lru_cache(maxsize=4096)
 def _unit(columns: int, unit: str, value: Number) -> str:
-    return f"{UNKNOWN if value is None else f'{number(value)}{unit}':>{columns}}"
+    return _whole(columns, unit, None if value is None else round(value))
+
+
+@lru_cache(maxsize=4096)
+def _whole(columns: int, unit: str, value: int | None) -> str:
+    return f"{UNKNOWN if value is None else f'{value}{unit}':>{columns}}"
 
 
 def _sizes(used: Number, total: Number) -> str:
