@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import json
 import sys
 import time
 from contextlib import contextmanager
@@ -11,16 +11,11 @@ from typing import Any, Callable, Iterator, List, Optional, Sequence, Tuple
 
 import click
 
-from gpuwatch.cli.import_source import Source, Summary
 from gpuwatch.config.load import load, timezone_name
 from gpuwatch.config.settings import HubSettings
 from gpuwatch.model.errors import GpuwatchError, UsageError
-from gpuwatch.wire.csv_in.rows import Report
-
-MOST_SHOWN = 20
-"""Refused lines and GPUs that are printed of each file, unless all are asked for."""
-_LABEL = re.compile(r"[^A-Za-z0-9._-]+")
-_ENDINGS = re.compile(r"(\.(gz|bz2|xz|csv|txt|log|db|sqlite3?))+$", re.IGNORECASE)
+from gpuwatch.render.text_import import MOST_SHOWN, told_text
+from gpuwatch.store.import_source import Source, Summary, label_of, told
 
 
 @click.command("import")
@@ -31,14 +26,17 @@ _ENDINGS = re.compile(r"(\.(gz|bz2|xz|csv|txt|log|db|sqlite3?))+$", re.IGNORECAS
 @click.option("--fields", metavar="NAMES", help="Columns of a log of nvidia-smi without a head, separated by commas.")
 @click.option("--format", "format_", metavar="NAME", default="", help="Format of the file  [told from its first lines]")
 @click.option("--again", is_flag=True, help="Store a file that was imported before once more, under a name of its own.")
+@click.option("--json", "as_json", is_flag=True, help="With --dry-run: print JSON, a line a file.")
 @click.option("--all", "show_all", is_flag=True, help="Print every refused line that is kept, and every GPU.")
 @click.pass_context
-def import_command(ctx: click.Context, /, files: Sequence[str], dry_run: bool, show_all: bool, **options: Any) -> None:
+def import_command(ctx: click.Context, /, files: Sequence[str], dry_run: bool, as_json: bool, show_all: bool, **options: Any) -> None:
     """Read logs of nvidia-smi, exports and databases of other programs into the database.
 
     They are looked at like a host, under the name import:NAME, until "gpuwatch db assign" gives them to one. A file that was imported is
     refused; an import that was broken off goes on where it was.
     """
+    if as_json and not dry_run:
+        raise UsageError("--json is for --dry-run.")
     settings = load(HubSettings, "hub", {"database": _given(ctx, "database"), "config": _given(ctx, "config")})
     zone = _zone(options["zone"] or timezone_name(settings))
     failed = False
@@ -47,7 +45,7 @@ def import_command(ctx: click.Context, /, files: Sequence[str], dry_run: bool, s
             source, fields = Source(path), _fields(options["fields"])
             try:
                 if dry_run:
-                    _dry_run(source, zone, options["format_"], fields, show_all)
+                    _dry_run(source, zone, options["format_"], fields, show_all, as_json)
                 else:
                     _import(store, settings, source, zone, fields, show_all, options)
             except GpuwatchError as error:
@@ -90,13 +88,17 @@ def assign_command(ctx: click.Context, imported: str, host: str, gpus: Sequence[
     click.echo(f"{source.name} is part of {target.name} now.")
 
 
-def _dry_run(source: Source, zone: tzinfo, format: str, fields: Sequence[str], show_all: bool) -> None:
+def _dry_run(source: Source, zone: tzinfo, format: str, fields: Sequence[str], show_all: bool, as_json: bool) -> None:
     summary = Summary()
     with source.opened(zone, format, fields) as (found, why, report, rows), _bar(source.size, source.name) as (shown, _):
         for number, _ in enumerate(summary.count(rows)):
             if number % 2000 == 0:
                 shown(source.position)
-    _print(source, found, why, report, summary, zone, show_all)
+    doc = told(source, found, why, report, summary, zone)
+    if as_json:
+        click.echo(json.dumps(doc))
+        return
+    click.echo(told_text(doc, sys.maxsize if show_all else MOST_SHOWN), nl=False)
     click.echo("Nothing was stored: this was a dry run.")
 
 
@@ -106,7 +108,7 @@ def _import(
     from gpuwatch.hub.restore import limits_of
     from gpuwatch.store import imports
 
-    label = _LABEL.sub("-", options["host"] or _ENDINGS.sub("", source.name)).strip("-")[:100] or "file"
+    label = label_of(options["host"] or "", source.name)
     read_as = {"host": label, "zone": str(zone), "fields": ",".join(fields), "format": options["format_"]}
     job = imports.begin(
         store, source.digest(), source.name, label, read_as,
@@ -118,40 +120,12 @@ def _import(
     with source.opened(zone, options["format_"], fields) as (found, why, report, rows), _bar(source.size, source.name) as (shown, _):
         for _ in job.run(summary.count(rows)):
             shown(source.position)
-    _print(source, found, why, report, summary, zone, show_all)
+    click.echo(told_text(told(source, found, why, report, summary, zone), sys.maxsize if show_all else MOST_SHOWN), nl=False)
     if job.streams.repeated:
         click.echo(f"  {job.streams.repeated} readings were left out: there was one of that GPU and time already.")
     if not job.names():
         raise UsageError(f"Nothing in {source.name} could be stored.")
     click.echo(f"Stored as {', '.join(job.names())}. To give it to a host: gpuwatch db assign {job.names()[0]} HOST")
-
-
-def _print(source: Source, format: str, why: str, report: Report, summary: Summary, zone: tzinfo, show_all: bool) -> None:
-    from gpuwatch.render.listing import listing
-    from gpuwatch.render.words import clean
-
-    most = sys.maxsize if show_all else MOST_SHOWN
-    click.echo(f"{clean(source.name)}: {format}. {clean(why)}")
-    click.echo(f"  {report.rows} rows, {report.refused_count} lines not understood, {len(summary.users)} users, times in {zone}")
-    subjects = sorted(summary.subjects.items())
-    rows = [
-        (host or "-", gpu or "(not named)", seen.name, seen.rows, _time(seen.first_at, zone), _time(seen.last_at, zone))
-        for (host, gpu), seen in subjects[:most]
-    ]
-    if rows:
-        click.echo(_indented(listing(("host", "GPU", "name", "rows", "from", "to"), rows)))
-    if len(subjects) > most:
-        click.echo(f"  ... and {len(subjects) - most} more: --all")
-    for line, reason in report.refused[:most]:
-        click.echo(f"  line {line}: {clean(reason)}")
-    if report.refused_count > min(most, len(report.refused)):
-        click.echo(f"  ... and {report.refused_count - min(most, len(report.refused))} more lines that are not understood")
-    for note in report.notes:
-        click.echo(f"  Note: {clean(note)}")
-
-
-def _indented(text: str) -> str:
-    return "\n".join("  " + line for line in text.rstrip("\n").split("\n"))
 
 
 def _time(at: float, zone: tzinfo) -> str:

@@ -55,12 +55,15 @@ def serve(settings: HubSettings, ready: Optional[Callable[[Any, str], None]] = N
     """
     from gpuwatch.hub.service import Hub
     from gpuwatch.serve.http import Server
+    from gpuwatch.serve.uploads import UploadLimits
     from gpuwatch.web.app import make_app
+    from gpuwatch.web.routes import ROUTES
 
     _keep_memory_small()
     hub = Hub(settings)
     _require_hosts(settings.hosts)
-    server = Server(make_app(hub), settings.host, settings.port, settings.threads, not settings.no_access_log)
+    uploads = UploadLimits(tuple(route.path for route in ROUTES if route.upload), settings.upload_max_bytes)
+    server = Server(make_app(hub), settings.host, settings.port, settings.threads, not settings.no_access_log, uploads=uploads)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.close())
     hub.start()

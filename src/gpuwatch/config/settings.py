@@ -95,6 +95,7 @@ class HubSettings(CommonSettings):
     price_per_kwh: float = setting(0.0, "price of a kWh, for reports; 0: they tell no cost", kind="float", least=0, where="no_flag")
     currency: str = setting("EUR", "currency of that price", where="no_flag")
     co2_grams_per_kwh: float = setting(0.0, "grams of CO2 of a kWh, for reports; 0: they tell none", kind="float", least=0, where="no_flag")
+    upload_max_bytes: int = setting(64 * 1024**2, "largest file that the pages take, to look at; the command line takes any", kind="bytes", least=1024**2, most=1024**3, where="no_flag")
     date_style: str = setting("YMD", "dates in seed 004's tables: YMD, MDY or DMY", where="no_flag")
     raw_retention: float = setting(7 * 86400.0, "every snapshot is kept so long; older ones are thinned to one a minute", least=3600, where="no_flag")
     thinned_retention: float = setting(90 * 86400.0, "one snapshot a minute of each node is kept so long", least=3600, where="no_flag")

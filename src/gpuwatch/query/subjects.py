@@ -10,7 +10,7 @@ from typing import Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 from gpuwatch.model.errors import GpuwatchError, UsageError
 from gpuwatch.model.snapshot import GpuReading
 from gpuwatch.query.latest import Latest
-from gpuwatch.store import machines, rollups, snapshots
+from gpuwatch.store import imports, machines, rollups, snapshots
 from gpuwatch.store.database import Store
 from gpuwatch.wire.flat import Shape
 
@@ -135,6 +135,8 @@ class Names:
             found[gpu.uuid] = Known(machine_id, host, gpu.index, name, model, tags)
             for part in gpu.mig:
                 found[part.uuid] = Known(machine_id, host, gpu.index, f"{name} {part.profile or part.index}", model, tags, True)
+        for uuid, model in imports.gpu_names(self._store, machine_id).items():
+            found.setdefault(uuid, Known(machine_id, host, None, f"{host} {uuid}", model, tags))
         return found
 
 

@@ -13,8 +13,10 @@ from gpuwatch.model import cluster, snapshot
 from gpuwatch.model.fields import describe
 from gpuwatch.model.view import LAYOUTS, SORTS
 from gpuwatch.render.as_csv import FIXED, NUMBERS
+from gpuwatch.render.csv_log import LOG_COLUMNS
 from gpuwatch.render.csv_series import PROCESS_COLUMNS
-from gpuwatch.render.openapi_time import PROCESSES_PARAMETERS, SCHEMAS, SERIES_PARAMETERS, TEXT, USAGE_PARAMETERS
+from gpuwatch.render.imports import IMPORT_COLUMNS
+from gpuwatch.render.openapi_time import LOG_PARAMETERS, PROCESSES_PARAMETERS, SCHEMAS, SERIES_PARAMETERS, TEXT, USAGE_PARAMETERS
 
 Schema = dict[str, Any]
 
@@ -130,6 +132,7 @@ def document() -> Schema:
             "/api/v1/series": _path("One metric over time, of a GPU, a host, all GPUs or a user", "Series", SERIES_PARAMETERS, missing=True),
             "/api/v1/processes": _path("Who was on which GPU when", "PastProcesses", PROCESSES_PARAMETERS, missing=True),
             "/api/v1/usage": _path("Who used what over whole days of the hub's zone", "Usage", USAGE_PARAMETERS),
+            "/api/v1/log.csv": _path("What GPUs did on a day, in a week or month, a row a minute", "", LOG_PARAMETERS, missing=True),
         },
         "components": {"schemas": dict(_schemas())},
     }
@@ -203,7 +206,8 @@ def _path(summary: str, answer: str, parameters: tuple[tuple[str, Schema, str], 
     named: list[Schema] = [{"name": name, "in": "query", "schema": schema, "description": help} for name, schema, help in parameters]
     if variable:
         named.append({"name": variable, "in": "path", "required": True, "schema": {"type": "string"}})
-    responses = {"200": _response("The answer", answer), "400": _response("A parameter that cannot be", "Error")}
+    told = _response("The answer", answer) if answer else {"description": "A file", "content": {"text/csv": {"schema": {"type": "string"}}}}
+    responses = {"200": told, "400": _response("A parameter that cannot be", "Error")}
     if variable or missing:
         responses["404"] = _response("There is none of that name", "Error")
     return {"get": {"summary": summary, "parameters": named, "responses": responses}}
@@ -231,6 +235,9 @@ def docs_tables() -> dict[str, str]:
         "series": _parameters_table(SERIES_PARAMETERS),
         "processes": _parameters_table(PROCESSES_PARAMETERS),
         "usage": _parameters_table(USAGE_PARAMETERS),
+        "log": _parameters_table(LOG_PARAMETERS),
+        "log_columns": _table(("column", "what it holds"), [(f"`{name}`", help) for name, help in LOG_COLUMNS]),
+        "import_columns": _table(("column", "what it holds"), [(f"`{name}`", help) for name, help in IMPORT_COLUMNS]),
         "process_columns": _table(("column", "what it holds"), [(f"`{name}`", help) for name, help in PROCESS_COLUMNS]),
     }
     tables.update((name, _fields_table(fields)) for name, fields in SCHEMAS.items())

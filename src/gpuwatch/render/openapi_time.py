@@ -97,3 +97,10 @@ USAGE_PARAMETERS: Fields = (
     ("range", _RANGE, "so many days until the last one, such as 1d, 7d, 30d; 30d by default"),
     *_FORMAT,
 )
+LOG_PARAMETERS: Fields = (
+    ("day", TEXT, "a day of the hub's zone, such as 2026-11-20, today, yesterday, -3d; today by default"),
+    ("week", TEXT, "instead: a calendar week, Monday to Sunday, such as 2026-W47, or any day in it"),
+    ("month", TEXT, "instead: a calendar month such as 2026-11, or any day in it"),
+    ("host", TEXT, "this host alone; what was imported is told by its name alone: import:NAME"),
+    ("gpu", TEXT, "this GPU or MIG slice alone: its UUID, or with host= its number"),
+)

@@ -14,6 +14,7 @@ from typing import Any
 
 from gpuwatch.model.errors import GpuwatchError
 from gpuwatch.serve import wsgi
+from gpuwatch.serve.uploads import NO_UPLOADS, UploadLimits, parser_class
 
 CONNECTION_LIMIT = 2000
 SPARE_DESCRIPTORS = 200
@@ -28,9 +29,17 @@ class Server:
     """One WSGI app on one address. The socket listens as soon as the Server is made; ``run`` answers until ``close``."""
 
     def __init__(
-        self, app: wsgi.App, host: str, port: int, threads: int = 8, access_log: bool = True, max_body_bytes: int = 1024**2
+        self,
+        app: wsgi.App,
+        host: str,
+        port: int,
+        threads: int = 8,
+        access_log: bool = True,
+        max_body_bytes: int = 1024**2,
+        uploads: UploadLimits = NO_UPLOADS,
     ) -> None:
         """Raises GpuwatchError with the next step if the address cannot be had. ``host`` "" = all, "::" = all, IPv6 too."""
+        from waitress.channel import HTTPChannel
         from waitress.server import create_server
 
         # at 500 waiting requests it would write 500 lines; a full queue shows in the response times
@@ -43,7 +52,7 @@ class Server:
         self._map: dict[int, Any] = {}
         self._closing = False
         self._server = create_server(
-            wsgi.wrap(app, max_body_bytes, access_log),
+            wsgi.wrap(app, max_body_bytes, access_log, dict.fromkeys(uploads.paths, uploads.most_bytes)),
             map=self._map,
             sockets=self._sockets,
             threads=threads,
@@ -57,6 +66,11 @@ class Server:
             max_request_header_size=65536,
             log_socket_errors=False,
         )
+        if uploads.paths:
+            channel_class = type("Channel", (HTTPChannel,), {"parser_class": parser_class(uploads)})
+            for one in list(self._map.values()):
+                if hasattr(one, "channel_class"):  # a socket that listens
+                    one.channel_class = channel_class
         self._trigger = next(one for one in self._map.values() if hasattr(one, "pull_trigger"))
 
     @property

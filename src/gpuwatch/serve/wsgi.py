@@ -7,7 +7,8 @@ import re
 import sys
 import time
 import zlib
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Tuple
+from types import MappingProxyType
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Tuple
 
 Environ = Dict[str, Any]
 Headers = List[Tuple[str, str]]
@@ -22,9 +23,9 @@ _COMPRESSIBLE = re.compile(r"text/|application/(json|javascript|x-gpuwatch-frame
 _NO_BODY = ("1", "204", "304")
 
 
-def wrap(app: App, max_body_bytes: int, access_log: bool = True) -> App:
-    """All wrappers of this module, in their order."""
-    wrapped = guard(plain_address(limit_body(head(gzip(app)), max_body_bytes)))
+def wrap(app: App, max_body_bytes: int, access_log: bool = True, larger: Mapping[str, int] = MappingProxyType({})) -> App:
+    """All wrappers of this module, in their order. ``larger``: path -> bytes, where larger bodies are taken."""
+    wrapped = guard(plain_address(limit_body(head(gzip(app)), max_body_bytes, larger)))
     return log_requests(wrapped) if access_log else wrapped
 
 
@@ -86,14 +87,14 @@ def plain_address(app: App) -> App:
     return plain
 
 
-def limit_body(app: App, max_bytes: int) -> App:
-    """413 for a larger body. The server has given chunked bodies a Content-Length by now."""
+def limit_body(app: App, max_bytes: int, larger: Mapping[str, int] = MappingProxyType({})) -> App:
+    """413 for a larger body; ``larger``: path -> bytes, where more is taken. The server has given chunked bodies a Content-Length by now."""
 
     def limited(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        length = environ.get("CONTENT_LENGTH") or "0"
-        if length.isascii() and length.isdigit() and len(length) < 19 and int(length) <= max_bytes:
+        length, most = environ.get("CONTENT_LENGTH") or "0", larger.get(environ.get("PATH_INFO", ""), max_bytes)
+        if length.isascii() and length.isdigit() and len(length) < 19 and int(length) <= most:
             return app(environ, start_response)
-        return text(start_response, "413 Request Entity Too Large", f"The body is larger than the {max_bytes} bytes that are taken here.")
+        return text(start_response, "413 Request Entity Too Large", f"The body is larger than the {most} bytes that are taken here.")
 
     return limited
 

@@ -101,9 +101,10 @@ def assign(store: Store, source: str, target: str, matches: Sequence[Match]) -> 
     giver, taker = machines.find(store, source), machines.find(store, target)
     if not giver.name.startswith(imports.PREFIX) or taker.name.startswith(imports.PREFIX):
         raise UsageError("Only an imported machine can be given to a host.", "See: gpuwatch host list")
+    renamed = {one.gpu: one.becomes for one in matches}
     with store.writing():
         imports.note_assigned(store, source, taker.name)
-    renamed = {one.gpu: one.becomes for one in matches}
+        imports.move_gpu_names(store, source, target, renamed)
     for gpu in subjects(store, source):
         becomes = renamed.get(gpu, gpu)
         for tier in TIERS:

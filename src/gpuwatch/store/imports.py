@@ -17,8 +17,8 @@ from gpuwatch.rules.limits import Limits
 from gpuwatch.store import intervals, machines, rollups, usage
 from gpuwatch.store.chunks import of_minutes
 from gpuwatch.store.database import Store
-from gpuwatch.store.import_streams import MOST_WAITING, Portion, Streams
-from gpuwatch.store.tables import IMPORTED
+from gpuwatch.store.import_streams import MOST_STREAMS, MOST_WAITING, Portion, Streams
+from gpuwatch.store.tables import GPU_NAMES, IMPORTED
 from gpuwatch.wire.csv_in.rows import ImportedRow
 
 PREFIX = IMPORTED
@@ -60,11 +60,16 @@ class Import:
         self.resumed_rows = record.rows
         """Rows that an earlier, interrupted import has stored."""
 
+        self._names: Dict[str, Dict[str, str]] = {}
+        """Host of the file -> GPU -> product name, of those that are not stored yet."""
+
     def run(self, rows: Iterable[ImportedRow]) -> Iterator[int]:
         """Store all rows of the file, from its beginning; yields how many were read, now and then. Raises StoreError, UsageError."""
         number = 0
         for number, row in enumerate(rows, 1):
             self.streams.add(row)
+            if row.name is not None:
+                self._names.setdefault(row.machine, {})[row.gpu] = row.name
             full = self.streams.waiting >= MOST_WAITING
             if number <= self.resumed_rows:
                 if full or number == self.resumed_rows:
@@ -90,6 +95,8 @@ class Import:
                     rollups.add_chunks(self._store, machine_id, {portion.gpu: {60: chunk}})
                 usage.merge(self._store, machine_id, portion.gpu_days, portion.user_days)
                 intervals.merge(self._store, machine_id, portion.intervals, portion.gap_seconds)
+            for machine, machine_id in self.record.machines.items():
+                add_gpu_names(self._store, machine_id, self._names.pop(machine, {}))
             if self.record.machines:
                 write_record(self._store, self._digest, self.record)
         self._store.rest()
@@ -167,6 +174,35 @@ def read_record(store: Store, digest: str) -> Optional[Imported]:
     """What is noted of the file with this hash."""
     rows = store.rows("SELECT value FROM meta WHERE key = ?", (_KEY + digest,))
     return Imported(**json.loads(rows[0][0])) if rows else None
+
+
+def records(store: Store) -> List[Imported]:
+    """What is noted of all files that were imported."""
+    rows = store.rows("SELECT value FROM meta WHERE key LIKE ? ORDER BY key", (f"{_KEY}%",))
+    return [Imported(**json.loads(value)) for (value,) in rows]
+
+
+# ---- product names of GPUs that no snapshot tells of
+
+
+def gpu_names(store: Store, machine_id: str) -> Dict[str, str]:
+    """GPU -> product name, of those that logs told of this machine."""
+    rows = store.rows("SELECT value FROM meta WHERE key = ?", (GPU_NAMES + machine_id,))
+    found: Dict[str, str] = json.loads(rows[0][0]) if rows else {}
+    return found
+
+
+def add_gpu_names(store: Store, machine_id: str, names: Mapping[str, str]) -> None:
+    """Inside ``writing()``: remember more of them."""
+    known = gpu_names(store, machine_id)
+    if not names.items() <= known.items():
+        merged = dict(list({**known, **names}.items())[:MOST_STREAMS])
+        store.change(_UPSERT, (GPU_NAMES + machine_id, json.dumps(merged)))
+
+
+def move_gpu_names(store: Store, source: str, into: str, renamed: Mapping[str, str]) -> None:
+    """Inside ``writing()``: what was known of machine ``source`` is known of ``into``, where its GPUs may be called otherwise."""
+    add_gpu_names(store, into, {renamed.get(gpu, gpu): name for gpu, name in gpu_names(store, source).items()})
 
 
 def write_record(store: Store, digest: str, record: Imported) -> None:

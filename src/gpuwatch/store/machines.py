@@ -9,7 +9,7 @@ from typing import Dict, Iterable, List, Mapping, NamedTuple, Optional
 from gpuwatch.model.errors import UsageError
 from gpuwatch.store import derived, packing
 from gpuwatch.store.database import Store
-from gpuwatch.store.tables import Machine
+from gpuwatch.store.tables import GPU_NAMES, IMPORTED, Machine
 
 _BATCH = 100
 """Blocks moved or deleted in one transaction, so that the hub's appends never wait long."""
@@ -83,23 +83,30 @@ def find(store: Store, name_or_id: str) -> MachineRow:
 
 
 def rename(store: Store, machine_id: str, name: str) -> None:
-    """Give the machine another name. Raises UsageError when it is taken or empty, or the machine does not exist."""
+    """Give the machine another name. Raises UsageError when it is taken or empty, or the machine does not exist.
+
+    One that was imported stays so: its name begins with ``import:``.
+    """
     if not name.strip():
         raise UsageError("The new name is empty.")
     with store.writing():
-        find(store, machine_id)
+        if find(store, machine_id).name.startswith(IMPORTED) != name.startswith(IMPORTED):
+            raise UsageError(f"Only what was imported is called {IMPORTED}...", "To give it to a host: gpuwatch db assign import:NAME HOST")
         if store.rows("SELECT 1 FROM machine WHERE name = ? AND id != ?", (name, machine_id)):
             raise UsageError(f"There is a machine {name!r} already.", "To make the two one: gpuwatch host merge")
         store.change(Machine.update(name=name).where(Machine.id == machine_id))
 
 
 def merge(store: Store, source: str, into: str) -> None:
-    """Move all that is kept of machine ``source`` (id) to ``into`` (id), then remove ``source``. Raises UsageError for unknown ids.
+    """Move all that is kept of machine ``source`` (id) to ``into`` (id), then remove ``source``. Raises UsageError for unknown ids, and for imports.
 
     Blocks move in small transactions; when it is broken off, calling it again finishes it.
     """
-    if find(store, source).id == find(store, into).id:
+    giver, taker = find(store, source), find(store, into)
+    if giver.id == taker.id:
         raise UsageError("A machine cannot be merged into itself.")
+    if giver.name.startswith(IMPORTED) or taker.name.startswith(IMPORTED):  # its GPUs have other names, and it is in none of the fleet's sums
+        raise UsageError(f"{giver.name if giver.name.startswith(IMPORTED) else taker.name} was imported: it is given to a host.", "Use: gpuwatch db assign import:NAME HOST")
     _copy_shapes(store, source, into)
     while _move_blocks(store, source, into) + derived.move_some(store, source, into):
         store.rest()
@@ -156,4 +163,5 @@ def _delete_rest(store: Store, machine_id: str) -> None:
     for table in ("snapshot_journal", "shape", "gpu_state"):
         store.change(f"DELETE FROM {table} WHERE machine_id = ?", (machine_id,))
     store.change(Machine.delete().where(Machine.id == machine_id))
+    store.change("DELETE FROM meta WHERE key = ?", (GPU_NAMES + machine_id,))
     packing.start_epoch(store)

@@ -25,11 +25,12 @@ from gpuwatch.web.guard import HEADERS, audience, check_routes
 from gpuwatch.web.params import Params
 from gpuwatch.web.replies import HTML, JSON, LEAST_GZIP_BYTES, TEXT, Body, Pages, Reply, Streams, past_pages
 from gpuwatch.web.routes import ROUTES, Route
+from gpuwatch.web.uploads import Rate, TooMany
 
 log = logging.getLogger(__name__)
 
 View = Callable[[Context], Reply]
-TITLES = {400: "The address is not understood", 404: "Not found", 405: "Not possible", 503: "Not now"}
+TITLES = {400: "The address is not understood", 404: "Not found", 405: "Not possible", 429: "Too much at once", 503: "Not now"}
 
 
 class NotFound(GpuwatchError):
@@ -42,7 +43,7 @@ def make_app(hub: Readings) -> Any:
     app = bottle.Bottle()
     app.config["json.enable"] = False
     most = max(1, hub.settings.threads // 2)
-    shared = _Shared(Pages(), past_pages(), Fragments(), Streams(most), Pasts(most_waiting=most))
+    shared = _Shared(Pages(), past_pages(), Fragments(), Streams(most), Pasts(most_waiting=most), Rate())
     for route in ROUTES:
         app.route(route.path, route.method, _handler(route, hub, shared))
     app.default_error_handler = _bottle_error  # 404, 405 and what bottle itself refuses
@@ -57,12 +58,13 @@ class _Shared(NamedTuple):
     fragments: Fragments
     streams: Streams
     pasts: Pasts
+    uploads: Rate
 
     def context(self, hub: Readings, path: dict[str, str]) -> Context:
         """Of the request at hand. What is made for the past is not kept among what is made for now. Raises UsageError."""
         params = Params.parse(bottle.request.query_string)
         pages, fragments = (self.past_pages, Fragments()) if params.text("at") else (self.pages, self.fragments)
-        return Context(hub, pages, fragments, self.streams, self.pasts, params, audience(), path, bottle.request.path, time.time())
+        return Context(hub, pages, fragments, self.streams, self.pasts, params, audience(), path, bottle.request.path, time.time(), self.uploads)
 
 
 def _load(dotted: str) -> View:
@@ -86,6 +88,9 @@ def _handler(route: Route, hub: Readings, shared: _Shared) -> Callable[..., Any]
 def _error_reply(error: Exception) -> Reply:
     if isinstance(error, NotFound):
         return error_reply(404, error.message, error.next_step)
+    if isinstance(error, TooMany):
+        reply = error_reply(429, error.message, error.next_step)
+        return Reply(reply.body, reply.status, {"Retry-After": "60"})
     if isinstance(error, UsageError):
         return error_reply(400, error.message, error.next_step)
     if isinstance(error, GpuwatchError):

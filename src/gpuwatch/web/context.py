@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from email.utils import formatdate
 from functools import cached_property
 from typing import Any, Callable, Hashable, Mapping, Optional, Protocol
@@ -17,6 +17,7 @@ from gpuwatch.render import words
 from gpuwatch.render.fragments import Fragments
 from gpuwatch.web.params import Params
 from gpuwatch.web.replies import Body, Pages, Reply, Streams
+from gpuwatch.web.uploads import Rate
 
 
 class Readings(Protocol):
@@ -56,6 +57,8 @@ class Context:
     url: str
     now: float
     """When the request came, epoch seconds."""
+    uploads: Rate = field(default_factory=Rate)
+    """How many files this client sent."""
 
     @cached_property
     def at(self) -> Optional[float]:

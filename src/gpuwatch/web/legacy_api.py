@@ -21,11 +21,12 @@ from gpuwatch.query.tail import Tails
 from gpuwatch.render import words
 from gpuwatch.web.context import Context
 from gpuwatch.web.replies import JSON, Body, Reply
+from gpuwatch.web.uploads import file_of
 from gpuwatch.wire.csv_in import text
 from gpuwatch.wire.legacy import seed000
 
 MOST_UPLOAD_BYTES = 8 * 1024**2
-"""Of a file; the server's limit of bodies may be lower."""
+"""Of a file: its answer holds all of it."""
 POINTS = 1000
 _METRICS = ("utilization_percent", "memory_used_bytes")
 
@@ -52,6 +53,7 @@ def all_gpu_status(ctx: Context) -> Reply:
 
 def analyze_csv(ctx: Context) -> Reply:
     """What an uploaded CSV tells of GPUs; nothing of it is kept. As many at a time as there may be long answers."""
+    ctx.uploads.count(str(bottle.request.environ.get("REMOTE_ADDR")))
     turn: Any = ctx.streams.take(())
     try:
         upload = _upload()
@@ -65,13 +67,10 @@ def analyze_csv(ctx: Context) -> Reply:
 
 
 def _upload() -> Any:
-    """The part called ``csvFile``; None where there is none, or the body is no form."""
+    """The part called ``csvFile``."""
     if (bottle.request.content_length or 0) > MOST_UPLOAD_BYTES:
         raise UsageError(f"The file is larger than {MOST_UPLOAD_BYTES // 1024**2} MiB.", "Import it on the hub: gpuwatch db import FILE")
-    try:
-        return bottle.request.files.get("csvFile")
-    except (bottle.HTTPError, ValueError, OSError):  # a form that cannot be taken apart
-        return None
+    return file_of(bottle.request, "csvFile")
 
 
 class _Span(NamedTuple):

@@ -18,6 +18,8 @@ class Route:
     permission: str
     html: bool = False
     """A page for people: it has its twins at the same URL, ``term=true`` and ``format=json|csv``."""
+    upload: bool = False
+    """Takes files of up to ``upload_max_bytes``, few at once and few from one client; other bodies have the server's limit."""
 
 
 ROUTES: tuple[Route, ...] = (
@@ -26,6 +28,8 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/gpus/<uuid>", "gpuwatch.web.views:gpu", "look", html=True),
     Route("GET", "/history", "gpuwatch.web.history_views:history", "look", html=True),
     Route("GET", "/reports", "gpuwatch.web.history_views:reports", "look", html=True),
+    Route("GET", "/import", "gpuwatch.web.imports:imports", "look"),
+    Route("POST", "/import", "gpuwatch.web.imports:dry_run", "look", upload=True),
     Route("GET", "/live", "gpuwatch.web.views:live", "look"),
     Route("GET", "/api/v1/cluster", "gpuwatch.web.views:api_cluster", "look"),
     Route("GET", "/api/v1/hosts/<name>", "gpuwatch.web.views:api_host", "look"),
@@ -33,6 +37,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/api/v1/series", "gpuwatch.web.api_views:series", "look"),
     Route("GET", "/api/v1/processes", "gpuwatch.web.api_views:processes", "look"),
     Route("GET", "/api/v1/usage", "gpuwatch.web.api_views:usage", "look"),
+    Route("GET", "/api/v1/log.csv", "gpuwatch.web.logs:log", "look"),
     Route("GET", "/api/v1/openapi.json", "gpuwatch.web.views:openapi", "open"),
     Route("GET", "/get-status", "gpuwatch.web.legacy:nodes", "look"),
     Route("GET", "/gpu_table", "gpuwatch.web.legacy:gpu_table", "look", html=True),
@@ -46,7 +51,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/api/all_gpu_status", "gpuwatch.web.legacy_api:all_gpu_status", "look"),
     Route("GET", "/api/historical_gpu_stats", "gpuwatch.web.legacy_api:historical_gpu_stats", "look"),
     Route("GET", "/api/historical_user_gpu_usage", "gpuwatch.web.legacy_api:historical_user_gpu_usage", "look"),
-    Route("POST", "/api/analyze_csv", "gpuwatch.web.legacy_api:analyze_csv", "look"),
+    Route("POST", "/api/analyze_csv", "gpuwatch.web.legacy_api:analyze_csv", "look", upload=True),
     Route("GET", "/healthz", "gpuwatch.web.views:healthz", "open"),
     Route("GET", "/static/<name>", "gpuwatch.web.views:static", "open"),
     Route("GET", "/favicon.ico", "gpuwatch.web.views:favicon", "open"),

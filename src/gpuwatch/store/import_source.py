@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import lzma
 import os
+import re
 import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -28,6 +29,15 @@ _PACKED: Tuple[Tuple[bytes, Callable[[IO[bytes]], Any]], ...] = (
     (b"\xfd7zXZ\0", lzma.LZMAFile),
 )
 """What compressed logs begin with (logrotate's), and what unpacks them as they are read."""
+
+
+_LABEL = re.compile(r"[^A-Za-z0-9._-]+")
+_ENDINGS = re.compile(r"(\.(gz|bz2|xz|csv|txt|log|db|sqlite3?))+$", re.IGNORECASE)
+
+
+def label_of(text: str, file_name: str) -> str:
+    """What a file's readings are called after ``import:`` where it names no host: ``text``, or else the file's name without its endings."""
+    return _LABEL.sub("-", text or _ENDINGS.sub("", file_name)).strip("-")[:100] or "file"
 
 
 @dataclass
@@ -59,6 +69,25 @@ class Summary:
             if row.user is not None and len(self.users) < MOST_SUBJECTS:
                 self.users.add(row.user)
             yield row
+
+
+def told(source: Source, format: str, why: str, report: Report, summary: Summary, zone: tzinfo) -> Dict[str, Any]:
+    """What was understood of a file, which lines were not and why, as JSON takes it. Times are epoch seconds."""
+    return {
+        "file": source.name,
+        "format": format,
+        "why": why,
+        "zone": str(zone),
+        "rows": report.rows,
+        "users": len(summary.users),
+        "gpus": [
+            {"host": host, "gpu": gpu, "name": seen.name, "rows": seen.rows, "first_at": seen.first_at, "last_at": seen.last_at}
+            for (host, gpu), seen in sorted(summary.subjects.items())
+        ],
+        "refused_count": report.refused_count,
+        "refused": [{"line": line, "why": reason} for line, reason in report.refused],
+        "notes": list(report.notes),
+    }
 
 
 class Source:

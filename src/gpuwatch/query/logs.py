@@ -1,0 +1,101 @@
+"""What each GPU did minute by minute over whole days, read from the store a GPU and day at a time, so that any span takes the same memory. Never writes.
+
+Where minutes are not kept any more it is a quarter of an hour, or an hour.
+"""
+
+from __future__ import annotations
+
+from itertools import accumulate
+from typing import Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+
+from gpuwatch.model.series import GPU_METRICS, TIERS, Digest, ProcessInterval
+from gpuwatch.query.days import Day, days_from
+from gpuwatch.query.latest import Latest
+from gpuwatch.query.subjects import Known, Names, Subject, find
+from gpuwatch.query.tail import Tails, zone_of
+from gpuwatch.store import intervals, rollups
+from gpuwatch.store.chunks import Chunk, Floats, coarsen, merge, of_minutes
+from gpuwatch.store.database import Store
+from gpuwatch.store.tables import IMPORTED
+
+MOST_INTERVALS = 10_000
+"""Processes of one GPU on one day that are looked at for its users."""
+
+
+class LogPart(NamedTuple):
+    """One GPU or slice on one day; the lists are as long as ``times``."""
+
+    gpu: Known
+    uuid: str
+    step_seconds: int
+    times: Sequence[int]
+    """Begins of its steps, epoch seconds; steps without a reading are left out."""
+    measured_seconds: Sequence[float]
+    values: Mapping[str, Floats]
+    """By GPU_METRICS."""
+    users: Sequence[str]
+    """Who ran something, by name, separated by blanks."""
+
+
+def parts(
+    store: Store, latest: Latest, *, first_day: str, last_day: str, host: str = "", gpu: str = "", now: float, tails: Optional[Tails] = None
+) -> Iterator[LogPart]:
+    """The days from ``first_day`` to ``last_day``, both included, day by day, host by host, GPU by GPU; of one host, or GPU, where that is named.
+
+    Raises UsageError, before the first part is read, for days that are none and for what is not there. What was imported is told by its name alone.
+    """
+    days = [day for day in days_from(first_day, last_day, zone_of(latest.display.timezone)) if day.begin <= now]
+    names = Names(store, latest)
+    only = find(store, latest, host, gpu) if host or gpu else None
+    return _parts(store, latest, days, names, _subjects(store, names, only), tails or Tails())
+
+
+def _subjects(store: Store, names: Names, only: Optional[Subject]) -> List[Tuple[str, List[str]]]:
+    """(machine id, GPUs that there are rollups of), by the names of the machines."""
+    if only is not None:
+        return [(only.machine_id, [only.gpu] if only.gpu else rollups.subjects(store, only.machine_id))]
+    live = sorted((name, machine_id) for machine_id, name in names.hosts.items() if not name.startswith(IMPORTED))
+    return [(machine_id, rollups.subjects(store, machine_id)) for _, machine_id in live]
+
+
+def _parts(
+    store: Store, latest: Latest, days: Sequence[Day], names: Names, subjects: Sequence[Tuple[str, List[str]]], tails: Tails
+) -> Iterator[LogPart]:
+    for day in days:
+        for machine_id, uuids in subjects:
+            waiting = tails.of(store, latest, machine_id)
+            for uuid in sorted({*uuids, *waiting.minutes}) if len(uuids) != 1 else uuids:
+                if uuid:
+                    part = _part(store, day, machine_id, uuid, waiting, names)
+                    if part is not None:
+                        yield part
+
+
+def _part(store: Store, day: Day, machine_id: str, uuid: str, waiting: Digest, names: Names) -> Optional[LogPart]:
+    tail = of_minutes(waiting.minutes.get(uuid, {}))
+    with store.reading():
+        tier, chunk = TIERS[0], Chunk()
+        for tier in TIERS:
+            chunk = merge(rollups.read(store, machine_id, uuid, tier, day.begin, day.end), coarsen(tail, tier).cut(day.begin, day.end))
+            if chunk.times:
+                break
+        if not chunk.times:
+            return None
+        rows = intervals.read(store, machine_id, uuid, start_at=day.begin, end_at=day.end, limit=MOST_INTERVALS)
+    there = [row.interval for row in rows] + [one for one in waiting.intervals if one.gpu_uuid == uuid]
+    values = {name: chunk.floats(name) for name in GPU_METRICS}
+    return LogPart(names.gpu(machine_id, uuid), uuid, tier, chunk.times, chunk.covered_seconds(), values, _users(there, day, tier, chunk.times))
+
+
+def _users(found: Iterable[ProcessInterval], day: Day, step: int, times: Sequence[int]) -> List[str]:
+    """Who was there in each step: what changes is summed up once for each user, not for each step and process."""
+    steps = (day.end - day.begin) // step + 2
+    changes: Dict[str, List[int]] = {}
+    for one in found:
+        first, last = (min(max(0, int((at - day.begin) // step)), steps - 2) for at in (one.start_at, max(one.start_at, one.end_at - 0.001)))
+        if one.user and one.end_at > day.begin and one.start_at < day.end:
+            row = changes.setdefault(one.user, [0] * steps)
+            row[first] += 1
+            row[last + 1] -= 1
+    present = [(user, list(accumulate(row))) for user, row in sorted(changes.items())]
+    return [" ".join(user for user, counts in present if counts[(at - day.begin) // step]) for at in times]

@@ -1,0 +1,43 @@
+"""What GPUs did minute by minute as CSV (RFC 4180), for spreadsheets and scripts. Pure; what was not measured is empty, never 0."""
+
+from __future__ import annotations
+
+from itertools import repeat
+from typing import Any, Iterable, Iterator, List
+
+from gpuwatch.model.series import GPU_METRICS
+from gpuwatch.render import words
+from gpuwatch.render.csv_series import cell
+
+_UNITS = {"%": "percent", "B": "bytes", "W": "watts", "C": "degrees Celsius", "MHz": "MHz"}
+LOG_COLUMNS = (
+    ("start_at", "begin of the minute, epoch seconds"),
+    ("start", "the same, ISO 8601 in the hub's time zone"),
+    ("step_seconds", "length of the step: 60; where minutes are not kept any more 900 or 3600"),
+    ("host", "name of the target"),
+    ("index", "NVML's number of the GPU; empty = it is not there any more"),
+    ("gpu", "UUID of the GPU or MIG slice"),
+    ("model", "product name; empty = not known"),
+    ("measured_seconds", "how much of the step was measured; steps without a reading are left out"),
+    ("users", "who ran something on it in this step, separated by blanks"),
+    *(
+        (f"{metric}{ending}", f"{what} of the step, in {_UNITS.get(unit, unit)}")
+        for metric, unit in GPU_METRICS.items()
+        for ending, what in (("", "mean"), ("_minimum", "lowest reading"), ("_maximum", "highest reading"))
+    ),
+)
+"""(column, what it holds)."""
+
+
+def log_csv(parts: Iterable[Any], timezone: str) -> Iterator[bytes]:
+    """The lines, a GPU and day a piece (``query.logs.LogPart``); the first line holds the names of the columns."""
+    yield (",".join(name for name, _ in LOG_COLUMNS) + "\r\n").encode()
+    for part in parts:
+        about = ",".join(map(cell, (part.step_seconds, part.gpu.host, part.gpu.number, part.uuid, part.gpu.model)))
+        columns: List[Iterable[str]] = [
+            map(str, part.times), (words.iso(at, timezone) for at in part.times), repeat(about), map(cell, part.measured_seconds), map(cell, part.users)
+        ]  # fmt: skip
+        for metric in GPU_METRICS:
+            found = part.values[metric]
+            columns += [map(cell, found.mean), map(cell, found.minimum), map(cell, found.maximum)]
+        yield "".join([",".join(row) + "\r\n" for row in zip(*columns)]).encode("utf-8", "replace")
