@@ -15,7 +15,7 @@ from gpuwatch.query.latest import Latest
 from gpuwatch.query.subjects import SLICE, Subject, card_uuids, cards, find
 from gpuwatch.query.tail import Tails, zone_of
 from gpuwatch.store import rollups, usage
-from gpuwatch.store.chunks import Chunk, coarsen, merge, merge_all, of_minutes
+from gpuwatch.store.chunks import COVERED_UNIT, Chunk, coarsen, merge, merge_all, of_minutes
 from gpuwatch.store.database import Store
 
 MOST_POINTS = 4000
@@ -195,11 +195,10 @@ def _series(metric: str, unit: str, found: _Found, grid: Grid, span: Tuple[float
 
 def _coverage(chunk: Chunk, counts: Sequence[int], grid: Grid, now: float, cards: int) -> List[float]:
     """Share of each of the chunk's steps, as far as it is over, that was measured."""
-    covered = chunk.covered_seconds()
-    shares = {seconds: min(1.0, round(seconds / grid.step / cards, 4)) for seconds in set(covered)}
-    found = list(map(shares.__getitem__, covered))
+    shares = {units: min(1.0, round(units * COVERED_UNIT / grid.step / cards, 4)) for units in set(chunk.covered)}
+    found = list(map(shares.__getitem__, chunk.covered))
     if chunk.times and chunk.times[-1] + grid.step > now:
-        found[-1] = min(1.0, round(covered[-1] / max(1.0, now - chunk.times[-1]) / cards, 4))
+        found[-1] = min(1.0, round(chunk.covered[-1] * COVERED_UNIT / max(1.0, now - chunk.times[-1]) / cards, 4))
     return found if 0 not in counts else [share if count else 0.0 for share, count in zip(found, counts)]
 
 

@@ -127,15 +127,24 @@ def _decode(plain: bytes, start_at: int, tier_seconds: int, only: Optional[Itera
     count, metrics = struct.unpack_from("<HH", plain)
     numbers = plain[4 : 4 + metrics]
     reader = _Reader(plain, 4 + metrics, _OF_METRIC * metrics + 2, count)
-    times = [start_at + tier_seconds * (place - 1) for place in accumulate(reader.next())]
-    chunk = Chunk(times, reader.next())
+    chunk = Chunk(_times(reader.next(), start_at, tier_seconds), reader.next())
     wanted = None if only is None else {_NUMBER[name] for name in only}
     for number in numbers:
+        if wanted is not None and len(chunk.columns) == len(wanted):
+            break
         if number < len(_NAMES) and (wanted is None or number in wanted):
             chunk.columns[_NAMES[number]] = _read_metric(reader)
         else:
             reader.skip(_OF_METRIC)
     return chunk
+
+
+def _times(steps: List[int], start_at: int, tier_seconds: int) -> List[int]:
+    """Usually none is missing: then they are a range, which is much faster."""
+    first = start_at + tier_seconds * (steps[0] - 1)
+    if steps.count(1) >= len(steps) - (steps[0] != 1):
+        return list(range(first, first + tier_seconds * len(steps), tier_seconds))
+    return list(accumulate(map(mul, steps[1:], repeat(tier_seconds)), initial=first))
 
 
 def _read_metric(reader: _Reader) -> Column:
@@ -207,7 +216,7 @@ def _from_planes(typecode: str, width: int, planes: bytes) -> List[int]:
     for place in range(width):
         plain[place::width] = planes[place * count : (place + 1) * count]
     numbers = array(typecode)
-    numbers.frombytes(bytes(plain))
+    numbers.frombytes(plain)
     if sys.byteorder == "big":
         numbers.byteswap()
     return numbers.tolist()

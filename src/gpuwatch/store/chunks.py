@@ -100,8 +100,9 @@ class Chunk:
         count, total, low, high = column
         if 0 not in count:
             scale = repeat(per_unit)
-            means = map(truediv, map(truediv, total, scale), count)
-            return Floats(list(map(truediv, low, scale)), list(means), list(map(truediv, high, scale)), count)
+            lows: List[Optional[float]] = list(map(truediv, low, scale))
+            means: List[Optional[float]] = list(map(truediv, total, map(mul, count, scale)))
+            return Floats(lows, means, lows if high == low else list(map(truediv, high, scale)), count)
         return Floats(
             [value / per_unit if number else None for value, number in zip(low, count)],
             [value / per_unit / number if number else None for value, number in zip(total, count)],
