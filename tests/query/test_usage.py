@@ -10,6 +10,7 @@ from gpuwatch.model.errors import UsageError
 from gpuwatch.model.series import GpuDay, UserDay
 from gpuwatch.model.snapshot import GpuReading
 from gpuwatch.query.usage import BY, report
+from gpuwatch.store import imports, usage
 
 SUMS = ("held_hours", "busy_hours", "idle_hours", "unknown_hours", "memory_gib_hours", "energy_joules")
 DAYS = {"first_day": "2026-10-24", "last_day": "2026-10-27"}
@@ -127,6 +128,19 @@ def _one_gpu(machine):
     from gpuwatch.model.snapshot import Snapshot
 
     return Snapshot(taken_at=machine.at, interval_seconds=600.0, gpus=(GpuReading(uuid="GPU-1", name="H100", memory_used_bytes=0, utilization_percent=0),))
+
+
+def test_models_of_gpus_that_no_snapshot_tells_of_are_those_of_their_logs(tmp_path):
+    lab = Lab(tmp_path / "one.db", "alpha")
+    with lab.store.writing():
+        usage.merge(lab.store, lab.ids["alpha"], {("2026-10-24", gpu): GpuDay(measured_seconds=3600.0, held_seconds=3600.0) for gpu in ("index 0", "GPU-x")}, {})
+        imports.add_gpu_names(lab.store, lab.ids["alpha"], {"index 0": "NVIDIA A100"})
+    found = asked_at(lab, "model")
+    assert {row.key: row.held_hours for row in found.rows} == {"NVIDIA A100": 1.0, "unknown model": 1.0}
+
+
+def asked_at(lab, by):
+    return report(lab.store, lab.latest, by=by, now=lab.at("2026-10-30T00:00:00"), **DAYS)
 
 
 def test_of_days_without_anything(lab):

@@ -371,3 +371,17 @@ def test_only_imported_machines_can_be_given(file_store):
     with pytest.raises(UsageError, match="Only an imported machine"):
         list(import_assign.assign(file_store, host, other, []))
     assert machines.find(file_store, "gpu7")
+
+
+def test_product_names_are_kept_and_go_with_the_readings(store):
+    run(store, gpu_rows(count=50))
+    source = machines.find(store, "import:a").id
+    assert imports.gpu_names(store, source) == {"index 0": "A100", "index 1": "A100"}
+    target = machines.ensure(store, "gpu7", "10.0.0.7")
+    matches = import_assign.match(store, source, target, {"index 0": "GPU-0"})
+    for _ in import_assign.assign(store, source, target, matches):
+        pass
+    assert imports.gpu_names(store, target) == {"GPU-0": "A100", "index 1": "A100"}
+    assert imports.gpu_names(store, source) == {}
+    machines.forget(store, target)
+    assert imports.gpu_names(store, target) == {}

@@ -111,3 +111,15 @@ def test_a_writer_elsewhere_notices_that_a_machine_was_forgotten(store, url, mac
     other.close()
     assert snapshots.append(store, [journal_entry(machine, 6)], docs_for(machine)) == {machine}
     assert list(snapshots.read(store, machine)) == []
+
+
+def test_an_import_is_given_to_a_host_by_another_command(store, machine):
+    imported = machines.ensure(store, "import:x", "")
+    for source, into in ((imported, machine), (machine, imported)):
+        with pytest.raises(UsageError, match=r"import:x was imported.* Use: gpuwatch db assign import:NAME HOST"):
+            machines.merge(store, source, into)
+    for one, name in ((imported, "x"), (machine, "import:y")):
+        with pytest.raises(UsageError, match="gpuwatch db assign"):
+            machines.rename(store, one, name)
+    machines.rename(store, imported, "import:z")
+    assert {one.name for one in machines.list_all(store)} >= {"import:z"}

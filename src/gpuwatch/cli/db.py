@@ -17,6 +17,7 @@ DB_COMMANDS: dict[str, tuple[str, str]] = {
     "migrate": ("gpuwatch.cli.db_upkeep:migrate", "Bring it up to this version of gpuwatch."),
     "import": ("gpuwatch.cli.db_import:import_command", "Read other programs' logs and databases into it."),
     "assign": ("gpuwatch.cli.db_import:assign_command", "Give imported readings to a host."),
+    "forget-user": ("gpuwatch.cli.db_forget:forget_user", "Delete what is kept of a user."),
     "copy": ("gpuwatch.cli.db_copy:copy", "Copy it into another one: from SQLite to PostgreSQL, or back."),
 }
 """name: (dotted path, one line of help)."""

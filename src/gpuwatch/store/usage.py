@@ -126,6 +126,19 @@ def _batches(machine_ids: Optional[Iterable[str]]) -> List[Sequence[str]]:
     return [ids[first : first + _BATCH] for first in range(0, len(ids), _BATCH)]
 
 
+def forget_user(store: Store, user: str) -> int:
+    """Delete all sums of a user, in small transactions; how many rows. Sums of GPUs keep what was theirs: reports tell it as nobody's."""
+    total = 0
+    for (machine_id,) in store.rows("SELECT DISTINCT machine_id FROM user_day WHERE user_name = ?", (user,)):
+        days = store.rows("SELECT DISTINCT day FROM user_day WHERE machine_id = ? AND user_name = ?", (machine_id, user))
+        for first in range(0, len(days), _BATCH):
+            with store.writing():
+                keys = [(machine_id, day, user) for (day,) in days[first : first + _BATCH]]
+                total += store.change_many("DELETE FROM user_day WHERE machine_id = ? AND day = ? AND user_name = ?", keys)
+            store.rest()
+    return total
+
+
 def move(store: Store, source: str, into: str, most: int) -> int:
     """Inside ``writing()``: add at most ``most`` rows of each table of machine ``source`` to those of ``into``; how many."""
     moved = 0
