@@ -239,7 +239,7 @@ def test_old_hubs_and_leases_of_forgotten_machines_are_tidied(hub, server_store)
     a = hub("a", 60)
     beat(a, [*TARGETS, machine])
     with server_store.writing():
-        server_store.change("INSERT INTO hub SELECT 'old', name, address, version, targets, started_ms, seen_ms - 200000000, 0 FROM hub")
+        server_store.change("INSERT INTO hub SELECT 'old', name, address, version, targets, started_ms, seen_ms - 200000000, lease_ms, 0 FROM hub")
     leases.tidy(server_store)
     assert {id for (id,) in server_store.rows("SELECT id FROM hub")} == {"a"}
     assert {id for (id,) in server_store.rows("SELECT machine_id FROM lease")} == {machine, leases.ELECTED}

@@ -6,6 +6,7 @@ from typing import Dict, Optional
 
 NOTEWORTHY_SECONDS = 1.0
 """Smaller skew is noise of the network: correcting it would only make even times uneven."""
+ROUNDING_SECONDS = 0.01
 OLDEST_SECONDS = 300.0
 """A sample cannot be older than this when it arrives; else its time is made up."""
 
@@ -24,3 +25,8 @@ class NodeClocks:
             self._offsets[machine_id] = skew_seconds if abs(skew_seconds) > NOTEWORTHY_SECONDS else 0.0
         at = taken_at - self._offsets.get(machine_id, 0.0)
         return at if received_at - OLDEST_SECONDS <= at <= received_at + NOTEWORTHY_SECONDS else received_at
+
+    def adopt(self, machine_id: str, taken_at: Optional[float], corrected_at: float) -> None:
+        """Another hub corrected the time of a sample so: this one, when it asks the machine, goes on likewise and gives a sample the same time."""
+        offset = 0.0 if taken_at is None else taken_at - corrected_at
+        self._offsets[machine_id] = offset if abs(offset) > ROUNDING_SECONDS else 0.0

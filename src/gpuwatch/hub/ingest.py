@@ -6,7 +6,7 @@ Never builds dataclasses of readings, never writes to the store, never trusts a 
 from __future__ import annotations
 
 import threading
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any, Callable, Dict, List, Mapping, Optional
 
 from gpuwatch.hub.answers import clean
 from gpuwatch.hub.changes import Changes
@@ -15,7 +15,8 @@ from gpuwatch.hub.journal import Arrival, ArrivalQueue
 from gpuwatch.model.cluster import Target
 from gpuwatch.model.errors import WireError
 from gpuwatch.model.event import Event
-from gpuwatch.query.latest import Latest, Report
+from gpuwatch.query.latest import Known, Latest, Report
+from gpuwatch.store.snapshots import Entry
 from gpuwatch.wire.flat import Shape
 from gpuwatch.wire.frame import decode, loads
 
@@ -37,6 +38,8 @@ class Ingest:
         self._shapes: Dict[str, Shape] = {}
         self._events: List[Event] = []
         self._lock = threading.Lock()
+        self.owns: Callable[[str], bool] = lambda machine_id: True
+        """Whether this hub keeps what it reads of a machine; else another hub does, and it is only shown."""
 
     def shape_id(self, machine_id: str) -> str:
         """The shape known of this machine; empty for none."""
@@ -68,11 +71,24 @@ class Ingest:
             return
         self._shapes[machine_id] = shape
         if new.plan is not old.plan or new.report != old.report:
-            self._add_events(self.changes.of_reading(old, new, answered_at))
-        if new.received_at == answered_at and new.plan is not None:
+            self._note(old, new, answered_at)
+        if new.received_at == answered_at and new.plan is not None and self.owns(machine_id):
             taken_at = self._clocks.corrected(machine_id, _time(new.plan.taken_at(values)), skew, answered_at)
             shape_bytes = len(body) - len(values_bytes) if "shape" in header else 0
             self.arrivals.put(Arrival(machine_id, taken_at, answered_at, shape, values_bytes, shape_bytes))
+
+    def refresh(self, target: Target, machine_id: str, shape: Shape, entry: Entry, now: float) -> None:
+        """A snapshot that another hub stored: for the newest state alone, neither kept nor told of. Raises WireError."""
+        values, received_at = shape.check(entry.values), min(entry.received_at_ms / 1000, now)
+        old = self.latest.get(target.name)
+        if old is None or (old.received_at or 0.0) > received_at:
+            return
+        new = self.latest.accept(target.name, shape, values, received_at=received_at)
+        self._shapes[machine_id] = shape
+        if new is not None and new.plan is not None and new.plan is not old.plan:
+            self._note(old, new, received_at)
+        if new is not None and new.plan is not None:
+            self._clocks.adopt(machine_id, _time(new.plan.taken_at(values)), entry.taken_at_ms / 1000)
 
     def fail(self, target: Target, error: str, now: float, answers: bool) -> None:
         """A poll that brought nothing."""
@@ -83,6 +99,11 @@ class Ingest:
         self.latest.tick(now)
         with self._lock:
             events = self.changes.of_nodes(self.latest.all()[1], now)
+        self._add_events(events)
+
+    def _note(self, old: Known, new: Known, now: float) -> None:
+        with self._lock:
+            events = self.changes.of_reading(old, new, now)
         self._add_events(events)
 
     def take_events(self) -> List[Event]:
@@ -118,7 +139,8 @@ class Ingest:
             raise WireError("The answer's shape does not match its id.")
         return shape
 
-    def _add_events(self, events: List[Event]) -> None:
+    def _add_events(self, found: List[Event]) -> None:
+        events = [event for event in found if self.owns(event.machine_id)]
         if events:
             with self._lock:
                 self._events = (self._events + events)[-MOST_EVENTS:]

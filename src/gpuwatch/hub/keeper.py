@@ -6,15 +6,17 @@ When the store refuses, that becomes a notice on every page, what waits is put b
 from __future__ import annotations
 
 import logging
-from typing import Any, Callable, Dict, Iterable, Mapping, Sequence, Set
+import math
+from typing import Any, Callable, Dict, Iterable, Iterator, Mapping, Optional, Sequence, Set
 
 from gpuwatch.hub.ingest import Ingest
 from gpuwatch.hub.journal import Arrival
 from gpuwatch.hub.restore import to_row
+from gpuwatch.hub.share import Share
 from gpuwatch.loops import Repeats
 from gpuwatch.model.errors import StoreError
 from gpuwatch.query.latest import Latest
-from gpuwatch.store import events, machines, snapshots, states
+from gpuwatch.store import events, leases, machines, snapshots, states
 from gpuwatch.store.database import Store
 from gpuwatch.store.digests import Digester
 from gpuwatch.store.snapshots import JournalEntry
@@ -38,8 +40,12 @@ class Keeper:
         per_block: int,
         digester: Digester,
         lost: Callable[[Set[str]], None],
+        share: Optional[Share] = None,
     ) -> None:
-        """``digester``: makes rollups, usage and intervals; ``lost``: called with machine ids that the store does not know any more."""
+        """``digester``: makes rollups, usage and intervals; ``lost``: called with machine ids that the store does not know any more.
+
+        ``share``: what of all this is this hub's, where there are several; None = everything.
+        """
         self.store = store
         self._latest = latest
         self._ingest = ingest
@@ -47,19 +53,23 @@ class Keeper:
         self._per_block = per_block
         self._digester = digester
         self._lost = lost
+        self._share = share
+        self._gains = 0
         self._states_due_at = 0.0
         self._hostnames: Dict[str, str] = {}
         self._repeats = Repeats("store")
 
     def write(self, now: float) -> None:
         """One beat. Never raises StoreError: that becomes the notice."""
+        if self._share is not None and not self._share.connected:
+            return  # what waits may be another hub's by now
         try:
             self._snapshots()
             self._events()
             if not 0 < self._states_due_at - now <= self._interval_seconds:  # the clock may have been set back
                 self._states(now)
                 self._states_due_at = now + self._interval_seconds
-            snapshots.pack_due(self.store, now, BLOCKS_AT_ONCE, self._per_block, self._digester)
+            snapshots.pack_due(self.store, now, BLOCKS_AT_ONCE, self._per_block, self._digester, self._share.packs if self._share else _all)
         except StoreError as error:
             self._latest.notice(NOTICE, f"{self._lossy(str(error))} The live view goes on; what comes in is not kept meanwhile.")
             self._repeats.failed(error)
@@ -79,20 +89,33 @@ class Keeper:
 
     def _snapshots(self) -> None:
         arrivals = self._ingest.arrivals.take(MOST_AT_ONCE)
-        if not arrivals:
+        if not arrivals and (self._share is None or not self._share.leaving):
             return
         try:
-            unknown = self._append(arrivals)
+            unknown = self._append(arrivals) if self._share is None else self._append_of(self._share, arrivals)
         except BaseException:
             self._ingest.arrivals.put_back(arrivals)
             raise
         if unknown:
             self._lost(unknown)
 
+    def _append_of(self, share: Share, arrivals: Sequence[Arrival]) -> Set[str]:
+        """What is this hub's to store; then machines that other hubs should have are given up, in the same transaction."""
+        if share.gains != self._gains:
+            self._gains = share.gains
+            self.store.memory.epoch = None
+        leaving = frozenset() if self._ingest.arrivals else share.leaving
+        with self.store.writing():
+            unknown = self._append(share.mine(self.store, arrivals, lambda one: (one.machine_id, one.received_at)))
+            leases.give_up(self.store, share.id, leaving)
+        if leaving:
+            share.given_up(leaving)
+        return unknown
+
     def _append(self, arrivals: Sequence[Arrival]) -> Set[str]:
         """One transaction. A snapshot that cannot be kept for its own fault is left out, for it must not block all others for ever."""
         try:
-            return snapshots.append(self.store, [_entry(one) for one in arrivals], _docs(arrivals))
+            return snapshots.append(self.store, [_entry(one) for one in arrivals], _Docs(arrivals))
         except (ValueError, OverflowError) as error:
             if len(arrivals) == 1:
                 log.error("a snapshot of machine %s cannot be kept: %s", arrivals[0].machine_id, error)
@@ -106,13 +129,15 @@ class Keeper:
         for event in waiting:
             log.info("%s: %s: %s", event.host, event.kind, event.message)
         try:
-            events.add(self.store, waiting)
+            with self.store.writing():
+                share = self._share
+                events.add(self.store, waiting if share is None else share.mine(self.store, waiting, lambda one: (one.machine_id, math.inf)))
         except BaseException:
             self._ingest.put_back_events(waiting)
             raise
 
     def _states(self, now: float) -> None:
-        rows = self._latest.tracker.take_changed(now)
+        rows = [row for row in self._latest.tracker.take_changed(now) if self._share is None or self._share.owns(row.machine_id)]
         try:
             if rows:
                 states.save(self.store, [to_row(row) for row in rows])
@@ -133,9 +158,28 @@ class Keeper:
         return f"{text} {dropped} snapshots were lost so far." if dropped else text
 
 
+def _all(machine_id: str) -> bool:
+    return True
+
+
 def _entry(one: Arrival) -> JournalEntry:
     return JournalEntry(one.machine_id, round(one.taken_at * 1000), round(one.received_at * 1000), one.shape.id, one.values)
 
 
-def _docs(arrivals: Iterable[Arrival]) -> Dict[Any, Mapping[str, Any]]:
-    return {(one.machine_id, one.shape.id): one.shape.doc for one in arrivals}
+class _Docs(Mapping[Any, Mapping[str, Any]]):
+    """Shapes' documents by (machine id, shape id), each made when it is asked for: most are stored already."""
+
+    def __init__(self, arrivals: Iterable[Arrival]) -> None:
+        self._shapes = {(one.machine_id, one.shape.id): one.shape for one in arrivals}
+
+    def __getitem__(self, key: Any) -> Mapping[str, Any]:
+        return self._shapes[key].doc
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._shapes)
+
+    def __len__(self) -> int:
+        return len(self._shapes)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._shapes

@@ -1,17 +1,20 @@
 """The hub: wires hosts file, poller, ingest, newest state and store together, and runs them. Never serves HTTP: ``web`` reads from here.
 
-Threads: the poller's event loop; a beat a second for what time alone changes; the writer; retention.
+Threads: the poller's event loop; a beat a second for what time alone changes; the writer; retention; on PostgreSQL the beats of several hubs.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
+import secrets
+import socket
 import time
 from dataclasses import astuple
-from typing import Dict, Optional, Sequence, Set, Tuple
+from typing import Dict, List, Optional, Sequence, Set, Tuple, Union
 from zoneinfo import ZoneInfo
 
+from gpuwatch import __version__
 from gpuwatch.config.load import state_dir, timezone_name
 from gpuwatch.config.settings import HubSettings
 from gpuwatch.hub.hosts import HostsFile
@@ -21,15 +24,19 @@ from gpuwatch.hub.keeper import NOTICE, Keeper
 from gpuwatch.hub.passwords import Passwords
 from gpuwatch.hub.poller import Poller
 from gpuwatch.hub.restore import display_of, limits_of, restore
+from gpuwatch.hub.share import Share
 from gpuwatch.loops import AsyncLoop, Loop, Repeats, Stop
 from gpuwatch.model.cluster import ClusterNow, Target
 from gpuwatch.model.errors import StoreError
+from gpuwatch.model.hubs import HubShare
 from gpuwatch.query.cluster import cluster
 from gpuwatch.query.latest import Latest
-from gpuwatch.store import machines, upkeep
+from gpuwatch.store import leases, machines, upkeep
+from gpuwatch.store.address import is_postgres
 from gpuwatch.store.database import Store, open_store
 from gpuwatch.store.digests import Digester
 from gpuwatch.store.hub_lock import HubLock
+from gpuwatch.store.leases import HubFacts
 from gpuwatch.store.retention import Retention, Tended, tend
 
 log = logging.getLogger(__name__)
@@ -64,23 +71,38 @@ class Hub:
         self._hosts = HostsFile(settings.hosts, settings.node_port)
         self._targets: Sequence[Target] = ()
         self._ids: Dict[str, str] = {}
+        self._ids_are_stored = False
         self._digester = Digester(limits_of(settings), ZoneInfo(self.timezone), self.ingest.shape_of, settings.interval)
-        self._lock = HubLock(self.database)
+        self._lock = HubLock(self.database, shared=True)
+        self._me = HubFacts(secrets.token_hex(16), socket.gethostname(), _address(settings), __version__)
+        self._started_at = time.time()
+        self._pairs: Sequence[Tuple[Target, str]] = ()
+        self._share: Optional[Share] = None
+        """This hub's share, where several hubs share the database; None: it is the only one."""
         self._keeper: Optional[Keeper] = None
         self._reopen_at = 0.0
         self._opening = Repeats("database")
         self._stop = Stop()
         self._polling = AsyncLoop("poller")
-        self._clock = Loop("clock", self.ingest.tick, BEAT_SECONDS, self._stop)
+        self._clock = Loop("clock", self._tick, BEAT_SECONDS, self._stop)
         # what came in is on the disk before the next reading comes
         self._writer = Loop("writer", self.write, min(BEAT_SECONDS, settings.interval / 2), self._stop)
         self._retention = Loop("retention", self.prune, RETENTION_SECONDS, self._stop)
+        self._loops = [self._clock, self._writer, self._retention]
+        if is_postgres(self.database):
+            share = Share(
+                self.database, self._me, self.ingest, interval_seconds=settings.interval, steer=self._steer, cut_off=self._abandon
+            )
+            self._share, self.ingest.owns = share, share.owns
+            self._loops.append(Loop("heartbeat", share.run_once, share.beat_seconds, self._stop))
 
     def start(self) -> None:
         """Open the store, show what was known, begin to poll. Only UsageError is raised: trouble of the store becomes a notice."""
         self.write(time.time())
+        if self._share is not None:
+            self._share.run_once(time.time())
         self._polling.start(self.poller.run)
-        for loop in (self._clock, self._writer, self._retention):
+        for loop in self._loops:
             loop.start()
 
     def stop(self) -> None:
@@ -88,11 +110,13 @@ class Hub:
         self._polling.stop()
         self._stop.set()
         until = time.monotonic() + STOP_SECONDS
-        ended = [loop.join(max(0.1, until - time.monotonic())) for loop in (self._clock, self._writer, self._retention)]
+        ended = [loop.join(max(0.1, until - time.monotonic())) for loop in self._loops]
         if not all(ended):
             log.error("the database is still at work after %g s; what waits is not written", STOP_SECONDS)
         elif self._keeper is not None:
             self._keeper.finish(time.time())
+            if self._share is not None:
+                self._share.leave()
             self._keeper.store.close()
         if all(ended):
             self._lock.release()
@@ -103,8 +127,16 @@ class Hub:
 
     def health(self) -> str:
         """Which part of the hub does not do its work, in words for strangers; empty = it is well."""
-        troubles = [(part.name, part.trouble()) for part in (self._polling, self._clock, self._writer)]
+        parts: List[Union[AsyncLoop, Loop]] = [self._polling, *(loop for loop in self._loops if loop is not self._retention)]
+        troubles = [(part.name, part.trouble()) for part in parts]
         return " ".join(f"The hub's {name} {trouble}." for name, trouble in troubles if trouble)
+
+    def hubs(self) -> Sequence[HubShare]:
+        """All hubs that share the database, with their shares of the targets, as of the last beat; this one alone on SQLite."""
+        if self._share is not None and self._share.hubs:
+            return self._share.hubs
+        me = self._me
+        return [HubShare(me.id, me.name, me.address, me.version, self._started_at, None, True, len(self._pairs), None, self._share is None, True)]
 
     def version(self) -> int:
         """Changes when anything of the cluster changes; cheap."""
@@ -127,8 +159,10 @@ class Hub:
     def prune(self, now: float) -> None:
         """Retention's beat. Raises StoreError (its Loop says it)."""
         store, settings = self.store, self.settings  # the writer may open another one meanwhile
-        if store is None:
+        if store is None or (self._share is not None and not self._share.elected):
             return
+        if self._share is not None:
+            leases.tidy(store)
         result = upkeep.prune(store, now, max(settings.raw_retention, settings.thinned_retention), settings.max_database)
         if result.snapshots:
             log.info("retention: %d snapshots deleted, %d bytes", result.snapshots, result.bytes)
@@ -164,23 +198,25 @@ class Hub:
             per_block=self.settings.pack_snapshots,
             digester=self._digester,
             lost=self._machines_lost,
+            share=self._share,
         )
         self.latest.notice(NOTICE, None)
         return True
 
     def _claim(self) -> None:
-        """Two hubs that write one database would store each snapshot twice. Raises StoreError while another hub has it."""
+        """Two hubs that write one file would store each snapshot twice. Raises StoreError while another hub has it, or a command that needs it alone."""
         if self._lock.take():
             return
         self.ingest.forget_waiting()  # the other one stores it
         raise StoreError(
-            f"Another hub ({self._lock.holder()}) keeps the database {self._lock.label}.",
+            f"{'Another hub' if self._share is None else 'A command'} ({self._lock.holder()}) keeps the database {self._lock.label}.",
             "This one takes over when that one ends; for a database of its own: --database.",
         )
 
     def _apply_targets(self, now: float, opened: bool) -> None:
         self._ids = self._machine_ids(now)
         pairs: Tuple[Tuple[Target, str], ...] = tuple((target, self._ids[target.name]) for target in self._targets)
+        self._pairs = pairs
         self.latest.set_targets(pairs, now)
         self.ingest.keep_shapes_of({machine_id: None for _, machine_id in pairs})
         if opened and self.store is not None:
@@ -190,17 +226,36 @@ class Hub:
                 self.latest.notice(NOTICE, f"{error} The last known states are not shown.")
                 log.error("%s", error)
         self.ingest.tick(now)  # notes who was never seen before the first answers come
-        self.poller.set_targets(pairs)
+        if self._share is not None and self._ids_are_stored and self.store is not None:
+            self._share.set_targets(pairs, self.store)
+        self._steer()
+
+    def _steer(self) -> None:
+        """Poll what this hub is to poll."""
+        self.poller.set_targets(self._pairs if self._share is None else self._share.polled(self._pairs))
+
+    def _tick(self, now: float) -> None:
+        self.ingest.tick(now)
+        if self._share is not None:
+            self._share.watch()
+
+    def _abandon(self) -> None:
+        """The database's server does not answer: whoever waits for it, waits no more. The writer opens it anew."""
+        store = self.store
+        if store is not None:
+            store.abandon()
 
     def _machine_ids(self, now: float) -> Dict[str, str]:
         """Ids by name: the store's, else those known before, else made from the name until there is a store."""
         addresses = {target.name: target.host for target in self._targets}
         made_up = {name: hashlib.sha256(name.encode()).hexdigest()[:32] for name in addresses}
+        self._ids_are_stored = False
         if self.store is None:
             return {**made_up, **{name: id for name, id in self._ids.items() if name in addresses}}
         try:
             found = machines.ensure_all(self.store, addresses, now=now)
             machines.set_present(self.store, found.values(), now)
+            self._ids_are_stored = True
             return found
         except StoreError as error:
             self.latest.notice(NOTICE, f"{error} The live view goes on; nothing is kept meanwhile.")
@@ -210,3 +265,8 @@ class Hub:
         """Somebody removed machines from the store (``gpuwatch host forget``): those still in the hosts file get new ids."""
         if machine_ids & set(self._ids.values()):
             self._apply_targets(time.time(), opened=False)
+
+
+def _address(settings: HubSettings) -> str:
+    host = socket.gethostname() if settings.host in ("", "0.0.0.0", "::") else settings.host
+    return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"

@@ -221,6 +221,9 @@ class Store(ABC):
     def release(self) -> None:
         """Close this thread's connection; the next call opens a new one. For threads that end or rest long."""
 
+    def abandon(self) -> None:  # noqa: B027  (a file is never cut off)
+        """The server is cut off: end at once, with a StoreError, what any thread waits for. The Store is to be opened anew."""
+
     @abstractmethod
     def close(self) -> None:
         """Close all connections. The threads that used the Store must have stopped. The Store is not used afterwards."""

@@ -1,6 +1,7 @@
 """Which hub keeps a database: the one that holds its lock, which ends with its process, however that ends.
 
-Of a file it is the lock on ``<file>.hub-lock``, of a server's database an advisory lock of a session that does nothing else.
+Of a file it is the lock on ``<file>.hub-lock``, of a server's database an advisory lock of a session that does nothing else. Several hubs
+may share a server's database (``leases``): they hold its lock together, and keep away who needs the database for itself.
 
 Readers and the writers of the command line do not ask for it: ``Store.writing`` lets them take turns with the hub.
 """
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from gpuwatch.store.postgres_link import Connection
 
 SUFFIX = ".hub-lock"
+PATIENCE_SECONDS = 10.0
 _SESSION_LOCK = 1735423864
 """First half of the advisory lock's key; the second is the schema's."""
 
@@ -25,9 +27,9 @@ _SESSION_LOCK = 1735423864
 class HubLock:
     """One hub's claim on one database. For one thread."""
 
-    def __init__(self, url: str) -> None:
-        """Raises UsageError for an address that is none."""
-        self._way: Union[_FileLock, _SessionLock] = _SessionLock(url) if is_postgres(url) else _FileLock(url)
+    def __init__(self, url: str, *, shared: bool = False) -> None:
+        """``shared``: with other hubs, where the database is a server's. Raises UsageError for an address that is none."""
+        self._way: Union[_FileLock, _SessionLock] = _SessionLock(url, shared) if is_postgres(url) else _FileLock(url)
         self.label = self._way.label
 
     def take(self) -> bool:
@@ -103,8 +105,9 @@ class _FileLock:
 
 
 class _SessionLock:
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, shared: bool) -> None:
         self.label = label_of(url)
+        self._function = "pg_try_advisory_lock_shared" if shared else "pg_try_advisory_lock"
         self._url = url
         self._connection: Optional[Connection] = None
 
@@ -122,9 +125,9 @@ class _SessionLock:
         except psycopg.Error:
             self.release()
         try:
-            connection = connect(self._url, role="hub")
+            connection = connect(self._url, role="hub", patience_seconds=PATIENCE_SECONDS)
             self._connection = connection
-            taken = bool(connection.fetch(f"SELECT pg_try_advisory_lock({_SESSION_LOCK}, hashtext(current_schema()))".encode(), ())[0][0])
+            taken = bool(connection.fetch(f"SELECT {self._function}({_SESSION_LOCK}, hashtext(current_schema()))".encode(), ())[0][0])
         except psycopg.Error as error:
             self.release()
             raise in_words(error, self.label) from None

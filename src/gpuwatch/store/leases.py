@@ -28,10 +28,10 @@ ELECTED = "elected"
 KNOWN_MS = 86_400_000
 """So long a hub that is gone is still told of."""
 _NOW = "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)"
-_ALIVE = f"abs(hub.seen_ms - {_NOW}) <= ?"
+_ALIVE = f"abs(hub.seen_ms - {_NOW}) <= hub.lease_ms"
 """A database's clock that is set back must not keep a dead hub alive."""
-_BEAT = f"""INSERT INTO hub (id, name, address, version, targets, started_ms, seen_ms, clock_ms)
-    VALUES (?, ?, ?, ?, ?, {_NOW}, {_NOW}, CAST(? AS BIGINT) - {_NOW})
+_BEAT = f"""INSERT INTO hub (id, name, address, version, targets, started_ms, seen_ms, lease_ms, clock_ms)
+    VALUES (?, ?, ?, ?, ?, {_NOW}, {_NOW}, ?, CAST(? AS BIGINT) - {_NOW})
     ON CONFLICT (id) DO UPDATE SET targets = excluded.targets, seen_ms = excluded.seen_ms, clock_ms = excluded.clock_ms"""
 _HUBS = f"SELECT id, name, address, version, targets, started_ms, seen_ms, clock_ms, {_ALIVE} FROM hub WHERE seen_ms > {_NOW} - {KNOWN_MS} ORDER BY name, id"
 _DIGEST = "SELECT count(*), coalesce(sum(hashtext(machine_id || ' ' || hub_id)), 0) FROM lease"
@@ -79,7 +79,7 @@ class Leases:
     """One hub's place among the hubs of a PostgreSQL database. Each method is one or a few short statements; safe on any thread."""
 
     def __init__(self, url: str, me: HubFacts, *, lease_seconds: float) -> None:
-        """``lease_seconds``: so long after its last beat a hub's leases hold; the same for all hubs."""
+        """``lease_seconds``: so long after its last beat this hub's leases hold."""
         self.me = me
         self.lease_seconds = lease_seconds
         self.label = label_of(url)
@@ -98,8 +98,8 @@ class Leases:
         """
         with self._lock:
             self._note_beat()
-            self._run(_BEAT, (*vars(self.me).values(), targets_hash, round(now * 1000)))
-            hubs = self._run(_HUBS, (self._lease_ms,))
+            self._run(_BEAT, (*vars(self.me).values(), targets_hash, round(self.lease_seconds * 1000), round(now * 1000)))
+            hubs = self._run(_HUBS, ())
             self._read_leases()
             alive = {row[0] for row in hubs if row[8]}
             peers = sorted(row[0] for row in hubs if row[8] and row[4] == targets_hash)
@@ -125,14 +125,16 @@ class Leases:
             self._run("UPDATE lease SET hub_id = '' WHERE hub_id = ?", (self.me.id,))
             self._run("DELETE FROM hub WHERE id = ?", (self.me.id,))
 
+    def give_up(self) -> None:
+        """End what another thread waits for here, with an error."""
+        connection = self._connection
+        if connection is not None:
+            connection.give_up()
+
     def close(self) -> None:
         """End the connection. The next call opens another one."""
         with self._lock:
             self._drop()
-
-    @property
-    def _lease_ms(self) -> int:
-        return round(self.lease_seconds * 1000)
 
     def _note_beat(self) -> None:
         """After this hub was away, or the database for all, the others may not have been back yet: they get time to say that they are there."""
@@ -152,7 +154,7 @@ class Leases:
         takes_over = time.monotonic() >= self._patient_until
         free = [id for id in wishes if not known.get(id) or (takes_over and known[id] not in alive)]
         if free:
-            for (machine_id,) in self._run(_CLAIM, (self.me.id, free, takes_over, self._lease_ms)):
+            for (machine_id,) in self._run(_CLAIM, (self.me.id, free, takes_over)):
                 known[machine_id] = self.me.id
             self._known.digest = None
 

@@ -73,7 +73,7 @@ _TIME: Step = (
 
 _HUBS: Step = (
     """CREATE TABLE hub (id TEXT NOT NULL PRIMARY KEY, name TEXT NOT NULL, address TEXT NOT NULL, version TEXT NOT NULL, targets TEXT NOT NULL,
-       started_ms BIGINT NOT NULL, seen_ms BIGINT NOT NULL, clock_ms BIGINT NOT NULL)""",
+       started_ms BIGINT NOT NULL, seen_ms BIGINT NOT NULL, lease_ms BIGINT NOT NULL, clock_ms BIGINT NOT NULL)""",
     "CREATE TABLE lease (machine_id TEXT NOT NULL PRIMARY KEY, hub_id TEXT NOT NULL)",
 )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import zlib
-from typing import Dict, List, Optional
+from typing import Callable, Dict, List, Optional
 
 from gpuwatch.model.errors import StoreError
 from gpuwatch.model.snapshot import SCHEMA
@@ -46,10 +46,17 @@ def target_count(machine_id: str, per_block: int, *, first: bool = False) -> int
     return max(2, round(count * (0.1 + 0.9 * (bits & 0xFFFF) / 2**16) if first else count))
 
 
-def pack_due(store: Store, now: float, at_most: int, per_block: int = 120, digester: Optional[Digester] = None) -> int:
+def pack_due(
+    store: Store,
+    now: float,
+    at_most: int,
+    per_block: int = 120,
+    digester: Optional[Digester] = None,
+    mine: Callable[[str], bool] = lambda machine_id: True,
+) -> int:
     """Pack up to ``at_most`` blocks of machines that have enough snapshots waiting; how many were packed. Call it again and again.
 
-    ``digester``: see ``pack_machine``.
+    ``digester``: see ``pack_machine``; ``mine``: which machines are this hub's to pack.
     Raises StoreError when the database refuses for some machine, after trying the others; what waits then waits on.
     """
     if store.memory.epoch is None:
@@ -60,7 +67,7 @@ def pack_due(store: Store, now: float, at_most: int, per_block: int = 120, diges
     for machine_id, waiting in list(store.memory.waiting.items()):
         if packed + len(failures) >= at_most:
             break
-        if _is_due(machine_id, waiting, now, per_block):
+        if _is_due(machine_id, waiting, now, per_block) and mine(machine_id):
             try:
                 packed += pack_machine(store, machine_id, target_count(machine_id, per_block, first=not waiting.packed), digester=digester)
             except StoreError as error:

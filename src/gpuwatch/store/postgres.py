@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import threading
+import weakref
 from contextlib import contextmanager
 from typing import Any, Callable, Iterable, Iterator, List, Optional, Sequence, Set, Tuple, TypeVar
 
@@ -28,7 +29,7 @@ MAX_CONNECTIONS = 8
 """Of one process, beside its hub's lock. Many hubs share a server that usually takes 100."""
 _WRITER_LOCK = 1735423863
 """First half of the advisory locks' key; the second is the schema's, so that one database can hold several labs."""
-_BEGIN_WRITING = f"""BEGIN; SET LOCAL idle_in_transaction_session_timeout = '60s';
+_BEGIN_WRITING = f"""BEGIN; SET LOCAL idle_in_transaction_session_timeout = '20s';
     SELECT pg_advisory_xact_lock({_WRITER_LOCK}, hashtext(current_schema()))"""
 _BEGIN_READING = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
@@ -60,6 +61,7 @@ class PostgresStore(Store):
         self._url = url
         self._create = create
         self._idle: List[Connection] = []
+        self._all: weakref.WeakSet[Connection] = weakref.WeakSet()
         self._places = threading.BoundedSemaphore(MAX_CONNECTIONS)
         self._mine = _OfThread()
         self._broke = False
@@ -141,7 +143,9 @@ class PostgresStore(Store):
                 raise
 
     def _connect(self) -> Connection:
-        return connect(self._url, read_only=self.read_only, busy_seconds=database.BUSY_SECONDS)
+        made = connect(self._url, read_only=self.read_only, busy_seconds=database.BUSY_SECONDS)
+        self._all.add(made)
+        return made
 
     @contextmanager
     def _place(self) -> Iterator[None]:
@@ -250,6 +254,11 @@ class PostgresStore(Store):
 
     def copy_to(self, path: str, progress: Callable[[int], None] = lambda done: None) -> None:
         raise StoreError(f"The database {self.label} is on a server.", "Back it up with: gpuwatch db backup, or pg_dump")
+
+    def abandon(self) -> None:
+        self._broke = True
+        for connection in list(self._all):
+            connection.give_up()
 
     def release(self) -> None:
         """Nothing: a connection belongs to a thread only while it works."""

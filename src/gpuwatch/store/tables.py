@@ -252,7 +252,9 @@ class Hub(Table):
     """Hash of the machines of its hosts file: hubs of the same one divide them."""
     started_ms = BigIntegerField()
     seen_ms = BigIntegerField()
-    """Its last beat: its leases hold until a while after it."""
+    """Its last beat."""
+    lease_ms = BigIntegerField()
+    """So long after it its leases hold."""
     clock_ms = BigIntegerField()
     """Its clock minus the database's, at that beat."""
 
