@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Mapping, Tuple
+from typing import Mapping, Optional, Tuple
 
 from gpuwatch.model.units import GIB, MIB
 
@@ -60,13 +60,21 @@ PROGRAMS: Tuple[Tuple[str, float], ...] = (
 
 @dataclass(frozen=True)
 class Job:
-    """What runs on a simulated GPU. ``load`` in percent; 0 with memory held is idle."""
+    """What runs on a simulated GPU. ``load`` in percent; 0 with memory held is idle. Times in epoch seconds."""
 
     user: str
     command: str
     memory_bytes: int
     load: float
     age_seconds: float
+    """How old it is when the simulation begins, unless ``started_at`` says when it started."""
+    started_at: Optional[float] = None
+    busy_until: Optional[float] = None
+    """From then on it holds its memory without work; None = it works for as long as it runs."""
+
+    def load_at(self, now: float) -> float:
+        """Percent at a moment."""
+        return self.load if self.busy_until is None or now < self.busy_until else 0.0
 
 
 HALF_GIB = GIB // 2

@@ -1,8 +1,9 @@
-"""A simulated machine. The argument is ``PROFILE[:SCENARIO[:SEED]]``, e.g. ``8xh100:mixed:7``; the same argument gives the same machine.
+"""A simulated machine. The argument is ``PROFILE[:SCENARIO[:SEED[:MIDNIGHT]]]``, e.g. ``8xh100:mixed:7``; the same argument gives the same machine.
 
 Profiles: ``<count>x<card>`` (cards of ``profiles.CARDS``), ``mig`` (an H100 in slices), ``none`` (no GPU).
 Scenarios: ``mixed``, ``full``, ``free``, ``idle``, ``lost`` (the last GPU fell off the bus), ``hot`` (GPU 1 is throttled), ``nodriver``.
-Only the GPUs are simulated: the sampler fills in the real host.
+``life``: jobs that come and go over weeks (``life``), ``life-lost`` and ``life-hot`` with faults around MIDNIGHT, a midnight of the lab in epoch
+seconds (``trouble``): the past of such a machine is what it would have shown then. Else only the GPUs are simulated: the sampler fills in the real host.
 """
 
 from __future__ import annotations
@@ -15,11 +16,14 @@ from typing import Any, List, Optional, Tuple
 
 from gpuwatch import __version__
 from gpuwatch.model.errors import UsageError
-from gpuwatch.model.snapshot import CollectorStatus, GpuReading, MigReading, ProcessReading, Snapshot, XidEvent
+from gpuwatch.model.snapshot import CollectorStatus, GpuReading, HostReading, MigReading, ProcessReading, Snapshot, XidEvent
 from gpuwatch.model.source import SourceOptions
+from gpuwatch.model.units import MIB
+from gpuwatch.sim.life import DAY, Faults, Life, since
+from gpuwatch.sim.machine import host_reading, noise
 from gpuwatch.sim.profiles import CARDS, PEOPLE, PROGRAMS, Card, Job
 
-SCENARIOS = ("mixed", "full", "free", "idle", "lost", "hot", "nodriver")
+SCENARIOS = ("mixed", "full", "free", "idle", "lost", "hot", "nodriver", "life", "life-lost", "life-hot")
 _LOAD_NOISE = 6.0
 _MIG_SLICES = (("3g.40gb", 40448, 1), ("2g.20gb", 20096, 5), ("1g.10gb", 9856, 13))
 
@@ -27,14 +31,28 @@ _MIG_SLICES = (("3g.40gb", 40448, 1), ("2g.20gb", 20096, 5), ("1g.10gb", 9856, 1
 def make(options: SourceOptions) -> SimSource:
     """A simulated source. Raises UsageError for an argument that names no profile or scenario."""
     profile, _, rest = (options.source_argument or "8xh100").partition(":")
-    scenario, _, seed = rest.partition(":")
-    return SimSource(options, profile, scenario or "mixed", seed or options.name)
+    scenario, _, rest = rest.partition(":")
+    seed, _, midnight = rest.partition(":")
+    try:
+        return SimSource(options, profile, scenario or "mixed", seed or options.name, float(midnight or 0))
+    except ValueError:
+        raise UsageError(f"the midnight {midnight[:40]!r} is not a time in epoch seconds.") from None
+
+
+def trouble(scenario: str, midnight_at: float) -> Faults:
+    """What goes wrong in a scenario of life: from three days before ``midnight_at`` a GPU is lost, from the day before one is hot."""
+    if scenario == "life-lost":
+        return Faults(lost=((midnight_at - 2.4 * DAY, math.inf),))
+    if scenario == "life-hot":
+        days = tuple((midnight_at + (day + 0.46) * DAY, midnight_at + (day + 0.8) * DAY) for day in (-12, -11, -10))
+        return Faults(hot=(*days, (midnight_at - 0.55 * DAY, math.inf)))
+    return Faults()
 
 
 class SimSource:
     """Readings of a machine that does not exist, the same at the same time for the same seed."""
 
-    def __init__(self, options: SourceOptions, profile: str, scenario: str, seed: str) -> None:
+    def __init__(self, options: SourceOptions, profile: str, scenario: str, seed: str, midnight_at: float = 0.0) -> None:
         if scenario not in SCENARIOS:
             raise UsageError(f"the scenario {scenario[:40]!r} is not one of {', '.join(SCENARIOS)}.")
         self._options = options
@@ -42,10 +60,14 @@ class SimSource:
         self._scenario = scenario
         self._seed = f"{seed}/{profile}"
         self._first_at: Optional[float] = None
-        self._jobs: List[Tuple[Job, ...]] = [self._jobs_of(index) for index in range(len(self._cards))]
+        self._midnight_at = midnight_at
+        self._faults = trouble(scenario, midnight_at)
+        self._life = self._make_life() if scenario.startswith("life") else None
+        self._jobs: List[Tuple[Job, ...]] = [] if self._life else [self._jobs_of(index) for index in range(len(self._cards))]
+        self._facts = [self._facts_of(index, card) for index, card in enumerate(self._cards)]
 
     def read(self, now: float) -> Snapshot:
-        """A snapshot at ``now``; ``host`` is left to the caller."""
+        """A snapshot at ``now``; ``host`` is left to the caller, but of a life."""
         if self._first_at is None:
             self._first_at = now
         gpus: Tuple[GpuReading, ...] = ()
@@ -57,7 +79,7 @@ class SimSource:
             gpus = tuple(self._gpu(index, now) for index in range(len(self._cards)))
         return Snapshot(
             taken_at=round(now, 3), hostname=self._options.name, version=__version__, interval_seconds=self._options.interval,
-            simulated=True, gpus=gpus, collectors=(collector,), xids=self._xids(),
+            simulated=True, gpus=gpus, collectors=(collector,), xids=self._xids(now), host=self._host(now),
         )  # fmt: skip
 
     def close(self) -> None:
@@ -66,13 +88,36 @@ class SimSource:
     def _random(self, *words: Any) -> random.Random:
         return random.Random("/".join(map(str, (self._seed, *words))))
 
-    def _lost(self, index: int) -> bool:
-        return self._scenario == "lost" and index == len(self._cards) - 1
+    def _make_life(self) -> Life:
+        slices = [replace(self._cards[0], memory_bytes=mib * MIB) for _, mib, _ in _MIG_SLICES] if self._mig else []
+        return Life(self._seed, [*self._cards, *slices], self._midnight_at, 1 if self._faults.hot else -1)
 
-    def _xids(self) -> Tuple[XidEvent, ...]:
-        if self._scenario != "lost" or self._first_at is None:
-            return ()
-        return (XidEvent(self._first_at, 79, _bus_id(len(self._cards) - 1), None, "GPU has fallen off the bus."),)
+    def _host(self, now: float) -> HostReading:
+        if self._life is None:
+            return HostReading()
+        loads = [job.load_at(now) for index in range(len(self._cards)) for job in self._jobs_at(index, now)]
+        return host_reading(self._seed, now, self._midnight_at, loads)
+
+    def _jobs_at(self, index: int, now: float) -> Tuple[Job, ...]:
+        if self._life is None:
+            return self._jobs[index]
+        if self._mig:
+            return tuple(job for number in range(len(_MIG_SLICES)) for job in self._life.jobs(1 + number, now)[:1])
+        return () if self._lost_at(index, now) else self._life.jobs(index, now)
+
+    def _lost_at(self, index: int, now: float) -> float:
+        """Since when a GPU is lost; 0 = it is not."""
+        if index != len(self._cards) - 1:
+            return 0.0
+        return (self._first_at or now) if self._scenario == "lost" else since(self._faults.lost, now)
+
+    def _hot(self, index: int, now: float) -> bool:
+        return index == 1 and (self._scenario == "hot" or since(self._faults.hot, now) > 0)
+
+    def _xids(self, now: float) -> Tuple[XidEvent, ...]:
+        last = len(self._cards) - 1
+        lost_at = self._lost_at(last, now)
+        return (XidEvent(lost_at, 79, _bus_id(last), None, "GPU has fallen off the bus."),) if lost_at else ()
 
     def _jobs_of(self, index: int) -> Tuple[Job, ...]:
         dice = self._random("jobs", index)
@@ -80,7 +125,7 @@ class SimSource:
         kind = {"full": "busy", "free": "free", "idle": "idle"}.get("full" if hot else self._scenario) or dice.choices(
             ("busy", "free", "idle", "shared"), (6, 2, 1, 1)
         )[0]
-        if kind == "free" or self._lost(index):
+        if kind == "free" or (self._scenario == "lost" and index == len(self._cards) - 1):
             return ()
         card = self._cards[index]
         count = 3 if kind == "shared" else 1
@@ -96,27 +141,30 @@ class SimSource:
             age_seconds=dice.uniform(600, 3 * 86400),
         )
 
+    def _facts_of(self, index: int, card: Card) -> Tuple[dict[str, Any], dict[str, Any]]:
+        """What never changes: identity, and health."""
+        identity = {
+            "uuid": _uuid(self._random("uuid", index)), "index": index, "name": card.name, "minor_number": index, "pci_bus_id": _bus_id(index),
+            "cuda_capability": card.capability,
+        }  # fmt: skip
+        return identity, {**self._health(card), "missing": dict(card.missing)}
+
     def _gpu(self, index: int, now: float) -> GpuReading:
-        card = self._cards[index]
-        identity = GpuReading(
-            uuid=_uuid(self._random("uuid", index)), index=index, name=card.name, minor_number=index, pci_bus_id=_bus_id(index),
-            cuda_capability=card.capability,
-        )  # fmt: skip
-        if self._lost(index):
-            return replace(identity, error="fallen off the bus (Xid 79)", error_since_at=self._first_at)
-        reading = replace(identity, **self._numbers(index, card, now), **self._health(card))
-        if self._mig and index == 0:
-            reading = replace(reading, **self._slices(reading))
-        unreported: dict[str, Any] = dict.fromkeys(card.missing)
-        return replace(reading, missing=dict(card.missing), **unreported)
+        card, (identity, health) = self._cards[index], self._facts[index]
+        lost_at = self._lost_at(index, now)
+        if lost_at:
+            return GpuReading(**identity, error="fallen off the bus (Xid 79)", error_since_at=lost_at)
+        numbers = {**self._numbers(index, card, now), **health}
+        numbers.update(dict.fromkeys(card.missing))
+        reading = GpuReading(**identity, **numbers)
+        return replace(reading, **self._slices(reading, now)) if self._mig and index == 0 else reading
 
     def _numbers(self, index: int, card: Card, now: float) -> dict[str, Any]:
-        jobs = self._jobs[index]
-        tick = int(now / self._options.interval)
-        noise = self._random("noise", index, tick).uniform(-_LOAD_NOISE, _LOAD_NOISE)
-        wave = 4 * math.sin(now / 97 + index)
-        load = max(0.0, min(100.0, sum(job.load for job in jobs) + (noise + wave if any(job.load for job in jobs) else 0)))
-        hot = self._scenario == "hot" and index == 1
+        jobs = self._jobs_at(index, now)
+        nominal = min(100.0, sum(job.load_at(now) for job in jobs))
+        fluke = (2 * noise(f"{self._seed}/noise/{index}/{int(now / self._options.interval)}") - 1) * _LOAD_NOISE
+        load = max(0.0, min(100.0, nominal + fluke + 4 * math.sin(now / 97 + index))) if nominal else 0.0
+        hot = nominal > 0 and self._hot(index, now)
         held = sum(job.memory_bytes for job in jobs)
         watts = card.idle_watts + (card.power_limit_watts * 0.97 - card.idle_watts) * load / 100
         return {
@@ -128,7 +176,7 @@ class SimSource:
             "memory_temperature_celsius": round(34 + 0.45 * load), "temperature_slowdown_celsius": card.slowdown_celsius,
             "temperature_shutdown_celsius": card.slowdown_celsius + 5,
             "power_watts": round(watts, 1), "power_limit_watts": card.power_limit_watts,
-            "energy_joules": round(now % 10**7 * (card.idle_watts + 0.5 * watts)),
+            "energy_joules": self._energy(index, card, now, nominal),
             "sm_clock_mhz": round(card.sm_clock_max_mhz * (0.2 + 0.75 * min(1.0, load / 50))), "graphics_clock_mhz": round(card.sm_clock_max_mhz * 0.9),
             "memory_clock_mhz": card.memory_clock_max_mhz, "sm_clock_max_mhz": card.sm_clock_max_mhz,
             "memory_clock_max_mhz": card.memory_clock_max_mhz, "performance_state": 0 if jobs else 8,
@@ -137,6 +185,12 @@ class SimSource:
             "live_read_at": round(now, 3), "status_read_at": round(now, 3), "health_read_at": round(now, 3), "identity_read_at": round(now, 3),
             "processes": self._processes(index, now),
         }  # fmt: skip
+
+    def _in_slice(self, number: int, total_bytes: int, now: float) -> Optional[ProcessReading]:
+        if self._life is None:
+            return None if number == len(_MIG_SLICES) - 1 else self._process(_slice_job(number, total_bytes), now, 0, number)
+        jobs = self._life.jobs(1 + number, now)
+        return self._process(jobs[0], now, 0, number) if jobs else None
 
     def _health(self, card: Card) -> dict[str, Any]:
         ecc = "ecc_corrected_errors" not in card.missing
@@ -148,38 +202,47 @@ class SimSource:
             "compute_mode": "default", "persistence_enabled": True, "mig_enabled": self._mig if "H100" in card.name else None,
         }  # fmt: skip
 
+    def _energy(self, index: int, card: Card, now: float, nominal: float) -> int:
+        """A counter: it only grows, but where a life's week begins anew."""
+        seconds, work = now % 10**7, nominal * (now % 10**7)
+        if self._life is not None:
+            seconds, work = self._life.work(index, now)
+        return round(card.idle_watts * seconds + (card.power_limit_watts * 0.97 - card.idle_watts) / 100 * work)
+
     def _processes(self, index: int, now: float) -> Tuple[ProcessReading, ...]:
-        assert self._first_at is not None
-        found = []
-        for number, job in enumerate(self._jobs[index]):
-            dice = self._random("process", index, number)
-            found.append(ProcessReading(
-                pid=dice.randrange(1000, 4_000_000), started_at=round(self._first_at - job.age_seconds), user=job.user,
-                name=job.command.split()[0], command=job.command, gpu_memory_bytes=job.memory_bytes, sm_percent=round(job.load),
-                cpu_percent=round(job.load * 1.1), host_memory_bytes=dice.randrange(2**30, 2**34),
-            ))  # fmt: skip
+        found = [self._process(job, now, index, number) for number, job in enumerate(self._jobs_at(index, now))]
         return tuple(sorted(found, key=lambda process: -(process.gpu_memory_bytes or 0)))
 
-    def _slices(self, reading: GpuReading) -> dict[str, Any]:
-        """Three slices; a process runs in the first and the second."""
+    def _process(self, job: Job, now: float, *place: int) -> ProcessReading:
+        assert self._first_at is not None
+        started_at = round(self._first_at - job.age_seconds) if job.started_at is None else round(job.started_at)
+        key = f"{self._seed}/process/{place}/{job.started_at}"
+        load = job.load_at(now)
+        return ProcessReading(
+            pid=1000 + int(noise(key) * 4e6), started_at=started_at, user=job.user, name=job.command.split()[0], command=job.command,
+            gpu_memory_bytes=job.memory_bytes, sm_percent=round(load), cpu_percent=round(load * 1.1), host_memory_bytes=2**30 + int(noise(key + "m") * 2**34),
+        )  # fmt: skip
+
+    def _slices(self, reading: GpuReading, now: float) -> dict[str, Any]:
+        """Three slices; but in a life a process runs in the first and the second."""
         made, processes = [], []
         for number, (name, mib, instance) in enumerate(_MIG_SLICES):
-            total = mib * 1024**2
-            used = 0 if number == len(_MIG_SLICES) - 1 else int(total * 0.6)
             uuid = "MIG" + _uuid(self._random("mig", number))[3:]
-            made.append(MigReading(uuid, number, name, instance, 0, used, total))
-            if used:
-                who = PEOPLE[number]
-                processes.append(ProcessReading(
-                    pid=70000 + number, started_at=(self._first_at or 0) - 7500, user=who, name="python", command="python eval_all.py --split test",
-                    gpu_instance=instance, compute_instance=0, gpu_memory_bytes=used,
-                ))  # fmt: skip
+            process = self._in_slice(number, mib * MIB, now)
+            used = process.gpu_memory_bytes if process is not None else 0
+            made.append(MigReading(uuid, number, name, instance, 0, used, mib * MIB))
+            if process is not None:
+                processes.append(replace(process, gpu_instance=instance, compute_instance=0))
         used = sum(int(one.memory_used_bytes or 0) for one in made)
         return {
             "mig": tuple(made), "processes": tuple(processes), "mig_enabled": True, "memory_used_bytes": used, "utilization_percent": None,
             "memory_free_bytes": (reading.memory_total_bytes or 0) - used,
             "missing": {**reading.missing, "utilization_percent": "not supported while MIG is on"},
         }  # fmt: skip
+
+
+def _slice_job(number: int, total_bytes: int) -> Job:
+    return Job(PEOPLE[number], "python eval_all.py --split test", int(total_bytes * 0.6), 40.0, 7500.0)
 
 
 def parse_profile(text: str) -> tuple[tuple[Card, ...], bool]:
