@@ -23,6 +23,7 @@ TOOLS = {
     "ip": (("ip",), "iproute2"),
     "systemd-analyze": (("systemd-analyze",), "systemd"),
     "PostgreSQL": (("initdb", "/usr/lib/postgresql/*/bin/initdb", "/usr/pgsql-*/bin/initdb"), "postgresql"),
+    "Prometheus": (("prometheus",), "prometheus"),
     "libpq": (("/usr/lib/*/libpq.so.5", "/usr/lib*/libpq.so.5"), "libpq5"),
 }
 """what: (any of these on PATH or in the file system, Debian package)"""

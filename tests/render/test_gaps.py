@@ -30,7 +30,7 @@ from gpuwatch.model.snapshot import (
 from gpuwatch.model.view import ViewOptions
 from gpuwatch.query.cluster import cluster
 from gpuwatch.query.latest import Display, Latest, Report
-from gpuwatch.render import as_csv, as_json
+from gpuwatch.render import as_csv, as_json, as_prometheus
 from gpuwatch.render.fragments import Fragments
 from gpuwatch.render.gaps import Gap, Gaps, Template
 from gpuwatch.wire.flat import Shape
@@ -43,6 +43,7 @@ OUTPUTS: dict[str, Callable[[ClusterNow, Optional[Fragments]], Any]] = {
     "csv": lambda now, cache: as_csv.cluster_csv(now, ViewOptions(audience=now.audience), cache),
     "002": seed002_hub.nodes_json,
     "004": seed004.states,
+    "prometheus": lambda now, cache: "".join(as_prometheus.cluster_metrics(now, processes=True, cache=cache)),
 }
 
 

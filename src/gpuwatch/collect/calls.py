@@ -229,6 +229,7 @@ CALLS: Dict[str, Tuple[Call, ...]] = {
         _one("power_limit_watts", _watts, "nvmlDeviceGetEnforcedPowerLimit"),
         _one("pcie_generation", _lanes, "nvmlDeviceGetCurrPcieLinkGeneration"),
         _one("pcie_width", _lanes, "nvmlDeviceGetCurrPcieLinkWidth"),
+        _one("pcie_replays", _as_is, "nvmlDeviceGetPcieReplayCounter"),
         _pair("ecc_enabled", _first_flag, "nvmlDeviceGetEccMode"),
         Call(
             (

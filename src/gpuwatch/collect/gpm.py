@@ -1,4 +1,4 @@
-"""SM and memory activity through GPM (GPU performance monitoring, Hopper and newer): what happened between two samples.
+"""Activity and traffic through GPM (GPU performance monitoring, Hopper and newer): what happened between two samples.
 
 GPM needs no rights and costs the GPU nothing worth measuring. Where a card does not offer it the fields stay None: profiling counters, which
 disturb the user's own profiler, are never used instead.
@@ -14,7 +14,19 @@ from gpuwatch.collect import nvml
 from gpuwatch.collect.nvml import Handle, Nvml
 
 SM_UTIL = 2
-DRAM_BW_UTIL = 10
+OF_GPU = {
+    "sm_activity_percent": (SM_UTIL,),
+    "memory_activity_percent": (10,),
+    "graphics_activity_percent": (1,),
+    "tensor_activity_percent": (5,),
+    "pcie_sent_bytes_per_second": (20,),
+    "pcie_received_bytes_per_second": (21,),
+    "nvlink_bytes_per_second": (60, 61),
+}
+"""Field of GpuReading -> metrics of nvml.h whose sum it is."""
+_RATES = (20, 21, 60, 61)
+"""Metrics in MiB/s; the others are percents."""
+_MOST_RATE = 10**8
 
 
 class _Support(ctypes.Structure):
@@ -51,9 +63,9 @@ class Gpm:
         self._rows = memoryview(self._get)[_HEAD.size : _HEAD.size + self._count * _METRIC.size]
 
     def read(self) -> Tuple[int, Optional[List[Optional[float]]]]:
-        """(code, percents of the metrics) since the last read; (SUCCESS, None) at the first, which has nothing to compare with.
+        """(code, percents or bytes a second of the metrics) since the last read; (SUCCESS, None) at the first, which has nothing to compare with.
 
-        A metric is None where the driver does not tell it, or tells what is no percentage.
+        A metric is None where the driver does not tell it, or tells what cannot be.
         """
         code = self._allocate() or self._take(self._samples[0])
         if code:
@@ -83,7 +95,7 @@ class Gpm:
         code = self._metrics_get(self._get)
         if code:
             return code, None
-        return code, [_percent(row_code, value) for _, row_code, value in _METRIC.iter_unpack(self._rows)]
+        return code, [_checked(metric, value) if row_code == nvml.SUCCESS else None for metric, row_code, value in _METRIC.iter_unpack(self._rows)]
 
     def close(self) -> None:
         """Free the samples."""
@@ -92,5 +104,7 @@ class Gpm:
             free(self._samples.pop())
 
 
-def _percent(code: int, value: float) -> Optional[float]:
-    return round(value, 1) if code == nvml.SUCCESS and 0.0 <= value <= 100.0 else None
+def _checked(metric: int, value: float) -> Optional[float]:
+    if metric in _RATES:
+        return round(value * 2**20) if 0.0 <= value <= _MOST_RATE else None
+    return round(value, 1) if 0.0 <= value <= 100.0 else None

@@ -12,7 +12,7 @@ from typing import Any, Dict, List, Optional, Set, Tuple
 from gpuwatch.collect import nvml
 from gpuwatch.collect.build import build, defaults
 from gpuwatch.collect.calls import MEMORY, Calls, Missing, pci_address
-from gpuwatch.collect.gpm import DRAM_BW_UTIL, SM_UTIL, Gpm, is_supported
+from gpuwatch.collect.gpm import OF_GPU, Gpm, is_supported
 from gpuwatch.collect.mig import MigSlices
 from gpuwatch.collect.nvml import Handle
 from gpuwatch.collect.processes import Attribution, GpuProcesses
@@ -24,6 +24,8 @@ RETRY_SECONDS = 600.0
 IDENTITY = ("uuid", "index", "name", "minor_number", "pci_bus_id", "serial", "vbios_version", "cuda_capability")
 _BLANK = defaults(GpuReading)
 _GOOD = nvml.REFUSALS | {nvml.SUCCESS}
+_ACTIVITY = tuple(OF_GPU)
+_GPM_METRICS = tuple(metric for metrics in OF_GPU.values() for metric in metrics)
 _SLOW = ("identity", "health", "status")
 
 
@@ -110,7 +112,7 @@ class Gpu:
         self._due = {group: Due(age, self._ages.interval, self._place) for group, age in ages.items()}
         self._slow_at = self._last_at = 0.0
         self._gpm_code = is_supported(calls.functions, handle)
-        self._gpm = Gpm(calls.functions, handle, (SM_UTIL, DRAM_BW_UTIL)) if self._gpm_code == nvml.SUCCESS else None
+        self._gpm = Gpm(calls.functions, handle, _GPM_METRICS) if self._gpm_code == nvml.SUCCESS else None
         self._mig = MigSlices(calls, handle)
         self._processes = GpuProcesses(calls, handle, self._shared)
 
@@ -213,15 +215,16 @@ class Gpu:
         self._slow_at = min(due.at for due in self._due.values())
 
     def _read_activity(self) -> None:
-        fields = ("sm_activity_percent", "memory_activity_percent")
         if self._gpm is None:
-            self._set(fields, (Missing(nvml.reason(self._gpm_code)),) * 2)
+            self._set(_ACTIVITY, (Missing(nvml.reason(self._gpm_code)),) * len(_ACTIVITY))
             return
-        code, shares = self._gpm.read()
-        if code or shares is None:
-            self._set(fields, (Missing(nvml.reason(code) if code else "not yet: GPM compares two samples"),) * 2)
+        code, told = self._gpm.read()
+        if code or told is None:
+            self._set(_ACTIVITY, (Missing(nvml.reason(code) if code else "not yet: GPM compares two samples"),) * len(_ACTIVITY))
             return
-        self._set(fields, tuple(Missing("not supported") if share is None else share for share in shares))
+        by_metric = dict(zip(_GPM_METRICS, told))
+        parts = [[by_metric[metric] for metric in metrics] for metrics in OF_GPU.values()]
+        self._set(_ACTIVITY, tuple(Missing("not supported") if None in part else sum(filter(None, part)) for part in parts))
 
     def _failure(self, codes_of_lists: List[int]) -> int:
         """The code that says that the GPU does not answer, or SUCCESS: lost for one call is lost; else all calls must have failed."""

@@ -1,4 +1,6 @@
-"""The node's HTTP face: ``POST /get-status`` for hubs of ours and of seed 002, ``GET /healthz``. The only room for HTTP status codes here.
+"""The node's HTTP face: ``POST /get-status`` for hubs of ours and of seed 002, ``GET /metrics`` for Prometheus, ``GET /healthz``.
+
+The only room for HTTP status codes here.
 
 Everything that is not readings is plain text: seed 002's hub takes any JSON for readings, whatever the status. No answer waits for the
 sampler, and none tells a stranger more than that a node is here.
@@ -13,8 +15,10 @@ from typing import Any, Dict, Optional
 
 import bottle
 
+from gpuwatch.node import scraping
 from gpuwatch.node.newest import Answer, Newest
 from gpuwatch.node.throttle import Throttle
+from gpuwatch.render import as_prometheus
 from gpuwatch.wire import frame
 
 MAX_BODY_BYTES = 16384
@@ -24,13 +28,18 @@ LONGEST_SHAPE_ID = 64
 class NodeApp(bottle.Bottle):  # type: ignore[misc]
     """The WSGI app of a node. Errors reach the server's wrappers; bottle's own pages are replaced by one line of text."""
 
-    def __init__(self, newest: Newest, password: str) -> None:
+    def __init__(self, newest: Newest, password: str, *, hostname: str = "", metrics_open: bool = False) -> None:
+        """``hostname``: what this machine is called before there is a sample; ``metrics_open``: /metrics needs no password."""
         super().__init__()
         self.config["catchall"] = False
         self._newest = newest
-        self._password = password.encode("utf-8", "surrogatepass")
+        self._password = _bytes(password)
         self._throttle = Throttle()
+        self._scrapers = Throttle()
+        """Of its own: a Prometheus with an old password must not lock out the hub beside it."""
+        self._hostname, self._metrics_open = hostname, metrics_open
         self.route("/get-status", "POST", self._get_status)
+        self.route("/metrics", "GET", self._metrics)
         self.route("/healthz", "GET", self._healthz)
 
     def default_error_handler(self, error: Any) -> str:
@@ -38,7 +47,7 @@ class NodeApp(bottle.Bottle):  # type: ignore[misc]
         error.content_type = "text/plain; charset=utf-8"
         if error.status_code == 405:
             return f"This address takes {error.headers.get('Allow', 'other methods')} only.\n"
-        return "A gpuwatch node answers POST /get-status and GET /healthz.\n"
+        return "A gpuwatch node answers POST /get-status, GET /metrics and GET /healthz.\n"
 
     def _get_status(self) -> bottle.HTTPResponse:
         address = str(bottle.request.get("REMOTE_ADDR", ""))  # .remote_addr would believe X-Forwarded-For
@@ -56,10 +65,34 @@ class NodeApp(bottle.Bottle):  # type: ignore[misc]
             return _text(503, "There is no sample yet.", {"Retry-After": "1"})
         return _readings(answer, asked)
 
+    def _metrics(self) -> bottle.HTTPResponse:
+        refusal = None if self._metrics_open else self._refused_scraper()
+        if refusal is not None:
+            return refusal
+        openmetrics = as_prometheus.wants_openmetrics(bottle.request.get_header("Accept") or "")
+        processes = str(bottle.request.query.get("processes", "")).lower() in ("1", "true", "yes", "on")
+        body = scraping.metrics(self._newest.answer(), self._hostname, processes=processes, openmetrics=openmetrics)
+        kind = as_prometheus.OPENMETRICS_TYPE if openmetrics else as_prometheus.TEXT_TYPE
+        return bottle.HTTPResponse(body, 200, {"Content-Type": kind, "Cache-Control": "no-store", "Vary": "Accept"})
+
+    def _refused_scraper(self) -> Optional[bottle.HTTPResponse]:
+        """None for who gave the password. Who gave none at all has not guessed."""
+        address = str(bottle.request.get("REMOTE_ADDR", ""))
+        wait_seconds = self._scrapers.wait_seconds(address, time.monotonic())
+        if wait_seconds:
+            return _text(429, "Too many wrong passwords from your address.", {"Retry-After": str(wait_seconds)})
+        given = scraping.password_in(str(bottle.request.get("HTTP_AUTHORIZATION", "")))
+        if given is not None and self._is_password(given):
+            return None
+        if given is not None:
+            self._scrapers.failed(address, time.monotonic())
+        how = "Give it as basic or bearer authorization, or set metrics_open = true on the node."
+        return _text(401, f"The password is wrong or missing. {how}", {"WWW-Authenticate": 'Basic realm="gpuwatch"'})
+
     def _is_password(self, given: object) -> bool:
         """In constant time. A number or null is never the password."""
         text = given if isinstance(given, str) else ""
-        same = hmac.compare_digest(text.encode("utf-8", "surrogatepass"), self._password)
+        same = hmac.compare_digest(_bytes(text), self._password)
         return same and isinstance(given, str)
 
     def _healthz(self) -> bottle.HTTPResponse:
@@ -67,6 +100,10 @@ class NodeApp(bottle.Bottle):  # type: ignore[misc]
         if trouble is not None and trouble.stale:
             return _text(503, trouble.message)
         return _text(503, "There is no sample yet.") if answer is None else _text(200, "ok")
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
 
 
 def _asked() -> Any:

@@ -69,7 +69,8 @@ def run(
     """
     password = check_password(settings)
     newest = Newest(_zone(settings))
-    server = Server(NodeApp(newest, password), settings.host, settings.port, settings.threads, not settings.no_access_log, MAX_BODY_BYTES)
+    app = NodeApp(newest, password, hostname=settings.name or socket.gethostname(), metrics_open=settings.metrics_open)
+    server = Server(app, settings.host, settings.port, settings.threads, not settings.no_access_log, MAX_BODY_BYTES)
     end = stop or threading.Event()
     options = sampler_options(settings)
     inventory = Inventory(_inventory_path(settings), boot_id(settings.root))

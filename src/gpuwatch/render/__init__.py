@@ -7,5 +7,6 @@ RENDERERS = {
     "json": "gpuwatch.render.as_json",
     "ascii": "gpuwatch.render.as_ascii",
     "csv": "gpuwatch.render.as_csv",
+    "prometheus": "gpuwatch.render.as_prometheus",
 }
 """Formats of a view, as modules that are imported on first use."""

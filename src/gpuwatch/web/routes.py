@@ -52,6 +52,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/api/historical_gpu_stats", "gpuwatch.web.legacy_api:historical_gpu_stats", "look"),
     Route("GET", "/api/historical_user_gpu_usage", "gpuwatch.web.legacy_api:historical_user_gpu_usage", "look"),
     Route("POST", "/api/analyze_csv", "gpuwatch.web.legacy_api:analyze_csv", "look", upload=True),
+    Route("GET", "/metrics", "gpuwatch.web.metrics:metrics", "look"),
     Route("GET", "/healthz", "gpuwatch.web.views:healthz", "open"),
     Route("GET", "/static/<name>", "gpuwatch.web.views:static", "open"),
     Route("GET", "/favicon.ico", "gpuwatch.web.views:favicon", "open"),

@@ -1,0 +1,52 @@
+"""``GET /metrics`` of the hub, for Prometheus. Kept packed: of a thousand hosts it is 50 MB of text, and 3 MB packed."""
+
+from __future__ import annotations
+
+import zlib
+from typing import Iterator
+
+import bottle
+
+from gpuwatch.model.errors import UsageError
+from gpuwatch.render import as_prometheus
+from gpuwatch.serve.wsgi import accepts_gzip
+from gpuwatch.web.context import Context
+from gpuwatch.web.replies import Body, Reply
+
+STREAMED_BYTES = 1024**2
+"""Packed; larger ones are unpacked while they are sent, to a few readers at a time. Prometheus takes them packed."""
+
+
+def metrics(ctx: Context) -> Reply:
+    """Every number of every node with fresh readings; ``processes=true``: also of each process."""
+    if ctx.params.text("at"):
+        raise UsageError("/metrics tells what is now, so at= is not possible.", "The past as CSV: /api/v1/series?format=csv")
+    openmetrics = as_prometheus.wants_openmetrics(bottle.request.get_header("Accept") or "")
+    processes = ctx.params.flag("processes")
+    kind = as_prometheus.OPENMETRICS_TYPE if openmetrics else as_prometheus.TEXT_TYPE
+
+    def make() -> Body:
+        now = ctx.hub.cluster(ctx.audience)
+        pieces = as_prometheus.cluster_metrics(now, processes=processes, openmetrics=openmetrics, cache=ctx.fragments)
+        return Body(_packed(pieces), kind)
+
+    packed = ctx.pages.get(("metrics", processes, openmetrics, ctx.audience), ctx.hub.version(), make).data
+    headers = {"Vary": "Accept, Accept-Encoding"}
+    if accepts_gzip(bottle.request.environ):
+        return Reply([packed], headers={**headers, "Content-Encoding": "gzip"}, content_type=kind)
+    if len(packed) > STREAMED_BYTES:
+        return Reply(ctx.streams.take(_unpacked(packed)), headers=headers, content_type=kind)
+    return Reply([zlib.decompress(packed, 31)], headers=headers, content_type=kind)
+
+
+def _packed(pieces: Iterator[str]) -> bytes:
+    """One metric after the other, so that the text is never in memory as a whole."""
+    packer = zlib.compressobj(1, zlib.DEFLATED, 31)
+    return b"".join([*(packer.compress(piece.encode("utf-8", "replace")) for piece in pieces), packer.flush()])
+
+
+def _unpacked(packed: bytes) -> Iterator[bytes]:
+    unpacker = zlib.decompressobj(31)
+    for start in range(0, len(packed), 65536):
+        yield unpacker.decompress(packed[start : start + 65536])
+    yield unpacker.flush()

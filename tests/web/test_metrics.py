@@ -1,0 +1,87 @@
+"""The hub's /metrics: types, packed and plain, what is refused, what is kept."""
+
+from __future__ import annotations
+
+import zlib
+
+import bottle
+import pytest
+from tests.render.live import Live
+
+from gpuwatch.config.settings import HubSettings
+from gpuwatch.model.errors import UsageError
+from gpuwatch.query.past import Pasts
+from gpuwatch.render.fragments import Fragments
+from gpuwatch.web import metrics
+from gpuwatch.web.app import _answer
+from gpuwatch.web.context import Context
+from gpuwatch.web.params import Params
+from gpuwatch.web.replies import Pages, Streams
+
+
+class Hub:
+    settings = HubSettings()
+    store = None
+    timezone = "UTC"
+
+    def __init__(self):
+        self.live = Live()
+        self.live.poll()
+        self.latest = self.live.latest
+        self.rendered = 0
+
+    def cluster(self, audience="stranger"):
+        self.rendered += 1
+        return self.live.cluster(audience)
+
+    def version(self):
+        return self.latest.version
+
+
+@pytest.fixture
+def ask():
+    hub, shared = Hub(), (Pages(), Fragments(), Streams(1), Pasts())
+
+    def ask(query="", **headers):
+        environ = {"REQUEST_METHOD": "GET", "PATH_INFO": "/metrics", **{f"HTTP_{name.upper()}": value for name, value in headers.items()}}
+        bottle.request.bind(environ)
+        return _answer(metrics.metrics(Context(hub, *shared, Params.parse(query), "stranger", {}, "/metrics", hub.live.now)))
+
+    ask.hub = hub
+    return ask
+
+
+def body_of(answer):
+    return b"".join([answer.body] if isinstance(answer.body, bytes) else answer.body)
+
+
+def test_plain_and_packed_are_the_same_and_rendered_once(ask):
+    plain = ask()
+    assert plain.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+    text = body_of(plain)
+    assert b'\nDCGM_FI_DEV_GPU_UTIL{gpu="0",UUID="' in text
+    assert b"gpuwatch_process" not in text
+    packed = ask(accept_encoding="gzip")
+    assert packed.headers["Content-Encoding"] == "gzip"
+    assert "Accept-Encoding" in packed.headers["Vary"]
+    assert zlib.decompress(body_of(packed), 31) == text
+    assert ask.hub.rendered == 1
+
+
+def test_openmetrics_and_processes(ask):
+    answer = ask("processes=true", accept="application/openmetrics-text;version=1.0.0;q=0.9,*/*;q=0.1")
+    assert answer.headers["Content-Type"].startswith("application/openmetrics-text; version=1.0.0")
+    text = body_of(answer)
+    assert text.endswith(b"# EOF\n")
+    assert b"gpuwatch_process_gpu_memory_bytes{" in text
+
+
+def test_large_ones_are_unpacked_piece_by_piece(ask, monkeypatch):
+    text = body_of(ask())
+    monkeypatch.setattr(metrics, "STREAMED_BYTES", 100)
+    assert b"".join(ask().body) == text
+
+
+def test_the_past_is_elsewhere(ask):
+    with pytest.raises(UsageError, match="what is now"):
+        ask("at=-1h")
