@@ -11,7 +11,7 @@ from gpuwatch.render.html_facts import card, facts_html, health
 from gpuwatch.render.html_gpu_row import Moment, gpu_rows, people, state_icon, state_words
 from gpuwatch.render.html_host import message_body
 from gpuwatch.render.html_parts import e, gpu_url, host_url, meter, not_reported, sparkline
-from gpuwatch.render.html_process_table import process_table
+from gpuwatch.render.html_process_table import csv_link, process_table
 
 _COLOURS = {"free": "go", "idle": "hold", "lost": "bad", "down": "bad"}
 
@@ -33,7 +33,7 @@ def gpu_main(node: NodeState, place: int, moment: Moment, charts: str = "") -> s
         f'<span class="soft">{e(words.model_name(reading.name))}</span>'
         f'<span class="chip {_COLOURS.get(state.state, "soft")}">{state_icon(state.state)}{e(sentence)}</span><span class="gap"></span>{_neighbours(node, place)}</div>'
         f'{away}<div class="figures">{_figures(view)}</div>{charts or _hours(view)}{slices}'
-        f'<div class="split"><section aria-labelledby="s-procs"><h2 class="sec" id="s-procs">Processes</h2>{process_table((view,), moment, False)}</section>'
+        f'<div class="split"><section aria-labelledby="s-procs"><h2 class="sec" id="s-procs">Processes{csv_link(gpu_url(reading.uuid))}</h2>{process_table((view,), moment, False)}</section>'
         f'<aside aria-label="Health and card"><h2 class="sec">Health</h2>{facts_html(health(reading, state.marks))}'
         f'<h2 class="sec">Card</h2>{facts_html(card(reading, node.snapshot.host if node.snapshot else None))}</aside></div>'
     )

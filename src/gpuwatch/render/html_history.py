@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from html import escape
 from typing import Sequence
+from urllib.parse import urlencode
 
 from gpuwatch.model.cluster import ClusterNow
 from gpuwatch.render import words
@@ -21,7 +23,7 @@ def history_page(cluster: ClusterNow, charts: Charts, hosts: Sequence[str] = ())
     title = f"{charts.subject} - history" if charts.subject else "History"
     body = (
         f'<div id="notices">{notices_html(cluster)}</div><div class="head"><h1>{_heading(charts)}</h1><span class="soft">history</span>'
-        f'<span class="gap"></span>{_chooser(charts, hosts)}</div>{charts_html(charts)}'
+        f'{_logs(charts)}<span class="gap"></span>{_chooser(charts, hosts)}</div>{charts_html(charts)}'
     )
     return page(
         Frame(
@@ -42,6 +44,20 @@ def _heading(charts: Charts) -> str:
     if charts.gpu:
         return f'<a href="{gpu_url(charts.gpu)}">{e(charts.subject)}</a>'
     return f'<a href="{host_url(charts.host)}">{e(charts.subject)}</a>' if charts.host else e(charts.subject)
+
+
+def _logs(charts: Charts) -> str:
+    """The log of the subject as files, of the day, week and month in which the span ends; and where imports are listed."""
+    imports = '<a href="/import">Imports</a>'
+    if charts.user:
+        return f'<span class="small files">{imports}</span>'
+    day = words.iso(min(charts.window.end_at, charts.now), charts.timezone)[:10]
+    subject = [(name, words.clean(value)) for name, value in (("host", charts.host), ("gpu", charts.gpu)) if value]
+    links = " ".join(
+        f'<a href="{escape("/api/v1/log.csv?" + urlencode([(name, day), *subject]), quote=True)}" download title="{title} {day}, a row a minute">{name}</a>'
+        for name, title in (("day", "CSV of"), ("week", "CSV of the week of"), ("month", "CSV of the month of"))
+    )
+    return f'<span class="small files">CSV log of the {links} {imports}</span>'
 
 
 def _chooser(charts: Charts, hosts: Sequence[str]) -> str:

@@ -11,8 +11,8 @@ from gpuwatch.render.html_controls import plain_head
 from gpuwatch.render.html_facts import facts_html, machine
 from gpuwatch.render.html_gpu_row import Moment, gpu_rows
 from gpuwatch.render.html_host import AWAY, message_body, models, tags, unseen_word
-from gpuwatch.render.html_parts import e, icon
-from gpuwatch.render.html_process_table import process_table
+from gpuwatch.render.html_parts import e, host_url, icon
+from gpuwatch.render.html_process_table import csv_link, process_table
 
 _STATUS_ICON = {"down": ("down", "bad"), "error": ("warn", "bad"), "stale": ("stale", "mute"), "unseen": ("stale", "mute")}
 
@@ -31,7 +31,7 @@ def host_main(node: NodeState, moment: Moment, charts: str = "") -> str:
     processes = process_table(node.gpus, moment) if node.snapshot else '<p class="note">No reading.</p>'
     return (
         f'<div class="head"><h1>{e(node.name)}</h1>{tags(node)}<span class="soft">{e(cards)}</span>{_status(node, moment)}</div>'
-        f'{table}{last}{charts}<div class="split"><section aria-labelledby="s-procs"><h2 class="sec" id="s-procs">Processes</h2>'
+        f'{table}{last}{charts}<div class="split"><section aria-labelledby="s-procs"><h2 class="sec" id="s-procs">Processes{csv_link(host_url(node.name), bool(node.snapshot))}</h2>'
         f'{processes}{_troubles(node)}</section><aside aria-label="Machine"><h2 class="sec">Machine</h2>'
         f"{facts_html(machine(node, moment))}{_cores(node)}</aside></div>"
     )

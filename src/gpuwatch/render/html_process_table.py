@@ -26,6 +26,11 @@ def process_table(views: Sequence[GpuView], moment: Moment, with_gpu: bool = Tru
     return f'<div class="scroll"><table class="list procs"><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
 
 
+def csv_link(page: str, is_read: bool = True) -> str:
+    """The table of the page at this address as a file, for its head."""
+    return f' <small><a href="{page}?format=csv&amp;table=processes" download>CSV</a></small>' if is_read else ""
+
+
 def _row(view: GpuView, process: ProcessReading, moment: Moment, with_gpu: bool) -> str:
     user = f'<b><a href="{plain_link(user=process.user)}">{e(process.user)}</a></b>' if process.user else '<span class="mute">unknown</span>'
     since = f'<span title="since {e(moment.clock(process.started_at))}">{moment.since(process.started_at)}</span>' if process.started_at else ""

@@ -97,9 +97,17 @@ def _steering(reports: Reports) -> str:
         f'<label>to <input name="to" size="11" maxlength="20" value="{reports.days.last}" autocomplete="off"></label><button>Show</button></form>'
     )
     return (
-        f'<div class="ranges"><span class="seg" role="group" aria-label="Period">{periods}</span>{form}<span class="gap"></span>'
+        f'<div class="ranges"><span class="seg" role="group" aria-label="Period">{periods}</span>{form}{_log(reports)}<span class="gap"></span>'
         f'<span class="seg" role="group" aria-label="Rows by">{by}</span></div>'
     )
+
+
+def _log(reports: Reports) -> str:
+    """The log of a day, week or month as a file."""
+    if not reports.days.period:
+        return ""
+    address = f"/api/v1/log.csv?{reports.days.period}={reports.days.first}"
+    return f'<span class="small files"><a href="{address}" download title="all GPUs, a row a minute">CSV log of the {reports.days.period}</a></span>'
 
 
 def _current(is_current: bool) -> str:

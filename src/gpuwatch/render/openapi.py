@@ -14,6 +14,7 @@ from gpuwatch.model.fields import describe
 from gpuwatch.model.view import LAYOUTS, SORTS
 from gpuwatch.render.as_csv import FIXED, NUMBERS
 from gpuwatch.render.csv_log import LOG_COLUMNS
+from gpuwatch.render.csv_processes import NOW_COLUMNS
 from gpuwatch.render.csv_series import PROCESS_COLUMNS
 from gpuwatch.render.imports import IMPORT_COLUMNS
 from gpuwatch.render.openapi_time import LOG_PARAMETERS, PROCESSES_PARAMETERS, SCHEMAS, SERIES_PARAMETERS, TEXT, USAGE_PARAMETERS
@@ -238,6 +239,7 @@ def docs_tables() -> dict[str, str]:
         "log": _parameters_table(LOG_PARAMETERS),
         "log_columns": _table(("column", "what it holds"), [(f"`{name}`", help) for name, help in LOG_COLUMNS]),
         "import_columns": _table(("column", "what it holds"), [(f"`{name}`", help) for name, help in IMPORT_COLUMNS]),
+        "processes_now": _table(("column", "what it holds"), [(f"`{name}`", help) for name, help in NOW_COLUMNS]),
         "process_columns": _table(("column", "what it holds"), [(f"`{name}`", help) for name, help in PROCESS_COLUMNS]),
     }
     tables.update((name, _fields_table(fields)) for name, fields in SCHEMAS.items())

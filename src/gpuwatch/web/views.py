@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import Callable, Mapping
+from typing import Callable, Mapping, Optional
 
 from gpuwatch.model.cluster import ClusterNow, GpuView, NodeState
 from gpuwatch.render import as_ascii, as_csv, as_html, as_json, words
+from gpuwatch.render.csv_processes import processes_now_csv
 from gpuwatch.render.html_parts import gpu_url, host_url
 from gpuwatch.render.static_files import static_file
 from gpuwatch.render.text_past import marked
@@ -17,6 +18,8 @@ from gpuwatch.web.replies import CSV, HTML, JSON, TEXT, Body, Reply, text_reply
 from gpuwatch.wire.legacy import seed004
 
 Makers = Mapping[str, Callable[[ClusterNow], bytes]]
+CSV_TABLES = ("gpus", "processes")
+"""Tables of the page of a host or GPU, each a CSV of its own (``table=``)."""
 TYPES = {"html": HTML, "text": TEXT, "json": JSON, "csv": CSV}
 
 
@@ -79,26 +82,34 @@ def _page_of(now: ClusterNow, uuid: str) -> str:
 def host(ctx: Context) -> Reply:
     """One host, its GPUs and their processes."""
     options, format, name = ctx.options(), ctx.params.format, ctx.path["name"]
+    table = ctx.params.choice("table", CSV_TABLES)
     style = ctx.hub.settings.date_style
     makers: Makers = {
         "html": lambda now: _utf8(as_html.host_page(now, find_host(now, name).name, options, charts.section(ctx, now, host_url(name), host=name))),
         "text": lambda now: _utf8(marked(now, options, as_ascii.host_detail(now, find_host(now, name), options, style))),
         "json": lambda now: as_json.host_json(now, find_host(now, name)),
-        "csv": lambda now: _utf8(as_csv.host_csv(now, find_host(now, name))),
+        "csv": lambda now: _utf8(_csv(now, find_host(now, name), None, table)),
     }
-    return ctx.kept(("host", name, format, options, charts.span_key(ctx)), TYPES[format], makers[format], host=name)
+    return ctx.kept(("host", name, format, table, options, charts.span_key(ctx)), TYPES[format], makers[format], host=name)
 
 
 def gpu(ctx: Context) -> Reply:
     """One GPU and its processes."""
     options, format, uuid = ctx.options(), ctx.params.format, ctx.path["uuid"]
+    table = ctx.params.choice("table", CSV_TABLES)
     makers: Makers = {
         "html": lambda now: _utf8(as_html.gpu_page(now, _page_of(now, uuid), options, charts.section(ctx, now, gpu_url(uuid), gpu=uuid))),
         "text": lambda now: _utf8(marked(now, options, as_ascii.gpu_detail(now, *find_gpu(now, uuid), options))),
         "json": lambda now: as_json.gpu_json(now, *find_gpu(now, uuid)),
-        "csv": lambda now: _utf8(as_csv.gpu_csv(now, *find_gpu(now, uuid))),
+        "csv": lambda now: _utf8(_csv(now, *find_gpu(now, uuid), table)),
     }
-    return ctx.kept(("gpu", uuid, format, options, charts.span_key(ctx)), TYPES[format], makers[format], gpu=uuid)
+    return ctx.kept(("gpu", uuid, format, table, options, charts.span_key(ctx)), TYPES[format], makers[format], gpu=uuid)
+
+
+def _csv(now: ClusterNow, node: NodeState, gpu: Optional[GpuView], table: str) -> str:
+    if table == "processes":
+        return processes_now_csv(node, node.gpus if gpu is None else (gpu,))
+    return as_csv.host_csv(now, node) if gpu is None else as_csv.gpu_csv(now, node, gpu)
 
 
 def api_host(ctx: Context) -> Reply:
