@@ -98,10 +98,15 @@ def _row(key: str, sums: Sums, possible_seconds: float = 0.0, name: str = "") ->
 def _by_user(store: Store, period: Period, total: UsageRow) -> List[UsageRow]:
     rows = [_row(one.user_name, one.sums) for one in usage.user_days(store, *period.names, by=("user_name",))]
     rest = {
-        name: max(0.0, getattr(total, name) - sum(getattr(row, name) for row in rows))
+        name: _rest(getattr(total, name), sum(getattr(row, name) for row in rows))
         for name in ("held_hours", "busy_hours", "idle_hours", "unknown_hours", "memory_gib_hours", "energy_joules")
     }
     return [*rows, UsageRow("", unattributed_hours=total.unattributed_hours, **rest)] if total.measured_hours or rest["energy_joules"] else rows
+
+
+def _rest(total: Any, known: Any) -> Any:
+    """What is left, without what rounding leaves."""
+    return total - known if total - known > 1e-9 * total else 0.0
 
 
 def _added(days: Iterable[GpuDay]) -> GpuDay:
@@ -139,6 +144,8 @@ def possible_seconds(store: Store, names: Names, period: Period) -> Dict[Gpu, fl
     it was seen where it is not in its machine, or the machine not in the hosts file, any more.
     """
     ends = {day.name: day.end for day in period.days}
+    begins = {day.name: day.begin for day in period.days}
+    known_since: Dict[str, float] = {}
     opening = next((day.name for day in period.days if period.start_at < day.end), "")
     found: Dict[Gpu, float] = {}
     for machine_id, uuid, first, last in _seen(store, period):
@@ -146,7 +153,12 @@ def possible_seconds(store: Store, names: Names, period: Period) -> Dict[Gpu, fl
             continue
         start_at, end_at = period.start_at, period.end_at
         if first != opening:  # was it there before, and not measured?
-            start_at = max(start_at, kept_since(store, machine_id, uuid) or 0.0)
+            if machine_id not in known_since:
+                known_since[machine_id] = kept_since(store, machine_id, rollups.HOST) or 0.0
+            since_at = known_since[machine_id]
+            if since_at < begins[first]:  # else they came together
+                since_at = kept_since(store, machine_id, uuid) or 0.0
+            start_at = max(start_at, since_at)
         if names.gpu(machine_id, uuid).number is None or machine_id not in names.present:
             end_at = min(end_at, ends[last])
         found[machine_id, uuid] = max(0.0, end_at - start_at)

@@ -98,10 +98,11 @@ class Chunk:
             return Floats(nothing, nothing, nothing, [0] * len(self.times))
         per_unit = _per_unit(name)
         count, total, low, high = column
-        if 0 not in count:
+        if count and 0 not in count:
             scale = repeat(per_unit)
             lows: List[Optional[float]] = list(map(truediv, low, scale))
-            means: List[Optional[float]] = list(map(truediv, total, map(mul, count, scale)))
+            parts = repeat(count[0] * per_unit) if count.count(count[0]) == len(count) else map(mul, count, scale)
+            means: List[Optional[float]] = list(map(truediv, total, parts))
             return Floats(lows, means, lows if high == low else list(map(truediv, high, scale)), count)
         return Floats(
             [value / per_unit if number else None for value, number in zip(low, count)],
@@ -167,11 +168,13 @@ def _column_with_gaps(name: str, buckets: Sequence[Bucket]) -> Column:
 def merge_all(chunks: Iterable[Chunk]) -> Chunk:
     """The sums of all, in any order."""
     waiting = sorted((chunk for chunk in chunks if chunk.times), key=_begin)
+    if len(waiting) < 2:
+        return waiting[0] if waiting else Chunk()
     if all(one.times[-1] <= other.times[0] for one, other in zip(waiting, waiting[1:])):
         return _chained(waiting)
     while len(waiting) > 1:  # in pairs: each interval is copied a few times, not once for each chunk
         waiting = [merge(*waiting[place : place + 2]) if place + 1 < len(waiting) else waiting[place] for place in range(0, len(waiting), 2)]
-    return waiting[0] if waiting else Chunk()
+    return waiting[0]
 
 
 def _begin(chunk: Chunk) -> int:
@@ -226,9 +229,16 @@ def join(chunks: Sequence[Chunk]) -> Chunk:
     columns = {}
     for name in names:
         parts = [chunk.columns.get(name) or _gap(len(chunk.times)) for chunk in chunks]
-        columns[name] = Column(*[list(chain.from_iterable(lists)) for lists in zip(*parts)])
-    times, covered = (list(chain.from_iterable(lists)) for lists in zip(*((chunk.times, chunk.covered) for chunk in chunks)))
+        columns[name] = Column(*map(_joined, zip(*parts)))
+    times, covered = map(_joined, zip(*((chunk.times, chunk.covered) for chunk in chunks)))
     return Chunk(times, covered, columns)
+
+
+def _joined(lists: Iterable[List[int]]) -> List[int]:
+    found: List[int] = []
+    for one in lists:
+        found += one
+    return found
 
 
 def _gap(count: int) -> Column:
