@@ -163,6 +163,6 @@ def _downtime(reports: Reports, found: Sequence[Downtime], look: Look) -> List[s
     for one in away[:MOST_OTHERS]:
         share = percent(one.measured_seconds / one.possible_seconds if one.possible_seconds else None)
         shown = "; ".join(f"{words.clock(since, reports.now, zone)} {words.span(until - since)}" for since, until in one.outages[:MOST_OUTAGES])
-        told = f"{words.span(one.down_seconds)}, measured {share}: {shown}"
+        told = f"{words.span(one.down_seconds)}, measured {share}{f': {shown}' if shown else ''}"
         lines.append(f"{look.left(one.host, 16)} {look.cut(told, look.width - 17)}")
     return lines + ([f"+{len(away) - MOST_OTHERS} more: format=csv&table=downtime gives all"] if len(away) > MOST_OTHERS else [])

@@ -21,6 +21,8 @@ from gpuwatch.web.spans import days_of, span_of, step_of
 
 USUAL_POINTS = 1000
 USUAL_LIMIT = 1000
+FRESH_SECONDS = 30.0
+"""Sums over days are worked out this often at most, however many ask."""
 
 
 def series(ctx: Context) -> Reply:
@@ -60,7 +62,10 @@ def usage(ctx: Context) -> Reply:
     first_day, last_day = days_of(ctx.params, _end(ctx), _zone(ctx))
 
     def ask(store: Any) -> Any:
-        return past_usage.report(store, ctx.hub.latest, first_day=first_day, last_day=last_day, by=by, now=ctx.now)
+        def work() -> Any:
+            return past_usage.report(store, ctx.hub.latest, first_day=first_day, last_day=last_day, by=by, now=ctx.now)
+
+        return ctx.fragments.get(("api usage", first_day, last_day, by), int(ctx.now // FRESH_SECONDS), work)
 
     return _answer(ctx, "usage", ask, usage_json, usage_csv)
 
