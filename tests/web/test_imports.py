@@ -92,6 +92,8 @@ def test_the_page_lists_imports_and_links_their_charts(ask):
         status, _, page = ask("/history", address.partition("?")[2])
         assert status == 200
         assert 'class="mean"' in page
+        assert "/hosts/import" not in page
+        assert "/gpus/index" not in page
     assert "NVIDIA A100" in body
     assert 'href="/import?format=csv"' in body
 
@@ -111,7 +113,7 @@ def test_a_dry_run_says_what_it_would_read_and_how_to_go_on(ask, lab, pack):
     status, _, body = ask(**form(pack(text.encode()), name="a b'<i>.csv", zone="UTC"))
     assert status == 200
     assert "<b>239</b>" in body
-    assert '<th scope="row" class="num">241</th>' in body
+    assert '<th scope="row">line 241</th>' in body
     assert "&lt;b&gt;some&lt;/b&gt; %" in body
     assert "index 1" in body
     assert "gpuwatch db import --zone UTC a-b-i-.csv" in body

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import NamedTuple, Optional, Tuple
 
+IMPORTED = "import:"
+"""What the names of machines begin with whose readings were imported and not given to a host yet."""
+
 
 class ImportedGpu(NamedTuple):
-    """One GPU, as its log named it. Times are epoch seconds, to the hour."""
+    """One GPU, as its log named it. Times are epoch seconds, the first to the hour."""
 
     gpu: str
     model: str

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import List
 
 from gpuwatch.model.imports import ImportedGpu, ImportedMachine
-from gpuwatch.model.series import TIERS
 from gpuwatch.store import imports, machines, rollups
 from gpuwatch.store.database import Store
 
@@ -34,5 +33,5 @@ def listed(store: Store, most: int = MOST_IMPORTS) -> List[ImportedMachine]:
 
 
 def _gpu(store: Store, machine_id: str, uuid: str) -> ImportedGpu:
-    span = rollups.span(store, machine_id, uuid, TIERS[-1]) or (0.0, 0.0)
+    span = rollups.span(store, machine_id, uuid) or (0.0, 0.0)
     return ImportedGpu(uuid, imports.gpu_names(store, machine_id).get(uuid, ""), *span)

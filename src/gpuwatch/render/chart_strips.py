@@ -99,6 +99,12 @@ FLEET_STRIPS: Tuple[Strip, ...] = (
 )
 """All GPUs together (``model.series.FLEET_METRICS``)."""
 
+IMPORT_STRIPS: Tuple[Strip, ...] = (
+    replace(_UTILIZATION, title="GPUs", note=" utilization, all of them"), replace(_POWER, note=" a GPU"), replace(_TEMPERATURE), replace(_CLOCK),
+    replace(_THROTTLED, note=" of all readings"),
+)  # fmt: skip
+"""All GPUs of an import; logs tell nothing of the machine."""
+
 USER_STRIPS: Tuple[Strip, ...] = (
     Strip("held_hours", "GPU-hours held", "h", " a day", kind="bars", digits=1, tall=True),
     Strip("busy_hours", "Held at work", "h", " a day", kind="bars", digits=1),

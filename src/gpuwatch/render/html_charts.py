@@ -10,6 +10,7 @@ from html import escape
 from typing import Dict, List, Optional, Sequence, Tuple
 from urllib.parse import urlencode
 
+from gpuwatch.model.imports import IMPORTED
 from gpuwatch.model.series import Series
 from gpuwatch.render import words
 from gpuwatch.render.chart_strips import Row, Strip, rows, runs, shown, summary, top_of, total
@@ -46,6 +47,8 @@ def _moments_page(charts: Charts, page: str) -> str:
     """The page that can show a single moment of the subject."""
     if page != "/history" or charts.by_gpu:
         return "/" if page == "/history" else page
+    if charts.host.startswith(IMPORTED):  # it has no page of its own
+        return "/"
     return gpu_url(charts.gpu) if charts.gpu else host_url(charts.host) if charts.host else "/"
 
 

@@ -7,6 +7,7 @@ from typing import Sequence
 from urllib.parse import urlencode
 
 from gpuwatch.model.cluster import ClusterNow
+from gpuwatch.model.imports import IMPORTED
 from gpuwatch.render import words
 from gpuwatch.render.charts import Charts
 from gpuwatch.render.html_charts import charts_html, history_url
@@ -41,6 +42,8 @@ def history_page(cluster: ClusterNow, charts: Charts, hosts: Sequence[str] = ())
 
 
 def _heading(charts: Charts) -> str:
+    if charts.host.startswith(IMPORTED):  # it has no page of its own
+        return e(charts.subject)
     if charts.gpu:
         return f'<a href="{gpu_url(charts.gpu)}">{e(charts.subject)}</a>'
     return f'<a href="{host_url(charts.host)}">{e(charts.subject)}</a>' if charts.host else e(charts.subject)

@@ -53,7 +53,7 @@ def _form(timezone: str, most_bytes: int) -> str:
         '<label>file <input class="file" type="file" name="file" required></label>'
         f'<label>time zone <input name="zone" maxlength="60" placeholder="{e(timezone)}" autocomplete="off"></label>'
         '<label>name <input name="host" maxlength="100" placeholder="the file\'s" title="for readings that name no host" autocomplete="off"></label>'
-        '<label>columns <input name="fields" maxlength="2000" placeholder="told by its first line" title="of a log of nvidia-smi without a head, separated by commas" autocomplete="off">'
+        '<label>fields <input name="fields" maxlength="2000" placeholder="told by its first line" title="columns of a log of nvidia-smi without a head, separated by commas" autocomplete="off">'
         "</label><button>Look into it</button></form>"
         '<p class="note small">Known are logs of <code>nvidia-smi --query-gpu=timestamp,... --format=csv</code> with any fields, this program\'s own CSV, '
         "and the logs, uploads and databases of AccessGrid, vesta and gpu-monitoring-system.</p></section>"
@@ -93,11 +93,11 @@ NUM = ' class="num"'
 def _lines(doc: Mapping[str, Any]) -> str:
     if not doc["refused_count"]:
         return ""
-    rows = "".join(f'<tr><th scope="row" class="num">{one["line"]}</th><td class="wide">{e(one["why"])}</td></tr>' for one in doc["refused"])
+    rows = "".join(f'<tr><th scope="row">line {one["line"]}</th><td class="wide">{e(one["why"])}</td></tr>' for one in doc["refused"])
     kept = len(doc["refused"])
     more = f'<p class="note">... and {doc["refused_count"] - kept} more.</p>' if doc["refused_count"] > kept else ""
     return (
-        '<div class="scroll"><table class="list refused"><caption class="sr">Lines that are not understood</caption><thead><tr><th scope="col" class="num">line</th>'
+        '<div class="scroll"><table class="list refused"><caption class="sr">Lines that are not understood</caption><thead><tr><th scope="col"><span class="sr">line</span></th>'
         f'<th scope="col" class="wide">not understood, because</th></tr></thead><tbody>{rows}</tbody></table></div>{more}'
     )
 

@@ -18,7 +18,7 @@ IMPORT_COLUMNS = (
     ("gpu", "GPU as its log names it: gpu= of /history; a line each"),
     ("model", "product name; empty = the log has none"),
     ("first_at", "first reading, to the hour, epoch seconds"),
-    ("last_at", "last reading, to the hour, epoch seconds"),
+    ("last_at", "last reading, epoch seconds; of readings whose minutes are gone to the hour"),
     ("file", "file that it comes from"),
     ("file_rows", "rows of the file that are stored"),
     ("imported_at", "when the import began, epoch seconds"),

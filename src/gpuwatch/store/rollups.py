@@ -206,17 +206,20 @@ def kept_since(store: Store, machine_id: str, gpu_uuid: str, tier_seconds: int) 
     return None
 
 
-def span(store: Store, machine_id: str, gpu_uuid: str, tier_seconds: int) -> Optional[Tuple[float, float]]:
-    """Begin of the first and end of the last interval of a tier in epoch seconds; None = there is none. What waits in parts is not counted."""
-    first_at = kept_since(store, machine_id, gpu_uuid, tier_seconds)
+def span(store: Store, machine_id: str, gpu_uuid: str) -> Optional[Tuple[float, float]]:
+    """Begin of the first hour and end of the last interval in epoch seconds; None = there is none. What waits in parts is not counted."""
+    first_at = kept_since(store, machine_id, gpu_uuid, TIERS[-1])
     if first_at is None:
         return None
-    rows = store.rows(
-        "SELECT start_ms, data FROM rollup WHERE machine_id = ? AND gpu_uuid = ? AND tier_seconds = ? ORDER BY start_ms DESC LIMIT 1",
-        (machine_id, gpu_uuid, tier_seconds),
-    )
-    times = [at for start_ms, data in rows for at in decode(bytes(data), start_ms // 1000, tier_seconds, ()).times[-1:]]
-    return first_at, max([first_at, *times]) + tier_seconds
+    for tier in TIERS:  # minutes of old ones are gone
+        rows = store.rows(
+            "SELECT start_ms, data FROM rollup WHERE machine_id = ? AND gpu_uuid = ? AND tier_seconds = ? ORDER BY start_ms DESC LIMIT 1",
+            (machine_id, gpu_uuid, tier),
+        )
+        times = [at for start_ms, data in rows for at in decode(bytes(data), start_ms // 1000, tier, ()).times[-1:]]
+        if times:
+            return first_at, float(times[0] + tier)
+    return first_at, first_at + TIERS[-1]
 
 
 def subjects(store: Store, machine_id: str, most: int = 10_000) -> List[str]:

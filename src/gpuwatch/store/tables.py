@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from peewee import BigIntegerField, BlobField, CompositeKey, DoubleField, IntegerField, Model, TextField
 
+from gpuwatch.model import imports
+
 GPU_NAMES = "gpu-names:"
 """What keys of ``meta`` begin with that hold the product names of GPUs of a machine; its id follows."""
-IMPORTED = "import:"
-"""What the names of machines begin with whose readings were imported and not given to a host yet."""
+IMPORTED = imports.IMPORTED
 LIVE_MACHINES = f"SELECT id FROM machine WHERE substr(name, 1, {len(IMPORTED)}) != '{IMPORTED}'"
 """All others: whatever is asked of all machines together is about these."""
 IMPORTED_MACHINES = f"SELECT id FROM machine WHERE substr(name, 1, {len(IMPORTED)}) = '{IMPORTED}'"

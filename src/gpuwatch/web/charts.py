@@ -6,12 +6,13 @@ from typing import Hashable, Optional, Tuple
 
 from gpuwatch.model.cluster import ClusterNow, GpuView, NodeState
 from gpuwatch.model.errors import StoreError
+from gpuwatch.model.imports import IMPORTED
 from gpuwatch.query import series
 from gpuwatch.query.processes import processes
 from gpuwatch.query.subjects import SLICE, Subject, find
 from gpuwatch.query.tail import Tails
 from gpuwatch.render import words
-from gpuwatch.render.chart_strips import FLEET_STRIPS, USER_STRIPS, Strip, gpu_strips, host_strips, slice_strips
+from gpuwatch.render.chart_strips import FLEET_STRIPS, IMPORT_STRIPS, USER_STRIPS, Strip, gpu_strips, host_strips, slice_strips
 from gpuwatch.render.chart_window import (
     LEAST_USER_SECONDS,
     MOST_POINTS,
@@ -105,7 +106,8 @@ def _strips(now: ClusterNow, subject: Subject, user: str) -> Tuple[Tuple[Strip, 
         else:
             name, strips = f"{subject.host} {number}", gpu_strips(view.reading if view else None)
     elif subject.host:
-        name, strips = subject.host, host_strips(node.snapshot.host if node and node.snapshot else None)
+        own = host_strips(node.snapshot.host if node and node.snapshot else None)
+        name, strips = subject.host, IMPORT_STRIPS if subject.host.startswith(IMPORTED) else own
     else:
         name, strips = "All GPUs", FLEET_STRIPS
     if user:
