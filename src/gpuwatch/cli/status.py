@@ -19,6 +19,7 @@ from gpuwatch.model.errors import GpuwatchError, UsageError
 from gpuwatch.model.units import parse_seconds
 from gpuwatch.model.view import ViewOptions
 
+FORMATS = ("text", "json", "gpustat", "nvidia-smi-csv")
 CLEAR = "\x1b[H\x1b[2J\x1b[3J"
 
 
@@ -27,6 +28,7 @@ CLEAR = "\x1b[H\x1b[2J\x1b[3J"
 @click.option("--hub", metavar="URL", help="Ask this hub instead of reading this machine.")
 @click.option("--database", metavar="URL", help="Read a hub's database (sqlite:///FILE) instead.")
 @click.option("--json", "as_json", is_flag=True, help="Typed JSON as /api/v1/cluster gives it.")
+@click.option("--format", type=click.Choice(FORMATS), default="text", help="json is --json; gpustat: JSON with gpustat's keys; nvidia-smi-csv: as nvidia-smi --query-gpu.")
 @click.option("--free", is_flag=True, help="Free GPUs only.")
 @click.option("--detail", is_flag=True, help="Each GPU's processes below it.")
 @click.option("--watch", is_flag=False, flag_value="2s", default=None, metavar="[SECONDS]", help="Print again every 2 s (or SECONDS) until Ctrl-C.")
@@ -34,7 +36,7 @@ CLEAR = "\x1b[H\x1b[2J\x1b[3J"
 @click.option("--ascii", "ascii_only", is_flag=True, help="No characters beyond ASCII.")
 @click.option("--config", metavar="PATH", help="TOML file with settings.")
 def command(
-    query: tuple[str, ...], hub: Optional[str], database: Optional[str], as_json: bool, free: bool, detail: bool, watch: Optional[str],
+    query: tuple[str, ...], hub: Optional[str], database: Optional[str], as_json: bool, format: str, free: bool, detail: bool, watch: Optional[str],
     color: Optional[bool], ascii_only: bool, config: Optional[str],
 ) -> None:  # fmt: skip
     """Print the GPUs of this machine, or of a hub: state, who, since when, memory, heat, power.
@@ -43,6 +45,9 @@ def command(
     """
     if hub and database:
         raise UsageError("--hub and --database exclude each other. Choose one.")
+    if as_json and format not in ("text", "json"):
+        raise UsageError(f"--json and --format {format} exclude each other. Choose one.")
+    format = "json" if as_json else format
     seconds = parse_seconds(watch) if watch else 0.0
     if watch and seconds < 0.1:
         raise UsageError(f"--watch {watch} is shorter than 0.1 s.")
@@ -52,7 +57,7 @@ def command(
     )  # fmt: skip
     while True:
         try:
-            text = _text(options, hub, database, as_json, config)
+            text = _text(options, hub, database, format, config)
         except UsageError:
             raise
         except GpuwatchError as error:  # a hub may restart, a driver may hang: the next look may do
@@ -75,10 +80,10 @@ def _width() -> int:
     return min(400, max(60, shutil.get_terminal_size((80, 24)).columns if sys.stdout.isatty() else 80))
 
 
-def _text(options: ViewOptions, hub: Optional[str], database: Optional[str], as_json: bool, config: Optional[str]) -> str:
+def _text(options: ViewOptions, hub: Optional[str], database: Optional[str], format: str, config: Optional[str]) -> str:
     if hub:
-        return here.ask_hub(hub, _path(options, as_json)).decode("utf-8", "replace")
-    return _render(_cluster(database, config), options, as_json)
+        return here.ask_hub(hub, _path(options, format)).decode("utf-8", "replace")
+    return _render(_cluster(database, config), options, format, one_host=not database)
 
 
 def _cluster(database: Optional[str], config: Optional[str]) -> ClusterNow:
@@ -87,16 +92,29 @@ def _cluster(database: Optional[str], config: Optional[str]) -> ClusterNow:
     return here.this_machine(load(NodeSettings, "node", {"config": config}))
 
 
-def _render(cluster: ClusterNow, options: ViewOptions, as_json: bool) -> str:
+def _render(cluster: ClusterNow, options: ViewOptions, format: str, one_host: bool = False) -> str:
+    """``one_host``: gpustat prints the object of its own machine, not a list."""
+    if format == "json":
+        from gpuwatch.render.as_json import cluster_json
+
+        return cluster_json(cluster, options).decode()
+    if format == "gpustat":
+        from gpuwatch.render.as_gpustat import cluster_gpustat
+
+        return (cluster_gpustat(cluster, options, one_host=one_host)).decode()
+    if format == "nvidia-smi-csv":
+        from gpuwatch.render.as_nvidia_smi import cluster_nvidia_smi
+
+        return cluster_nvidia_smi(cluster, options)
     from gpuwatch.render import as_ascii
-    from gpuwatch.render.as_json import cluster_json
 
-    return cluster_json(cluster, options).decode() if as_json else as_ascii.rows(cluster, options)
+    return as_ascii.rows(cluster, options)
 
 
-def _path(options: ViewOptions, as_json: bool) -> str:
+def _path(options: ViewOptions, format: str) -> str:
     wanted = {"q": options.query, "free": "true" if options.free_only else ""}
-    if as_json:
+    if format != "text":
+        wanted["format"] = "" if format == "json" else format
         return "/api/v1/cluster?" + urlencode({name: value for name, value in wanted.items() if value})
     wanted.update(term="true", view="rows", width=str(options.width), detail="true" if options.detail else "")
     wanted.update(color="true" if options.color else "", ascii="true" if options.ascii_only else "")

@@ -101,6 +101,11 @@ FILTERS: tuple[tuple[str, Schema, str], ...] = (
     ("page", {"type": "integer", "minimum": 0}, "page of 60 hosts (480 GPUs with view=flat), from 1; 0 or absent = all"),
 )
 AT: tuple[str, Schema, str] = ("at", TEXT, "a past moment: everything as it was then; absent = now")
+FORMAT: tuple[str, Schema, str] = (
+    "format",
+    {"type": "string", "enum": ["json", "gpustat", "nvidia-smi-csv"]},
+    "json is what stands here; gpustat: its JSON; nvidia-smi-csv: as nvidia-smi --query-gpu prints it",
+)
 VIEW_PARAMETERS: tuple[tuple[str, Schema, str], ...] = (
     AT,
     ("term", {"type": "boolean"}, "text for a terminal; any value but 0, false, no, off"),
@@ -127,8 +132,8 @@ def document() -> Schema:
             "description": "GPUs of a cluster. Times are UTC epoch seconds, units stand in the names, null means not reported.",
         },
         "paths": {
-            "/api/v1/cluster": _path("Every node with its newest snapshot", "Cluster", (AT, *FILTERS)),
-            "/api/v1/hosts/{name}": _path("One node", "NodeAnswer", (AT,), "name"),
+            "/api/v1/cluster": _path("Every node with its newest snapshot", "Cluster", (AT, FORMAT, *FILTERS)),
+            "/api/v1/hosts/{name}": _path("One node", "NodeAnswer", (AT, FORMAT), "name"),
             "/api/v1/gpus/{uuid}": _path("One GPU, by its UUID or that of one of its MIG slices", "GpuAnswer", (AT,), "uuid"),
             "/api/v1/series": _path("One metric over time, of a GPU, a host, all GPUs or a user", "Series", SERIES_PARAMETERS, missing=True),
             "/api/v1/processes": _path("Who was on which GPU when", "PastProcesses", PROCESSES_PARAMETERS, missing=True),
