@@ -126,6 +126,68 @@ def test_history_of_users(ask, query):
         assert len(user["timestamps"]) == len(user["gpu_memory_mib"]) == len(user["gpu_memory_percentage"])
 
 
+def local(lab, text):
+    return lab.at(text.replace(" ", "T"))
+
+
+@pytest.mark.parametrize(("query", "step"), [("range=daily", 300), ("range=weekly", 900), ("range=monthly", 3600), ("start_date=2026-11-20&end_date=2026-11-21", 900)])
+def test_the_history_of_gpus_is_what_was_sampled(ask, lab, query, step):
+    """Against the samples themselves, those that still wait in the journal included."""
+    sampled = {}
+    for sample in lab.all["alpha"]:
+        for gpu in sample.places.gpus:
+            values = sample.values
+            pair = [None if place is None else values[place] for place in (gpu.utilization_percent, gpu.memory_used_bytes)]
+            for metric, value in enumerate(pair):
+                if value is not None:
+                    sampled.setdefault((gpu.index, sample.at // step * step, metric), []).append(value)
+    checked = 0
+    for gpu in ask(legacy_api.historical_gpu_stats, query)[1]:
+        for text, utilization, memory in zip(gpu["timestamps"], gpu["utilization"], gpu["memory"]):
+            at = local(lab, text)
+            assert at % step == 0
+            for metric, found, unit, off in ((0, utilization, 1, 0.11), (1, memory, 1024**2, 1.01)):
+                wanted = sampled.get((gpu["index"], at, metric))
+                assert (found is None) == (not wanted)
+                if wanted:
+                    checked += 1
+                    assert found == pytest.approx(sum(wanted) / len(wanted) / unit, abs=off)
+    assert checked > 10
+
+
+def test_the_history_of_users_is_what_was_sampled(ask, lab):
+    """At each step: what the user's processes held at the sample that stands for it, give or take what changes within one process's time."""
+    wanted = {}
+    for sample in lab.all["alpha"]:
+        for gpu in sample.places.gpus:
+            for one in gpu.processes:
+                if one.user:
+                    wanted.setdefault(one.user, set()).add(sample.at)
+    users = ask(legacy_api.historical_user_gpu_usage, "range=daily")[1]
+    assert {one["username"] for one in users} == {user for user, times in wanted.items() if len(times) > 100}
+    for user in users:
+        for text in user["timestamps"]:
+            at = local(lab, text)
+            assert any(abs(at - when) <= 3 * 20 for when in wanted[user["username"]]), text
+        assert len(user["timestamps"]) > 10
+
+
+def test_very_many_processes_are_asked_for_day_by_day(ask, monkeypatch):
+    query = "start_date=2026-11-20&end_date=2026-11-21"
+    whole = ask(legacy_api.historical_user_gpu_usage, query)
+    real, spans = legacy_api.processes, []
+
+    def counted(*args, **given):
+        spans.append(given["end_at"] - given["start_at"])
+        return real(*args, **{**given, "limit": 10_000})
+
+    monkeypatch.setattr(legacy_api, "processes", counted)
+    monkeypatch.setattr(legacy_api, "MOST_ROWS", 1)
+    assert ask(legacy_api.historical_user_gpu_usage, query) == whole
+    assert len(spans) == 3
+    assert max(spans[1:]) <= 86400
+
+
 @pytest.mark.parametrize("view", [legacy_api.historical_gpu_stats, legacy_api.historical_user_gpu_usage])
 def test_ranges_that_are_none(ask, view):
     assert ask(view, "range=bogus") == (400, {"error": "Invalid time range"})

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import socket
 from datetime import tzinfo
-from typing import Any, Callable, List, NamedTuple, Optional
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 import bottle
 
 from gpuwatch.model.cluster import ClusterNow, NodeState
 from gpuwatch.model.errors import GpuwatchError, UsageError
+from gpuwatch.model.series import ProcessInterval
 from gpuwatch.model.snapshot import Snapshot
 from gpuwatch.query import series
 from gpuwatch.query.days import days_from
@@ -28,6 +29,7 @@ from gpuwatch.wire.legacy import seed000
 MOST_UPLOAD_BYTES = 8 * 1024**2
 """Of a file: its answer holds all of it."""
 POINTS = 1000
+DAY_SECONDS = 86400.0
 _METRICS = ("utilization_percent", "memory_used_bytes")
 
 
@@ -100,15 +102,33 @@ def historical_user_gpu_usage(ctx: Context) -> Reply:
     """The memory that each user's processes held on one machine, over the same spans."""
 
     def answer(node: NodeState, snapshot: Optional[Snapshot], span: _Span, zone: tzinfo) -> List[seed000.Document]:
-        tails: Tails = ctx.fragments.get("tails", 0, Tails)
-        found = processes(
-            ctx.hub.store, ctx.hub.latest, host=node.name, start_at=span.start_at, end_at=span.end_at, limit=MOST_ROWS, audience=ctx.audience, tails=tails
-        )  # fmt: skip
         parts = [gpu.memory_total_bytes for gpu in snapshot.gpus] if snapshot is not None else []
         total = None if None in parts else sum(part for part in parts if part is not None)
-        return seed000.user_histories((one.interval for one in found), span.start_at, span.end_at, span.step_seconds, total, zone)
+        return seed000.user_histories(_intervals(ctx, node.name, span), span.start_at, span.end_at, span.step_seconds, total, zone)
 
     return _of_past(ctx, answer)
+
+
+def _intervals(ctx: Context, host: str, span: _Span) -> List[ProcessInterval]:
+    """Who was on its GPUs, newest first; where there were very many, asked for day by day."""
+    tails: Tails = ctx.fragments.get("tails", 0, Tails)
+
+    def asked(start_at: float, end_at: float) -> List[ProcessInterval]:
+        found = processes(
+            ctx.hub.store, ctx.hub.latest, host=host, start_at=start_at, end_at=end_at, limit=MOST_ROWS, audience=ctx.audience, tails=tails
+        )  # fmt: skip
+        return [one.interval for one in found]
+
+    rows = asked(span.start_at, span.end_at)
+    if len(rows) < MOST_ROWS:
+        return rows
+    by_key: Dict[Tuple[str, int, float], ProcessInterval] = {}
+    start_at = span.start_at
+    while start_at < span.end_at:
+        for one in asked(start_at, min(start_at + DAY_SECONDS, span.end_at)):
+            by_key[one.gpu_uuid, one.pid, one.start_at] = one
+        start_at += DAY_SECONDS
+    return list(by_key.values())
 
 
 def _of_machine(ctx: Context, make: Callable[[Snapshot], Any]) -> Reply:
