@@ -131,12 +131,13 @@ class Hub:
         troubles = [(part.name, part.trouble()) for part in parts]
         return " ".join(f"The hub's {name} {trouble}." for name, trouble in troubles if trouble)
 
-    def hubs(self) -> Sequence[HubShare]:
+    def hubs(self) -> Tuple[HubShare, ...]:
         """All hubs that share the database, with their shares of the targets, as of the last beat; this one alone on SQLite."""
         if self._share is not None and self._share.hubs:
             return self._share.hubs
         me = self._me
-        return [HubShare(me.id, me.name, me.address, me.version, self._started_at, None, True, len(self._pairs), None, self._share is None, True)]
+        alone = self._share is None
+        return (HubShare(me.id, me.name, me.address, me.version, self._started_at, None, True, len(self._pairs), None, alone, True),)
 
     def version(self) -> int:
         """Changes when anything of the cluster changes; cheap."""

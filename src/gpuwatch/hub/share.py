@@ -24,11 +24,11 @@ from gpuwatch.store.leases import HubFacts, Leases, Shares
 from gpuwatch.wire.flat import Shape
 
 log = logging.getLogger(__name__)
-LEASE_INTERVALS = 1.25
+LEASE_INTERVALS = 0.7
 LEAST_LEASE_SECONDS = 2.0
-"""A lease holds so long after a beat. Others then poll within a beat more: less than two intervals after a hub died, and with what the dead hub
-had read and not written, no gap in the store is longer than three."""
-BEATS_A_LEASE = 5
+"""A lease holds so long after a beat, and others look with each beat: so a dead hub's targets are polled again within an interval. As its last
+stored readings may be two intervals old when it dies (taken just after a poll, read with the next one, not yet written), no gap is longer than three."""
+BEATS_A_LEASE = 4
 LOOKS_AN_INTERVAL = 2
 """So often what the other hubs read is looked at."""
 
@@ -105,7 +105,7 @@ class Share:
         """They were given up in the store."""
         self._since = {id: since for id, since in self._since.items() if id not in machine_ids}
         self.leaving = self.leaving - machine_ids
-        self._steer()
+        self._tell()
 
     def run_once(self, now: float) -> None:
         """One beat. Never raises StoreError: pages and notices tell of the database's trouble."""
@@ -152,8 +152,11 @@ class Share:
         if gained:
             self.gains += 1
         if not was_connected or old.keys() != self._since.keys():
-            log.info("this hub polls %d of %d targets", len(self._since), len(self._pairs or ()))
-            self._steer()
+            self._tell()
+
+    def _tell(self) -> None:
+        log.info("this hub polls %d of %d targets", len(self._since), len(self._pairs or ()))
+        self._steer()
 
     def _look(self, store: Store, pairs: Sequence[Pair]) -> None:
         """What the other hubs read since the last look, into the newest state."""

@@ -16,6 +16,7 @@ from gpuwatch.render.as_csv import FIXED, NUMBERS
 from gpuwatch.render.csv_log import LOG_COLUMNS
 from gpuwatch.render.csv_processes import NOW_COLUMNS
 from gpuwatch.render.csv_series import PROCESS_COLUMNS
+from gpuwatch.render.hubs import HUB_FIELDS
 from gpuwatch.render.imports import IMPORT_COLUMNS
 from gpuwatch.render.openapi_time import LOG_PARAMETERS, PROCESSES_PARAMETERS, SCHEMAS, SERIES_PARAMETERS, TEXT, USAGE_PARAMETERS
 
@@ -139,6 +140,7 @@ def document() -> Schema:
             "/api/v1/processes": _path("Who was on which GPU when", "PastProcesses", PROCESSES_PARAMETERS, missing=True),
             "/api/v1/usage": _path("Who used what over whole days of the hub's zone", "Usage", USAGE_PARAMETERS),
             "/api/v1/log.csv": _path("What GPUs did on a day, in a week or month, a row a minute", "", LOG_PARAMETERS, missing=True),
+            "/api/v1/hubs": _path("The hubs that share the database, and how many hosts each of them polls", "Hubs", ()),
         },
         "components": {"schemas": dict(_schemas())},
     }
@@ -150,6 +152,8 @@ def _schemas() -> Iterator[tuple[str, Schema]]:
     yield "NodeAnswer", _object((*CLUSTER_FIELDS[:2], *NODE_FIELDS))
     yield "GpuAnswer", _object(GPU_ANSWER_FIELDS)
     yield "Error", _object(ERROR_FIELDS)
+    yield "Hub", _object(HUB_FIELDS)
+    yield "Hubs", _object((("hubs", {"type": "array", "items": {"$ref": "#/components/schemas/Hub"}}, "by name; those gone for a day are left out"),))
     for name, fields in SCHEMAS.items():
         yield name, _object(fields)
     for reading in READINGS:
@@ -238,6 +242,7 @@ def docs_tables() -> dict[str, str]:
         "Node": _fields_table(NODE_FIELDS),
         "GpuAnswer": _fields_table(GPU_ANSWER_FIELDS),
         "Error": _fields_table(ERROR_FIELDS),
+        "Hub": _fields_table(HUB_FIELDS),
         "series": _parameters_table(SERIES_PARAMETERS),
         "processes": _parameters_table(PROCESSES_PARAMETERS),
         "usage": _parameters_table(USAGE_PARAMETERS),

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from email.utils import formatdate
 from functools import cached_property
-from typing import Any, Callable, Hashable, Mapping, Optional, Protocol
+from typing import Any, Callable, Hashable, Mapping, Optional, Protocol, Tuple
 
 from gpuwatch.config.settings import HubSettings
 from gpuwatch.model.cluster import ClusterNow
 from gpuwatch.model.errors import GpuwatchError
+from gpuwatch.model.hubs import HubShare
 from gpuwatch.model.view import ViewOptions
 from gpuwatch.query.latest import Latest
 from gpuwatch.query.past import Pasts, cluster_at
@@ -34,6 +35,9 @@ class Readings(Protocol):
 
     def health(self) -> str:
         """What of the hub does not do its work, in words; empty = it is well."""
+
+    def hubs(self) -> Tuple[HubShare, ...]:
+        """All hubs that share the database, this one among them."""
 
     def version(self) -> int:
         """Changes when the cluster changes; cheap."""
