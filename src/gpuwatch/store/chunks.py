@@ -152,17 +152,21 @@ def _column(name: str, buckets: Sequence[Bucket]) -> Column:
 
 
 def _column_with_gaps(name: str, buckets: Sequence[Bucket]) -> Column:
-    """The same, one bucket at a time; those without a sample, or with one that cannot be, are gaps."""
-    column = Column([], [], [], [])
-    for bucket in buckets:
-        low, high = bucket.minimum * _per_unit(name), bucket.maximum * _per_unit(name)
-        if bucket.count and -MOST <= low <= high <= MOST and abs(bucket.total) < NOTHING:
-            one = _column(name, [bucket])
-        else:
-            one = Column([0], [0], [NOTHING], [-NOTHING])
-        for whole, part in zip(column, one):
-            whole.extend(part)
+    """The same, where some have no sample, or one that cannot be: those are gaps."""
+    per_unit, count = _per_unit(name), len(buckets)
+    places = [place for place, bucket in enumerate(buckets) if bucket.count and _can_be(bucket, per_unit)]
+    column = Column([0] * count, [0] * count, [NOTHING] * count, [-NOTHING] * count)
+    if places:
+        for whole, values in zip(column, _column(name, [buckets[place] for place in places])):
+            for place, value in zip(places, values):
+                whole[place] = value
     return column
+
+
+def _can_be(bucket: Bucket, per_unit: float) -> bool:
+    """Far enough below MOST that rounding does not lead beyond it."""
+    most = MOST - 1000
+    return -most <= bucket.minimum * per_unit <= bucket.maximum * per_unit <= most and abs(bucket.total) < NOTHING
 
 
 def merge_all(chunks: Iterable[Chunk]) -> Chunk:
