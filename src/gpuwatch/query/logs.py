@@ -13,6 +13,7 @@ from gpuwatch.query.days import Day, days_from
 from gpuwatch.query.latest import Latest
 from gpuwatch.query.subjects import Known, Names, Subject, find
 from gpuwatch.query.tail import Tails, zone_of
+from gpuwatch.query.usage import kept_since
 from gpuwatch.store import intervals, rollups
 from gpuwatch.store.chunks import Chunk, Floats, coarsen, merge, of_minutes
 from gpuwatch.store.database import Store
@@ -47,7 +48,7 @@ def parts(
     days = [day for day in days_from(first_day, last_day, zone_of(latest.display.timezone)) if day.begin <= now]
     names = Names(store, latest)
     only = find(store, latest, host, gpu) if host or gpu else None
-    return _parts(store, latest, days, names, _subjects(store, names, only), tails or Tails())
+    return _parts(store, latest, days, names, _subjects(store, names, only), tails or Tails(), bool(gpu))
 
 
 def _subjects(store: Store, names: Names, only: Optional[Subject]) -> List[Tuple[str, List[str]]]:
@@ -59,16 +60,28 @@ def _subjects(store: Store, names: Names, only: Optional[Subject]) -> List[Tuple
 
 
 def _parts(
-    store: Store, latest: Latest, days: Sequence[Day], names: Names, subjects: Sequence[Tuple[str, List[str]]], tails: Tails
+    store: Store, latest: Latest, days: Sequence[Day], names: Names, subjects: Sequence[Tuple[str, List[str]]], tails: Tails, only_one: bool
 ) -> Iterator[LogPart]:
+    since: Dict[Tuple[str, str], Optional[float]] = {}
     for day in days:
         for machine_id, uuids in subjects:
             waiting = tails.of(store, latest, machine_id)
-            for uuid in sorted({*uuids, *waiting.minutes}) if len(uuids) != 1 else uuids:
-                if uuid:
+            for uuid in uuids if only_one else sorted({*uuids, *waiting.minutes}):
+                key = machine_id, uuid
+                if uuid and key not in since:
+                    since[key] = kept_since(store, *key)
+                if uuid and (_begins(since[key], day) or _has(waiting, uuid, day)):
                     part = _part(store, day, machine_id, uuid, waiting, names)
                     if part is not None:
                         yield part
+
+
+def _begins(since_at: Optional[float], day: Day) -> bool:
+    return since_at is not None and since_at < day.end
+
+
+def _has(waiting: Digest, uuid: str, day: Day) -> bool:
+    return any(day.begin <= at < day.end for at in waiting.minutes.get(uuid, ()))
 
 
 def _part(store: Store, day: Day, machine_id: str, uuid: str, waiting: Digest, names: Names) -> Optional[LogPart]:

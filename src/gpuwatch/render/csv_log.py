@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from itertools import repeat
 from typing import Any, Iterable, Iterator, List
 
@@ -29,15 +30,21 @@ LOG_COLUMNS = (
 """(column, what it holds)."""
 
 
+_cell = lru_cache(maxsize=65536)(cell)
+"""Rounded readings come again and again."""
+_iso = lru_cache(maxsize=2048)(words.iso)
+"""All GPUs have the minutes of a day."""
+
+
 def log_csv(parts: Iterable[Any], timezone: str) -> Iterator[bytes]:
     """The lines, a GPU and day a piece (``query.logs.LogPart``); the first line holds the names of the columns."""
     yield (",".join(name for name, _ in LOG_COLUMNS) + "\r\n").encode()
     for part in parts:
         about = ",".join(map(cell, (part.step_seconds, part.gpu.host, part.gpu.number, part.uuid, part.gpu.model)))
         columns: List[Iterable[str]] = [
-            map(str, part.times), (words.iso(at, timezone) for at in part.times), repeat(about), map(cell, part.measured_seconds), map(cell, part.users)
+            map(str, part.times), map(_iso, part.times, repeat(timezone)), repeat(about), map(_cell, part.measured_seconds), map(_cell, part.users)
         ]  # fmt: skip
         for metric in GPU_METRICS:
             found = part.values[metric]
-            columns += [map(cell, found.mean), map(cell, found.minimum), map(cell, found.maximum)]
+            columns += [map(_cell, found.mean), map(_cell, found.minimum), map(_cell, found.maximum)]
         yield "".join([",".join(row) + "\r\n" for row in zip(*columns)]).encode("utf-8", "replace")
