@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from typing import Any, List
 
 import pytest
@@ -304,3 +306,19 @@ def test_a_dead_node_is_not_fresh_for_an_hour_when_the_clock_goes_back() -> None
     known = latest.get("a")
     assert known is not None
     assert (known.verdict.status, known.received_at) == ("down", 6_400.0)
+
+
+def test_what_was_made_of_a_version_goes_with_it(latest: Latest) -> None:
+    """Without the cycle collector, which a hub seldom runs: what views looked at of thousands of readings would pile up."""
+    give(latest, NOW + 1, busy(0))
+    node = next(node for node in cluster(latest, NOW + 1).nodes if node.name == "a")
+    assert node.parts is not None and node.parts.places().gpus and node.parts.texts()
+    assert node.gpus[0].recent_utilization == node.recent_utilization[0]
+    seen = [weakref.ref(one) for one in (node, latest.get("a"), node.gpus[0])]
+    del node
+    gc.disable()
+    try:
+        give(latest, NOW + 6, busy(0))
+        assert [one() for one in seen] == [None, None, None]
+    finally:
+        gc.enable()

@@ -7,13 +7,16 @@ fill in a template instead. Never writes and never asks a node.
 from __future__ import annotations
 
 import json
-from typing import Any, Callable, List, Optional, Sequence, Tuple
+from functools import lru_cache, partial
+from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple
 
 from gpuwatch.model.cluster import ClusterNow, GpuState, GpuView, NodeState, Parts
 from gpuwatch.model.snapshot import THROTTLE_ALARMS, Snapshot
 from gpuwatch.query.latest import Known, Latest
 from gpuwatch.query.plan import READ_FOR, Gauges, Plan, States
-from gpuwatch.query.states import Recent
+from gpuwatch.query.states import Recent, StateTracker
+from gpuwatch.rules.limits import Limits
+from gpuwatch.rules.nodes import NodeVerdict
 from gpuwatch.rules.permissions import STRANGER
 from gpuwatch.rules.states import is_hot, shown_state
 
@@ -53,13 +56,17 @@ def node_state(latest: Latest, known: Known, now: float, audience: str = STRANGE
     key = STRANGER if audience == STRANGER and not latest.display.show_arguments else "all"
     made = known.built.get(key)
     if made is None:
-        made = known.built[key] = _bare(known) if known.plan is None else _Live(latest, known, known.plan, now, key)
+        made = known.built[key] = _bare(known) if known.plan is None else _Live(known, _seen(latest, known, known.plan, now, key))
     return made
 
 
 def _bare(known: Known) -> NodeState:
     verdict = known.verdict
     return NodeState(known.target, known.machine_id, verdict.status, verdict.since_at, verdict.error, version=known.version)
+
+
+def _seen(latest: Latest, known: Known, plan: Plan, now: float, audience: str) -> _Seen:
+    return _Seen(plan, known.values, known.line, known.settled, known.verdict, audience, latest.limits, latest.tracker, now)
 
 
 class _Late:
@@ -73,70 +80,88 @@ class _Late:
         return value
 
 
+class _Seen(NamedTuple):
+    """What a live node is made from. Not the ``Known``, which holds what was made: such a circle stays in memory until the collector comes."""
+
+    plan: Plan
+    values: Sequence[Any]
+    line: Optional[bytes]
+    settled: Tuple[GpuState, ...]
+    verdict: NodeVerdict
+    audience: str
+    limits: Limits
+    tracker: StateTracker
+    now: float
+
+
 class _Live(NodeState):
     """A NodeState over the newest flat values. It fills its own dict: a frozen dataclass's __init__ costs three times as much."""
 
-    def __init__(self, latest: Latest, known: Known, plan: Plan, now: float, audience: str) -> None:
+    def __init__(self, known: Known, seen: _Seen) -> None:
         verdict = known.verdict
         self.__dict__.update(
             target=known.target, machine_id=known.machine_id, status=verdict.status, status_since_at=verdict.since_at, error=verdict.error,
-            received_at=known.received_at, clock_skew_seconds=known.skew_seconds, version=known.version, _latest=latest, _known=known, _plan=plan,
-            _now=now, _audience=audience,
+            received_at=known.received_at, clock_skew_seconds=known.skew_seconds, version=known.version, _seen=seen,
         )  # fmt: skip
 
     @_Late
     def snapshot(self: Any) -> Snapshot:
         """See NodeState."""
-        return self._plan.shape_for(self._audience).build(self._known.values)  # type: ignore[no-any-return]
+        seen: _Seen = self._seen
+        return seen.plan.shape_for(seen.audience).build(seen.values)
 
     @_Late
     def parts(self: Any) -> Parts:
         """See NodeState."""
-        plan, known, audience = self._plan, self._known, self._audience
-        return Parts((plan.key, audience), lambda: plan.shape_for(audience).places(), known.values, lambda: _texts(known))
+        plan, values, line, audience = self._seen.plan, self._seen.values, self._seen.line, self._seen.audience
+        return Parts((plan.key, audience), lambda: plan.shape_for(audience).places(), values, lambda: _texts(line, values))
 
     @_Late
     def states(self: Any) -> States:
         """See NodeState."""
-        return _states(self._known, self._plan, self._latest, lambda: self.snapshot)
+        return _states(self._seen, lambda: self.snapshot)
 
     @_Late
     def recent_utilization(self: Any) -> Tuple[Recent, ...]:
         """See NodeState."""
-        found: Tuple[Recent, ...] = self._latest.tracker.recent(self.machine_id, list(self._plan.errors), self._now)
-        return found
+        return _recent(self.machine_id, self._seen)
 
     @_Late
     def gpus(self: Any) -> Tuple[GpuView, ...]:
         """See NodeState."""
-        return tuple([_LiveView(self, place, *parts) for place, parts in enumerate(zip(self.snapshot.gpus, self.states))])
+        shared = lru_cache(maxsize=None)(partial(_recent, self.machine_id, self._seen))
+        return tuple([_LiveView(self.name, place, shared, *parts) for place, parts in enumerate(zip(self.snapshot.gpus, self.states))])
 
 
 class _LiveView(GpuView):
     """A GpuView that looks its recent utilization up when it is drawn."""
 
-    def __init__(self, node: _Live, place: int, reading: Any, state: Tuple[GpuState, Tuple[GpuState, ...]]) -> None:
-        self.__dict__.update(host=node.target.name, reading=reading, state=state[0], mig_states=state[1], _node=node, _place=place)
+    def __init__(self, host: str, place: int, recent: Callable[[], Tuple[Recent, ...]], reading: Any, state: Tuple[GpuState, Any]) -> None:
+        self.__dict__.update(host=host, reading=reading, state=state[0], mig_states=state[1], _recent=recent, _place=place)
 
     @_Late
     def recent_utilization(self: Any) -> Recent:
         """See GpuView."""
-        return self._node.recent_utilization[self._place]  # type: ignore[no-any-return]
+        return self._recent()[self._place]  # type: ignore[no-any-return]
 
 
-def _texts(known: Known) -> List[str]:
-    line = known.line if known.line is not None else _VALUES.encode(list(known.values)).encode()
-    return line.translate(None, _SPACE).decode("ascii")[1:-1].split(",")
+def _recent(machine_id: str, seen: _Seen) -> Tuple[Recent, ...]:
+    return seen.tracker.recent(machine_id, list(seen.plan.errors), seen.now)
 
 
-def _states(known: Known, plan: Plan, latest: Latest, snapshot: Callable[[], Snapshot]) -> States:
+def _texts(line: Optional[bytes], values: Sequence[Any]) -> List[str]:
+    text = line if line is not None else _VALUES.encode(list(values)).encode()
+    return text.translate(None, _SPACE).decode("ascii")[1:-1].split(",")
+
+
+def _states(seen: _Seen, snapshot: Callable[[], Snapshot]) -> States:
     """(state of the GPU, states of its slices), for each. What a reading must be looked at for is rare: the reading is built only then."""
-    verdict, limits = known.verdict, latest.limits
-    marked = [_may_be_marked(gauges, known.values, latest) for gauges in plan.gauges]
-    plain = plan.plain_states(known.settled) if verdict.status == "up" else None
+    verdict, limits, plan = seen.verdict, seen.limits, seen.plan
+    marked = [_may_be_marked(gauges, seen.values, limits) for gauges in plan.gauges]
+    plain = plan.plain_states(seen.settled) if verdict.status == "up" else None
     if plain is not None and True not in marked:
         return plain
-    settled, shown = iter(known.settled), []
+    settled, shown = iter(seen.settled), []
     for place, gauges in enumerate(plan.gauges):
         own, slices = next(settled), tuple([next(settled) for _ in range(gauges.slices)])
         if verdict.status != "up" or slices or own.state in READ_FOR or marked[place]:
@@ -147,11 +172,11 @@ def _states(known: Known, plan: Plan, latest: Latest, snapshot: Callable[[], Sna
     return tuple(shown)
 
 
-def _may_be_marked(gauges: Gauges, values: Sequence[Any], latest: Latest) -> bool:
+def _may_be_marked(gauges: Gauges, values: Sequence[Any], limits: Limits) -> bool:
     temperature_at, slowdown_at, throttle_at, _ = gauges
     mask = None if throttle_at is None else values[throttle_at]
     if mask and int(mask) & THROTTLE_ALARMS:
         return True
     temperature = None if temperature_at is None else values[temperature_at]
     slowdown = None if slowdown_at is None else values[slowdown_at]
-    return temperature is not None and is_hot(temperature, slowdown, latest.limits)
+    return temperature is not None and is_hot(temperature, slowdown, limits)

@@ -10,7 +10,7 @@ from gpuwatch.model.cluster import GpuState
 from gpuwatch.model.snapshot import CollectorStatus, GpuReading, ProcessReading, XidEvent
 from gpuwatch.rules.permissions import STRANGER, visible_command
 from gpuwatch.rules.rows import Row, place, rows
-from gpuwatch.wire.flat import Shape
+from gpuwatch.wire.flat import Builder, Shape
 
 _KEYS = count(1)
 States = Tuple[Tuple[GpuState, Tuple[GpuState, ...]], ...]
@@ -41,9 +41,9 @@ class Plan:
         """Raises nothing for a shape that ``Shape.parse`` accepted."""
         places = shape.places()
         self.shape = shape
-        self._cut: Optional[Shape] = None
+        self._cut: Optional[Builder] = None
         self._plain: Tuple[Any, Optional[States]] = (None, None)
-        self.taken_at_at: Optional[int] = _taken_at_position(shape)
+        self.taken_at_at: Optional[int] = place(places.taken_at)
         self.interval_seconds = _interval(places.interval_seconds)
         self.hostname: str = places.hostname
         self.simulated: bool = places.simulated
@@ -67,26 +67,17 @@ class Plan:
             self._plain = settled, tuple([(one, ()) for one in settled]) if plain else None
         return self._plain[1]
 
-    def shape_for(self, audience: str) -> Shape:
+    def shape_for(self, audience: str) -> Builder:
         """The shape with the commands that ``audience`` may see: cut once per shape, not at each look."""
         if audience != STRANGER:
             return self.shape
         if self._cut is None:
-            self._cut = Shape.parse(_cut_commands(self.shape.doc))
+            self._cut = self.shape.with_commands(_cut_command)
         return self._cut
 
 
-def _cut_commands(doc: Dict[str, Any]) -> Dict[str, Any]:
-    """A copy of a shape's data in which strangers may read every command."""
-    gpus = [{**gpu, "processes": [_cut_command(one) for one in gpu["processes"]]} if gpu.get("processes") else gpu for gpu in doc["facts"].get("gpus") or ()]
-    return {**doc, "facts": {**doc["facts"], "gpus": gpus}}
-
-
-def _cut_command(facts: Dict[str, Any]) -> Dict[str, Any]:
-    if facts.get("command") is None:
-        return facts
-    process = ProcessReading(name=facts.get("name"), command=facts["command"])
-    return {**facts, "command": visible_command(process, STRANGER) or None}
+def _cut_command(process: ProcessReading) -> Optional[str]:
+    return None if process.command is None else visible_command(process, STRANGER) or None
 
 
 def driver_trouble(collectors: Sequence[CollectorStatus], has_gpus: bool) -> Tuple[Optional[str], Optional[str]]:
@@ -95,11 +86,6 @@ def driver_trouble(collectors: Sequence[CollectorStatus], has_gpus: bool) -> Tup
     if not said:
         return None, None
     return (None, said[0]) if has_gpus else (said[0], None)
-
-
-def _taken_at_position(shape: Shape) -> Optional[int]:
-    names = shape.doc["fields"].get("Snapshot", [])
-    return names.index("taken_at") if "taken_at" in names else None
 
 
 def _interval(seconds: float) -> float:

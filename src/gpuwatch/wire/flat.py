@@ -9,12 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+import zlib
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from gpuwatch.model.errors import WireError
-from gpuwatch.model.snapshot import SCHEMA, Snapshot
+from gpuwatch.model.snapshot import SCHEMA, GpuReading, ProcessReading, Snapshot
 from gpuwatch.wire.flat_readings import reading_class
 from gpuwatch.wire.layout import MAX_DEPTH, MAX_ITEMS, MAX_NAME, MAX_OF, SNAPSHOT, Layout, layout_of, read_fact, write_fact
 
@@ -89,24 +90,71 @@ def _facts(layout: Layout, item: Any, fields: Dict[str, List[str]]) -> Dict[str,
 
 def shape_id(doc: Mapping[str, Any]) -> str:
     """32 hex digits: hash of the canonical JSON, so that nobody can pass off one shape as another."""
-    text = json.dumps(doc, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+    return _hash(_canonical(doc))
 
 
-Builder = Callable[[Tuple[Any, ...]], Any]
+def _canonical(doc: Mapping[str, Any]) -> bytes:
+    return json.dumps(doc, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
+
+
+def _hash(text: bytes) -> str:
+    return hashlib.sha256(text).hexdigest()[:32]
+
+
 new: Any = tuple.__new__
 
 
-class Shape:
-    """A parsed shape: builds snapshots from values. Kept for every host, so it holds no more than that needs."""
+class _Parts(NamedTuple):
+    """How one reading is made of the list of values: data instead of a closure, which would take five times the memory for every process."""
 
-    __slots__ = ("_builder", "count", "doc", "id")
+    cls: Any
+    head: Tuple[Any, ...]
+    """The facts."""
+    start: int
+    stop: int
+    """Where its values stand."""
+    nested: Tuple[Any, ...]
+    """A _Parts for one reading, a list of them for many, a slice for numbers."""
 
-    def __init__(self, doc: Dict[str, Any], id: str, count: int, builder: Builder) -> None:
-        self.doc = doc
-        self.id = id
+
+class Builder:
+    """Builds snapshots of one shape from values. Kept for every host, so it holds no more than that needs."""
+
+    __slots__ = ("_parts", "count")
+
+    def __init__(self, parts: _Parts, count: int) -> None:
+        self._parts = parts
         self.count = count
-        self._builder = builder
+
+    def build(self, values: Sequence[Any]) -> Snapshot:
+        """The snapshot as dataclasses. ``values`` must have passed ``check``."""
+        snapshot: Snapshot = _made(self._parts, tuple(values))
+        return snapshot
+
+    def places(self) -> Any:
+        """The snapshot whose every number is its own position among the values: for those who look at each poll without building."""
+        return _made(self._parts, _places(self.count))
+
+    def with_commands(self, shown: Callable[[ProcessReading], Optional[str]]) -> Builder:
+        """A builder of the same snapshots in which each process has the command that ``shown`` tells; it shares all else."""
+        return Builder(_with_commands(self._parts, shown), self.count)
+
+
+class Shape(Builder):
+    """A parsed shape: what is known of it beside how to build its snapshots."""
+
+    __slots__ = ("_packed", "id")
+
+    def __init__(self, text: bytes, count: int, parts: _Parts) -> None:
+        super().__init__(parts, count)
+        self.id = _hash(text)
+        self._packed = zlib.compress(text, 1)
+
+    @property
+    def doc(self) -> Dict[str, Any]:
+        """The shape as JSON-able data, made anew: it is looked at once in the life of most shapes, and would take half of their memory."""
+        doc: Dict[str, Any] = json.loads(zlib.decompress(self._packed))
+        return doc
 
     @classmethod
     def parse(cls, doc: object) -> Shape:
@@ -118,9 +166,9 @@ class Shape:
         if _is_deep(doc, MAX_DEPTH):
             raise WireError(f"The shape of the answer is nested more than {MAX_DEPTH} levels deep.")
         reader = _Reader(doc["fields"])
-        builder = reader.one(SNAPSHOT, doc["facts"])
+        parts = reader.one(SNAPSHOT, doc["facts"])
         _refuse_twins(doc["facts"].get("gpus") or ())
-        return cls(doc, shape_id(doc), reader.position, builder)
+        return cls(_canonical(doc), reader.position, parts)
 
     def check(self, values: object) -> List[Optional[float]]:
         """The values from a stranger, checked: as many as the shape says, all numbers or None. Raises WireError."""
@@ -133,15 +181,6 @@ class Shape:
         if numbers and not (max(numbers) < LIMIT and min(numbers) > -LIMIT):
             raise WireError("The answer has a number out of range.")
         return values
-
-    def build(self, values: Sequence[Any]) -> Snapshot:
-        """The snapshot as dataclasses. ``values`` must have passed ``check``."""
-        snapshot: Snapshot = self._builder(tuple(values))
-        return snapshot
-
-    def places(self) -> Any:
-        """The snapshot whose every number is its own position among the values: for those who look at each poll without building."""
-        return self._builder(_places(self.count))
 
     def gpu_facts(self) -> List[Dict[str, Any]]:
         """The facts of each GPU that are not the default, as JSON-able data."""
@@ -169,15 +208,15 @@ def _is_deep(doc: object, levels: int) -> bool:
 
 
 class _Reader:
-    """Walks a shape once; counts positions; makes one closure per reading."""
+    """Walks a shape once; counts positions; makes the _Parts of each reading."""
 
     def __init__(self, fields: Mapping[str, Any]) -> None:
         self._fields = fields
         self.position = 0
         self._items = 0
 
-    def one(self, layout: Layout, doc: Any) -> Builder:
-        """A closure that builds one reading from the whole list of values."""
+    def one(self, layout: Layout, doc: Any) -> _Parts:
+        """What one reading is made of."""
         self._items += 1
         if not isinstance(doc, dict) or self._items > MAX_ITEMS:
             raise WireError(f"The shape's {layout.name} is not an object, or there are more than {MAX_ITEMS}.")
@@ -189,8 +228,9 @@ class _Reader:
         names = self._names(layout)
         start = self.position
         self.position += len(names)
-        inner = [self._nested(nested, doc.get(nested.name)) for nested in layout.nested]
-        return _builder_of(layout, facts, names, start, inner)
+        nested = tuple([self._nested(one, doc.get(one.name)) for one in layout.nested])
+        head = tuple([facts.get(name, default) for name, _, default in layout.facts])
+        return _Parts(reading_class(layout.cls, names), head, start, start + len(names), nested)
 
     def _names(self, layout: Layout) -> Tuple[str, ...]:
         names = self._fields.get(layout.name, [])
@@ -198,7 +238,7 @@ class _Reader:
             raise WireError(f"The shape's field names of {layout.name} are not a list of short texts.")
         return _shared(tuple(names))
 
-    def _nested(self, nested: Any, doc: Any) -> Builder:
+    def _nested(self, nested: Any, doc: Any) -> Any:
         if nested.kind == "numbers":
             return self._numbers(nested.name, doc)
         if nested.kind == "one":
@@ -207,27 +247,51 @@ class _Reader:
             raise WireError(f"The shape's {nested.name} is not a list.")
         if len(doc or ()) > MAX_OF.get(nested.name, MAX_ITEMS):
             raise WireError(f"The shape has {len(doc or ())} {nested.name} in one list, at most {MAX_OF.get(nested.name, MAX_ITEMS)} are taken.")
-        builders = [self.one(nested.layout, one) for one in doc or ()]
-        return lambda values: tuple([build(values) for build in builders])
+        return [self.one(nested.layout, one) for one in doc or ()]
 
-    def _numbers(self, name: str, count: Any) -> Builder:
+    def _numbers(self, name: str, count: Any) -> slice:
         if count is None:
             count = 0
         if not isinstance(count, int) or not 0 <= count <= MAX_ITEMS:
             raise WireError(f"The shape's {name} is not a count.")
         start = self.position
-        self.position = stop = start + count
-        return lambda values: values[start:stop]
+        self.position = start + count
+        return slice(start, self.position)
 
 
-def _builder_of(layout: Layout, facts: Mapping[str, Any], names: Tuple[str, ...], start: int, inner: Sequence[Builder]) -> Builder:
-    """A closure that makes one reading: the facts, a slice of the values, and the nested readings, as one tuple."""
-    cls = reading_class(layout.cls, names)
-    stop = start + len(names)
-    head = tuple([facts.get(name, default) for name, _, default in layout.facts])
-    if not inner:
-        return lambda values: new(cls, head + values[start:stop])
-    return lambda values: new(cls, head + values[start:stop] + tuple([make(values) for make in inner]))
+def _made(parts: _Parts, values: Tuple[Any, ...]) -> Any:
+    """One reading: its facts, its slice of the values, and what is nested in it, as one tuple."""
+    cls, head, start, stop, nested = parts
+    if not nested:
+        return new(cls, head + values[start:stop])
+    inner = [
+        tuple([_made(one, values) for one in what]) if type(what) is list else values[what] if type(what) is slice else _made(what, values)
+        for what in nested
+    ]
+    return new(cls, head + values[start:stop] + tuple(inner))
+
+
+_GPUS = [nested.name for nested in SNAPSHOT.nested].index("gpus")
+_PROCESSES = [nested.name for nested in layout_of(GpuReading).nested].index("processes")
+_COMMAND = [name for name, _, _ in layout_of(ProcessReading).facts].index("command")
+
+
+def _with_commands(snapshot: _Parts, shown: Callable[[ProcessReading], Optional[str]]) -> _Parts:
+    gpus = []
+    for gpu in snapshot.nested[_GPUS]:
+        processes = [_with_command(process, shown) for process in gpu.nested[_PROCESSES]]
+        gpus.append(gpu._replace(nested=_replaced(gpu.nested, _PROCESSES, processes)) if processes else gpu)
+    return snapshot._replace(nested=_replaced(snapshot.nested, _GPUS, gpus))
+
+
+def _with_command(process: _Parts, shown: Callable[[ProcessReading], Optional[str]]) -> _Parts:
+    reading: ProcessReading = new(process.cls, process.head + (None,) * (process.stop - process.start))
+    command = shown(reading)
+    return process if command == reading.command else process._replace(head=_replaced(process.head, _COMMAND, command))
+
+
+def _replaced(items: Tuple[Any, ...], place: int, item: Any) -> Tuple[Any, ...]:
+    return (*items[:place], item, *items[place + 1 :])
 
 
 _PLACES: List[int] = []

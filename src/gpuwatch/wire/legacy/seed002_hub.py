@@ -29,7 +29,7 @@ def nodes_json(cluster: ClusterNow, cache: Cache | None = None) -> bytes:
             parts.append(_entry(node, zone))
         else:
             key = ("002", cluster.audience, node.name)
-            parts.append(cache.get(key, node.version, lambda node=node, key=key: _live_entry(node, zone, key, cache)))  # type: ignore[misc]
+            parts.append(_live_entry(node, zone, key, cache))
     return b'{"Nodes":[%s]}\n' % b",".join(parts)
 
 

@@ -68,7 +68,7 @@ def states(cluster: ClusterNow, cache: Cache | None = None) -> bytes:
             parts.append(_newest_member(node, zone))
         else:
             key = ("004", cluster.audience, node.name)
-            parts.append(cache.get(key, node.version, lambda node=node, key=key: _live_member(node, zone, key, cache)))  # type: ignore[misc]
+            parts.append(_live_member(node, zone, key, cache))
     return b"{%s}" % b", ".join(parts)
 
 
