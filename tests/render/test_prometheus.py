@@ -18,7 +18,7 @@ from gpuwatch.model.cluster import ClusterNow, Target
 from gpuwatch.model.snapshot import CollectorStatus, DiskReading, GpuReading, HostReading, ProcessReading, Snapshot, XidEvent
 from gpuwatch.render import as_prometheus, prometheus_families
 from gpuwatch.render.fragments import Fragments
-from gpuwatch.render.prometheus_families import ALL, DCGM, DCGM_LABELS, DCGM_NOT, Family, scaled
+from gpuwatch.render.prometheus_families import ALL, DCGM, DCGM_LABELS, DCGM_NOT, Family, mebibytes, scaled, thousandfold
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 LINE = re.compile(r'([A-Za-z_]\w*)\{((?:[A-Za-z_]\w*="(?:[^"\\\n]|\\[\\"n])*",?)*)\} (\S+)')
@@ -108,7 +108,7 @@ def test_units_and_labels_of_dcgm_exporter():
     assert f"\nDCGM_FI_DEV_GPU_UTIL{labels} 37\n" in text
     found = {name: number for name, _, number in parse(text)}
     assert found["DCGM_FI_DEV_FB_USED"] == 3
-    assert found["DCGM_FI_DEV_FB_FREE"] == 1.5
+    assert found["DCGM_FI_DEV_FB_FREE"] == 1
     assert found["DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION"] == 1234500
     assert found["DCGM_FI_DEV_SM_CLOCK"] == 1980
     assert found["DCGM_FI_PROF_GR_ENGINE_ACTIVE"] == 0.125
@@ -181,10 +181,15 @@ def test_base_units():
 
 
 @pytest.mark.parametrize(("factor", "text", "wanted"), [
-    (0.01, "7", "0.07"), (0.01, "null", "null"), (2.0**-20, "1048576.0", "1"), (1000.0, "1e+20", "1" + "0" * 23), (1e6, "1410", "1410000000"), (0.01, "33.3", "0.333"),
+    (0.01, "7", "0.07"), (0.01, "null", "null"), (1000.0, "1e+20", "1" + "0" * 23), (1e6, "1410", "1410000000"), (0.01, "33.3", "0.333"),
 ])  # fmt: skip
 def test_scaled(factor, text, wanted):
     assert float(scaled(factor)(text)) == float(wanted) if wanted != "null" else scaled(factor)(text) == wanted
+
+
+def test_numbers_of_dcgm_exporters_units():
+    assert [thousandfold(text) for text in ("0", "0.0", "12", "1234.5", "1e+3", "null")] == ["0", "0", "12000", "1234500", "1000000", "null"]
+    assert [mebibytes(text) for text in ("0", "1048575", "1572864", "3145728.0", "1e+20", "null")] == ["0", "0", "1", "3", str(10**20 >> 20), "null"]
 
 
 # ---- the format

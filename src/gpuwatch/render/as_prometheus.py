@@ -8,6 +8,7 @@ its numbers go from its answer into ours as they are.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate, chain, repeat
 from operator import attrgetter, itemgetter
 from typing import Any, Callable, NamedTuple, Optional, Union
 
@@ -44,7 +45,7 @@ def wants_openmetrics(accept: str) -> bool:
 
 
 def cluster_metrics(cluster: ClusterNow, *, processes: bool = False, openmetrics: bool = False, cache: Cache | None = None) -> Iterator[str]:
-    """All metrics of all nodes, one piece each. ``processes``: also a series for each process on each GPU."""
+    """All metrics of all nodes, in pieces. ``processes``: also a series for each process on each GPU."""
     tables = TABLES + ((_PROCESSES,) if processes else ())
     columns = [_Columns(table.families) for table in tables]
     states = _Columns((metrics.GPU_STATE,))
@@ -79,53 +80,46 @@ def _one(family: Family, labels: str, openmetrics: bool) -> str:
 
 
 class _Columns:
-    """The lines of a table's metrics, over all nodes."""
+    """The rows of a table, over all nodes."""
 
     def __init__(self, families: tuple[Family, ...]) -> None:
         self._families = families
         self._labels: list[str] = []
-        self._columns: list[list[str]] = [[] for _ in families]
+        self._values: list[str] = []
 
     def add(self, labels: Sequence[str], values: Sequence[str]) -> None:
-        """``values``: all of the first metric, then all of the second ..."""
-        count = len(labels)
-        if count:
-            self._labels += labels
-            for place, column in enumerate(self._columns):
-                column += values[place * count : place * count + count]
+        """The rows of one more node."""
+        self._labels += labels
+        self._values += values
 
     def pieces(self, openmetrics: bool) -> Iterator[str]:
-        """The text of each metric that has a line."""
-        for family, values in zip(self._families, self._columns):
-            labels: Sequence[str] = self._labels
+        """Head and lines of each metric that has some."""
+        for place, family in enumerate(self._families):
+            labels, values = self._labels, self._values[place :: len(self._families)]
             if NULL in values:
                 told = [(label, value) for label, value in zip(labels, values) if value != NULL]
                 labels, values = [label for label, _ in told], [value for _, value in told]
             if values:
-                yield family.head(openmetrics) + _lines(family, labels, values)
+                yield family.head(openmetrics)
+                yield _lines(family, labels, values)
 
 
 def _lines(family: Family, labels: Sequence[str], values: Sequence[str]) -> str:
-    count = len(values)
-    row = [""] * (3 * count)
-    row[0::3] = [f"\n{family.name}"] * count
-    row[1::3] = labels
-    row[2::3] = values if family.convert is None else map(family.convert, values)
-    row.append("\n")
-    return "".join(row)[1:]
+    told = values if family.convert is None else map(family.convert, values)
+    return "".join(chain.from_iterable(zip(repeat(family.name), labels, told, repeat("\n"))))
 
 
 # ---- a node's rows: labels once, numbers at each poll
 
 Block = tuple[Sequence[str], Sequence[Any]]
-"""A table's labels, and its values: all of the first metric, then all of the second ..."""
+"""The labels of a table's rows, and the values of one row after the other."""
 
 
 def _blocks(node: NodeState, snapshot: Snapshot, tables: Sequence[Table]) -> list[Block]:
     blocks: list[Block] = []
     for table in tables:
         rows = _distinct(table.rows(node, snapshot))
-        values = [values[one] for one in range(len(table.families)) for _, values in rows]
+        values = [value for _, row in rows for value in row]
         blocks.append((tuple([labels for labels, _ in rows]), values))
     return blocks
 
@@ -137,10 +131,12 @@ class _Form:
         assert node.parts is not None
         count = len(node.parts.values)
         placed = NodeState(node.target, node.machine_id, node.status, None, clock_skew_seconds=count)
-        self._constants: dict[str, int] = {}
         blocks = _blocks(placed, node.parts.places(), tables)
-        self._rows = [(labels, _getter([self._place(value, count + 1) for value in values])) for labels, values in blocks]
-        self.size = 500 + sum(len(label) + 50 for labels, _ in blocks for label in labels) + 8 * sum(len(values) for _, values in blocks)
+        self._constants: dict[str, int] = {}
+        self._get = itemgetter(*[self._place(value, count + 1) for _, values in blocks for value in values])
+        ends = list(accumulate(len(values) for _, values in blocks))
+        self._slices = [(labels, slice(end - len(values), end)) for (labels, values), end in zip(blocks, ends)]
+        self.size = 500 + sum(len(label) + 50 for labels, _ in blocks for label in labels) + 8 * ends[-1]
         """Bytes that it takes in memory, about."""
 
     def _place(self, value: Value, numbers: int) -> int:
@@ -150,8 +146,8 @@ class _Form:
 
     def filled(self, numbers: Sequence[str]) -> list[Block]:
         """With a poll's numbers, as JSON writes them."""
-        pool = [*numbers, *self._constants]
-        return [(labels, get(pool)) for labels, get in self._rows]
+        values = self._get([*numbers, *self._constants])
+        return [(labels, values[part]) for labels, part in self._slices]
 
 
 def _filled(node: NodeState, tables: Sequence[Table], cache: Cache | None) -> list[Block]:
@@ -176,12 +172,6 @@ def _distinct(rows: Iterable[Row]) -> list[Row]:
     for row in rows:
         first.setdefault(row[0], row)
     return list(first.values())
-
-
-def _getter(places: Sequence[int]) -> Callable[[Sequence[str]], Sequence[str]]:
-    if len(places) > 1:
-        return itemgetter(*places)
-    return lambda pool: [pool[place] for place in places]
 
 
 def _states(node: NodeState, gpu_labels: Sequence[str]) -> Block:

@@ -51,6 +51,21 @@ def scaled(factor: float) -> Convert:
     return convert
 
 
+def thousandfold(text: str) -> str:
+    """``scaled(1000.0)`` of numbers that hardly come twice: those of counters."""
+    return f"{text}000" if text.isdigit() and text != "0" else "0" if text in ("0", "0.0") else _MILLI(text)
+
+
+def mebibytes(text: str) -> str:
+    """Bytes as whole MiB, rounded down: dcgm-exporter has no fractions."""
+    if text.isdigit():
+        return str(int(text) >> 20)
+    return text if text == NULL else str(int(float(text)) >> 20)
+
+
+_MILLI = scaled(1000.0)
+
+
 def written(value: Optional[float]) -> str:
     """A number; whole ones without a point. ``NULL`` for None and what is no number."""
     if value is None or not math.isfinite(value):
@@ -58,7 +73,7 @@ def written(value: Optional[float]) -> str:
     return str(int(value)) if value == int(value) else repr(value)
 
 
-RATIO, MIB, MILLI, HERTZ, MEGA = scaled(0.01), scaled(2.0**-20), scaled(1000.0), scaled(1e6), scaled(1e-6)
+RATIO, HERTZ, MEGA = scaled(0.01), scaled(1e6), scaled(1e-6)
 
 # ---- dcgm-exporter's default counters. Where `field` is a text that is no field of GpuReading, as_prometheus makes the value.
 DCGM = (
@@ -67,16 +82,16 @@ DCGM = (
     Family("DCGM_FI_DEV_MEMORY_TEMP", "gauge", "memory temperature (in C)", "memory_temperature_celsius"),
     Family("DCGM_FI_DEV_GPU_TEMP", "gauge", "GPU temperature (in C)", "temperature_celsius"),
     Family("DCGM_FI_DEV_POWER_USAGE", "gauge", "power drawn (in W)", "power_watts"),
-    Family("DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION", "counter", "energy used since the driver was loaded (in mJ)", "energy_joules", MILLI),
+    Family("DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION", "counter", "energy used since the driver was loaded (in mJ)", "energy_joules", thousandfold),
     Family("DCGM_FI_DEV_PCIE_REPLAY_COUNTER", "counter", "PCIe packets sent again, since the driver was loaded", "pcie_replays"),
     Family("DCGM_FI_DEV_GPU_UTIL", "gauge", "share of time with a kernel running (in %)", "utilization_percent"),
     Family("DCGM_FI_DEV_MEM_COPY_UTIL", "gauge", "share of time the memory controller was busy (in %)", "memory_utilization_percent"),
     Family("DCGM_FI_DEV_ENC_UTIL", "gauge", "video encoder utilization (in %)", "encoder_percent"),
     Family("DCGM_FI_DEV_DEC_UTIL", "gauge", "video decoder utilization (in %)", "decoder_percent"),
     Family("DCGM_FI_DEV_XID_ERRORS", "gauge", "number of the newest Xid error; 0 = none that the log still has", "xids"),
-    Family("DCGM_FI_DEV_FB_FREE", "gauge", "memory that can be allocated (in MiB)", "memory_free_bytes", MIB),
-    Family("DCGM_FI_DEV_FB_USED", "gauge", "memory in use by processes (in MiB)", "memory_used_bytes", MIB),
-    Family("DCGM_FI_DEV_FB_RESERVED", "gauge", "memory the driver keeps for itself (in MiB)", "memory_reserved_bytes", MIB),
+    Family("DCGM_FI_DEV_FB_FREE", "gauge", "memory that can be allocated (in MiB)", "memory_free_bytes", mebibytes),
+    Family("DCGM_FI_DEV_FB_USED", "gauge", "memory in use by processes (in MiB)", "memory_used_bytes", mebibytes),
+    Family("DCGM_FI_DEV_FB_RESERVED", "gauge", "memory the driver keeps for itself (in MiB)", "memory_reserved_bytes", mebibytes),
     Family("DCGM_FI_DEV_NVLINK_BANDWIDTH_TOTAL", "counter", "traffic of all NVLinks, both ways, from GPM (in MB/s: no counter, but dcgm-exporter calls it one)", "nvlink_bytes_per_second", MEGA),
     Family("DCGM_FI_DEV_UNCORRECTABLE_REMAPPED_ROWS", "counter", "rows remapped after uncorrected errors", "remapped_rows_uncorrected"),
     Family("DCGM_FI_DEV_CORRECTABLE_REMAPPED_ROWS", "counter", "rows remapped after corrected errors", "remapped_rows_corrected"),
