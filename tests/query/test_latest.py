@@ -312,7 +312,9 @@ def test_what_was_made_of_a_version_goes_with_it(latest: Latest) -> None:
     """Without the cycle collector, which a hub seldom runs: what views looked at of thousands of readings would pile up."""
     give(latest, NOW + 1, busy(0))
     node = next(node for node in cluster(latest, NOW + 1).nodes if node.name == "a")
-    assert node.parts is not None and node.parts.places().gpus and node.parts.texts()
+    assert node.parts is not None
+    assert node.parts.places().gpus[0].uuid == node.gpus[0].reading.uuid
+    assert len(node.parts.texts()) == len(node.parts.values)
     assert node.gpus[0].recent_utilization == node.recent_utilization[0]
     seen = [weakref.ref(one) for one in (node, latest.get("a"), node.gpus[0])]
     del node

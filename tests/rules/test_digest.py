@@ -145,13 +145,13 @@ def test_after_a_gap_a_process_has_a_new_interval_and_a_short_miss_does_not_end_
     assert (second.start_at, second.end_at) == (400.0, 405.0)
 
 
-def test_energy_over_a_gap_or_a_reset_is_power_and_time():
+def test_energy_over_a_gap_a_jump_or_a_reset_is_power_and_time():
     def gpu(joules, watts=100):
         return GpuReading(uuid="GPU-1", energy_joules=joules, power_watts=watts)
 
-    samples = [one_gpu(at, gpu(joules)) for at, joules in ((0.0, 1000), (5.0, 1700), (10.0, 3), (500.0, 90_000))]
+    samples = [one_gpu(at, gpu(joules)) for at, joules in ((0.0, 1000), (5.0, 1700), (10.0, 3), (15.0, 900_000), (500.0, 990_000))]
     (day,) = digest(samples, 505.0, limits=LIMITS, zone=UTC).gpu_days.values()
-    assert day.energy_joules == near(700 + 500 + 500 + 500)
+    assert day.energy_joules == near(700 + 500 + 500 + 500 + 500)
 
 
 def test_slices_share_their_card():

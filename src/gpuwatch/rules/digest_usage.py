@@ -23,6 +23,8 @@ from gpuwatch.rules.states import base_state
 MOST_INTERVALS = 3.0
 """A process that was not seen for more intervals has a new interval when it comes back."""
 GIB_HOUR = GIB * 3600.0
+MOST_WATTS = 3000.0
+"""No card draws more: a counter that says so jumped."""
 
 Column = Sequence[Any]
 Columns = Callable[[Optional[int]], Optional[Column]]
@@ -245,13 +247,14 @@ def _shares(times: Sequence[float], seconds: Amounts, first: int, end: int, at: 
 
 
 def _joules(energy: Optional[Column], power: Optional[Column], seconds: Amounts, next_energy: Number) -> Amounts:
-    """By the card's counter where this sample and the next one have it and it does not fall, else by power and time."""
+    """By the card's counter where this sample and the next one have it and it moves as a card's can, else by power and time."""
     drawn = _over(power, seconds).each()
     if energy is None:
         return drawn
     following = [*energy[1:], next_energy]
     steps = [None if later is None or now is None else later - now for later, now in zip(following, energy)]
-    return [estimate if step is None or step < 0 else step for step, estimate in zip(steps, drawn)]
+    most = [MOST_WATTS * length for length in seconds]
+    return [estimate if step is None or not 0 <= step <= limit else step for step, limit, estimate in zip(steps, most, drawn)]
 
 
 class _Product(NamedTuple):
