@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sqlite3
 import statistics
 import subprocess
 import sys
@@ -172,8 +173,12 @@ def pages_meanwhile(seconds: float) -> None:
     stop.set()
 
 
-def sizes(folder: Path, past_sizes: Dict[str, float]) -> None:
-    """Bytes a node-day, raw and tiers, beside Prometheus' for the same numbers."""
+def sizes(folder: Path, past_sizes: Dict[str, float], node_days: int) -> None:
+    """Bytes a node-day, raw and tiers with what pages and indexes waste, beside Prometheus' for the same numbers."""
+    with sqlite3.connect(f"file:{folder}/hub.db?mode=ro", uri=True) as connection:
+        ((blocks,),) = connection.execute("SELECT sum(length(data)) FROM block")
+    rows = sum(size for name, size in past_sizes.items() if not name.startswith("raw"))
+    past_sizes["pages, indexes"] = max(0.0, (os.path.getsize(folder / "hub.db") - blocks) / node_days - rows)
     for name, size in past_sizes.items():
         print(f"{name:58} {size / 1e3:8.0f} kB a node-day")
     total = sum(past_sizes.values())
@@ -197,7 +202,7 @@ def main(days: int = 30, hosts: int = 100, nodes: int = 300) -> None:
         began = time.monotonic()
         found = history_past.write(str(folder / "hub.db"), hosts, days)
         print(f"{hosts} hosts x {fleet.GPUS} GPUs x {days} days, {os.path.getsize(folder / 'hub.db') / 1e6:.0f} MB, written in {time.monotonic() - began:.0f} s")
-        sizes(folder, found)
+        sizes(folder, found, hosts * days)
         start(folder, nodes, started)
         print(f"a hub polls {nodes} nodes every 5 s; load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
         time.sleep(20)
