@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv/bin
 
-.PHONY: demo pyz test lint bench generated prepare test-aarch64 clean
+.PHONY: demo pyz test lint bench generated trial-hubs prepare test-aarch64 clean
 
 demo: pyz            ## a hub and six simulated nodes on loopback; Ctrl-C ends all
 	dist/gpuwatch.pyz demo
@@ -28,6 +28,9 @@ bench: prepare pyz   ## the benches; each prints its ratio
 	$(VENV)/python bench/hub_poll.py
 	$(VENV)/python bench/pages.py
 	$(VENV)/python bench/store_pack.py
+
+trial-hubs: prepare  ## three hubs, 300 nodes, one killed, one cut off: gaps and duplicates in the store; 5 minutes
+	$(VENV)/python scripts/trial_hubs.py
 
 generated:           ## write what is made from tables in the code
 	$(VENV)/python scripts/generate.py
