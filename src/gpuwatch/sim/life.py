@@ -20,8 +20,8 @@ _THURSDAY = 3
 _PRESENT = {"lisa": 1.0, "chen.w": 1.0, "sofia": 0.9, "mkato": 0.75, "a.novak": 0.6, "i.petrov": 0.5, "student7": 0.4, "root": 0.0}
 """In which share of the weeks somebody works here."""
 _KINDS = ("experiment", "training", "notebook", "shared")
-_WEIGHTS = {"work": (7, 1, 1.2, 1.5), "evening": (1, 4, 0.2, 0.5), "rest": (2, 1, 0.2, 0.2)}
-_FREE_HOURS = {"work": 0.5, "evening": 5.0, "rest": 16.0}
+_WEIGHTS = {"work": (7, 1, 1.2, 1.5), "evening": (1, 4, 0.2, 0.5), "weekend": (3, 2, 0.3, 0.5), "night": (2, 1, 0.2, 0.2)}
+_FREE_HOURS = {"work": 0.5, "evening": 5.0, "weekend": 4.5, "night": 16.0}
 """Mean time until somebody takes a free GPU."""
 
 Span = Tuple[float, float]
@@ -125,8 +125,10 @@ class Life:
 
     def _time_of_day(self, at: float) -> str:
         hour, weekday = self.hour_and_weekday(at)
-        if weekday >= 5 or not 8 <= hour < 23:
-            return "rest"
+        if not 8 <= hour < 23:
+            return "night"
+        if weekday >= 5:
+            return "weekend"
         return "work" if hour < 18 else "evening"
 
     def _episode(self, dice: random.Random, index: int, at: float) -> Tuple[float, Tuple[Job, ...]]:
