@@ -106,6 +106,26 @@ def test_ctrl_c_while_a_demo_starts(lab: Lab, temporary: Path) -> None:
     assert "Traceback" not in running.output
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+def test_ending_a_demo_while_its_past_is_made(lab: Lab, temporary: Path, number: int) -> None:
+    running = lab.start("demo", "demo", "--port", free_port(), "--history", "30d", env={"TMPDIR": str(temporary)})
+    running.wait_for("simulating 30 days")
+    assert eventually(lambda: any(Path(folder).joinpath("gpuwatch.db").exists() for folder in temporary.iterdir()))
+    running.process.send_signal(number)
+    assert running.process.wait(40) == 130, running.output
+    assert os.listdir(temporary) == []
+    assert "starting six" not in running.output
+    assert "Traceback" not in running.output
+
+
+@pytest.mark.parametrize("span", ["soon", "2y"])
+def test_a_past_that_cannot_be(lab: Lab, span: str) -> None:
+    done = lab.run("demo", "--history", span, timeout=60)
+    assert done.returncode == 2
+    assert span in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
 def test_a_taken_port(lab: Lab, temporary: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         for command in ("demo", "up"):
