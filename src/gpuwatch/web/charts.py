@@ -59,6 +59,7 @@ def window_of(ctx: Context, *, user: str = "", most_points: int = MOST_POINTS) -
         return window_between(since, until, most_points)
     name = ctx.params.text("range") or (USUAL_USER_RANGE if user else USUAL_RANGE)
     seconds = dict(_SECONDS).get(name) or parse_range(name)
+    name = next((usual for usual, length in _SECONDS if length == seconds), name)  # 1d is what the button calls 24h
     return latest_window(max(seconds, LEAST_USER_SECONDS) if user else seconds, end_at, name, most_points)
 
 
