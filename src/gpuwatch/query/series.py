@@ -6,6 +6,7 @@ A step in which nothing was measured is a gap: None, never 0. Never writes.
 from __future__ import annotations
 
 import math
+from operator import sub
 from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, TypeVar
 
 from gpuwatch.model.errors import UsageError
@@ -185,10 +186,10 @@ def _series(metric: str, unit: str, found: _Found, grid: Grid, span: Tuple[float
     if grid.step != grid.tier:
         chunk = coarsen(chunk, grid.step)
     minima, means, maxima, counts = chunk.floats(metric)
-    coverage = _coverage(chunk, counts, grid, now, found.cards)
+    coverage, at = _coverage(chunk, counts, grid, now, found.cards), _stretches(chunk, grid)
     return Series(
-        metric, unit, start_at, end_at, grid.step, grid.tier, tuple(range(grid.begin, grid.end, grid.step)), _placed(minima, None, chunk, grid),
-        _placed(means, None, chunk, grid), _placed(maxima, None, chunk, grid), _placed(counts, 0, chunk, grid), _placed(coverage, 0.0, chunk, grid),
+        metric, unit, start_at, end_at, grid.step, grid.tier, tuple(range(grid.begin, grid.end, grid.step)), _placed(minima, None, at, grid),
+        _placed(means, None, at, grid), _placed(maxima, None, at, grid), _placed(counts, 0, at, grid), _placed(coverage, 0.0, at, grid),
         subject.host, subject.gpu, "", found.since_at,
     )  # fmt: skip
 
@@ -202,17 +203,21 @@ def _coverage(chunk: Chunk, counts: Sequence[int], grid: Grid, now: float, cards
     return found if 0 not in counts else [share if count else 0.0 for share, count in zip(found, counts)]
 
 
-def _placed(values: Sequence[Value], empty: Value, chunk: Chunk, grid: Grid) -> Tuple[Value, ...]:
+Stretch = Tuple[int, int, int]
+"""(step of the grid, first place, place after the last) of intervals of a chunk that follow each other without a gap."""
+
+
+def _stretches(chunk: Chunk, grid: Grid) -> List[Stretch]:
+    times = chunk.times
+    starts = [place for place, passed in enumerate(map(sub, times[1:], times), 1) if passed != grid.step]
+    return [((times[first] - grid.begin) // grid.step, first, end) for first, end in zip([0, *starts], [*starts, len(times)]) if times]
+
+
+def _placed(values: Sequence[Value], empty: Value, stretches: Sequence[Stretch], grid: Grid) -> Tuple[Value, ...]:
     """The chunk's values at their steps of the grid, ``empty`` elsewhere."""
-    steps = (grid.end - grid.begin) // grid.step
-    if not chunk.times:
-        return (empty,) * steps
-    first, last = ((at - grid.begin) // grid.step for at in (chunk.times[0], chunk.times[-1]))
-    if last - first + 1 == len(values):  # without a gap
-        return (empty,) * first + tuple(values) + (empty,) * (steps - last - 1)
-    filled = [empty] * steps
-    for at, value in zip(chunk.times, values):
-        filled[(at - grid.begin) // grid.step] = value
+    filled = [empty] * ((grid.end - grid.begin) // grid.step)
+    for step, first, end in stretches:
+        filled[step : step + end - first] = values[first:end]
     return tuple(filled)
 
 
