@@ -365,7 +365,9 @@ def test_no_password_in_any_log(cluster: Cluster) -> None:
 
 
 def filled(path: str, cluster: Cluster) -> str:
-    """A route's path with what is there in the place of its variables."""
+    """A route's path with what is there in the place of its variables, and the question that it cannot do without."""
+    if path == "/api/v1/series":
+        return f"{path}?metric=power_watts"
     name = "app.css" if path.startswith("/static") else "good"
     return path.replace("<name>", name).replace("<uuid>", cluster.uuids[0])
 
@@ -420,7 +422,7 @@ def test_each_route(cluster: Cluster, route: Any) -> None:
         assert headers["content-type"] == "text/html; charset=utf-8"
         assert "<!doctype html>" in text.lower()
         twins(cluster, path)
-    hostile(cluster, path, status)
+    hostile(cluster, path.partition("?")[0], status)
 
 
 def twins(cluster: Cluster, path: str) -> None:

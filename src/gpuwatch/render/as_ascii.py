@@ -71,7 +71,7 @@ def gpu_detail(cluster: ClusterNow, node: NodeState, gpu: GpuView, options: View
     name = f"{node.name} {gpu.reading.index}  {words.clean(gpu.reading.name)}"
     drawer = Rows(look, zone, detail=True)
     lines = [*_title(cluster, options, look, name), *_standing(node, look, now), "", drawer.head() + written(drawer.gpu(gpu, now)), ""]
-    lines += _block(look, ("FIELD", "VALUE", "NOTE"), text_facts.gpu_facts(gpu, now, zone))
+    lines += _block(look, ("FIELD", "VALUE", "NOTE"), text_facts.gpu_facts(gpu, now, zone), whole=1)
     return _ended(cluster, options, look, lines)
 
 
@@ -92,15 +92,18 @@ def _standing(node: NodeState, look: Look, now: float) -> list[str]:
     return [*look.wrap(text, look.width), *(look.wrap(reason, look.width) if reason and node.gpus else [])]
 
 
-def _block(look: Look, head: Sequence[str], rows: Sequence[Sequence[str]], right: tuple[int, ...] = ()) -> list[str]:
-    """A small table and an empty line; nothing without rows. Where it is too wide, the widest column is cut."""
+UUID_COLUMNS = 40
+
+
+def _block(look: Look, head: Sequence[str], rows: Sequence[Sequence[str]], right: tuple[int, ...] = (), whole: int = -1) -> list[str]:
+    """A small table and an empty line; nothing without rows. Where it is too wide, the widest column is cut, but ``whole`` keeps a UUID."""
     if not rows:
         return []
     cells = [[text_cells.plain(cell, look.ascii_only) for cell in row] for row in (head, *rows)]
     widths = [max(map(text_cells.width, column)) for column in zip(*cells)]
     while sum(widths) + 2 * len(widths) - 2 > look.width:
-        widest = widths.index(max(widths))
-        widths[widest] -= 1
+        _, widest = max((columns, -place) for place, columns in enumerate(widths) if place != whole or columns > UUID_COLUMNS)
+        widths[-widest] -= 1
     sides = [look.right if place in right else look.left for place in range(len(widths))]
     lines = ["  ".join(side(cell, width) for side, cell, width in zip(sides, row, widths)).rstrip() for row in cells]
     return [look.paint(lines[0], text_cells.BOLD), *lines[1:], ""]

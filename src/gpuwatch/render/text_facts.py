@@ -11,6 +11,7 @@ from gpuwatch.render.text_words import UNKNOWN
 Cells = list[tuple[str, ...]]
 
 UNITS = (
+    ("_bytes_per_second", "GB/s"),
     ("_bytes", "GB"),
     ("_percent", "%"),
     ("_celsius", "C"),
@@ -119,7 +120,8 @@ def _value(name: str, value: float | None, now: float, zone: str) -> str:
         return words.clock_seconds(value, zone) if abs(now - value) < 86400 else words.clock(value, now, zone)
     for end, unit in UNITS:
         if name.endswith(end):
-            return f"{value / 2**30:.1f} GB" if unit == "GB" else f"{words.whole(value)} {unit}"
+            scale = {"GB": 2**30, "GB/s": 1e9}.get(unit)
+            return f"{value / scale:.1f} {unit}" if scale else f"{words.whole(value)} {unit}"
     return words.whole(value)
 
 
