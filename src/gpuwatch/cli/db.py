@@ -13,6 +13,7 @@ DB_COMMANDS: dict[str, tuple[str, str]] = {
     "verify": ("gpuwatch.cli.db_upkeep:verify", "Look for damage."),
     "backup": ("gpuwatch.cli.db_upkeep:backup", "Write all of it to one file, beside a running hub."),
     "restore": ("gpuwatch.cli.db_upkeep:restore", "Bring a backup back."),
+    "export": ("gpuwatch.cli.db_export:export", "Write what is kept to a CSV file."),
     "prune": ("gpuwatch.cli.db_upkeep:prune", "Delete what is older or larger than the settings keep, now."),
     "migrate": ("gpuwatch.cli.db_upkeep:migrate", "Bring it up to this version of gpuwatch."),
     "import": ("gpuwatch.cli.db_import:import_command", "Read other programs' logs and databases into it."),

@@ -5,26 +5,28 @@ Where minutes are not kept any more it is a quarter of an hour, or an hour.
 
 from __future__ import annotations
 
+from datetime import timezone
 from itertools import accumulate
 from typing import Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
-from gpuwatch.model.series import GPU_METRICS, TIERS, Digest, ProcessInterval
-from gpuwatch.query.days import Day, days_from
+from gpuwatch.model.series import GPU_METRICS, HOST_METRICS, TIERS, Digest, ProcessInterval
+from gpuwatch.query.days import Day, days_between, days_from
 from gpuwatch.query.latest import Latest
 from gpuwatch.query.subjects import Known, Names, Subject, find
 from gpuwatch.query.tail import Tails, zone_of
 from gpuwatch.query.usage import kept_since
-from gpuwatch.store import intervals, rollups
+from gpuwatch.store import intervals, rollups, snapshots
 from gpuwatch.store.chunks import Chunk, Floats, coarsen, merge, of_minutes
 from gpuwatch.store.database import Store
 from gpuwatch.store.tables import IMPORTED
 
+_METRICS = {**GPU_METRICS, **HOST_METRICS}
 MOST_INTERVALS = 10_000
 """Processes of one GPU on one day that are looked at for its users."""
 
 
 class LogPart(NamedTuple):
-    """One GPU or slice on one day; the lists are as long as ``times``."""
+    """One GPU or slice (``uuid`` empty: the host) on one day; the lists are as long as ``times``."""
 
     gpu: Known
     uuid: str
@@ -33,7 +35,7 @@ class LogPart(NamedTuple):
     """Begins of its steps, epoch seconds; steps without a reading are left out."""
     measured_seconds: Sequence[float]
     values: Mapping[str, Floats]
-    """By GPU_METRICS."""
+    """By GPU_METRICS, and by HOST_METRICS."""
     users: Sequence[str]
     """Who ran something, by name, separated by blanks."""
 
@@ -48,7 +50,26 @@ def parts(
     days = [day for day in days_from(first_day, last_day, zone_of(latest.display.timezone)) if day.begin <= now]
     names = Names(store, latest)
     only = find(store, latest, host, gpu) if host or gpu else None
-    return _parts(store, latest, days, names, _subjects(store, names, only), tails or Tails(), bool(gpu))
+    return _parts(store, latest, days, names, _subjects(store, names, only), tails or Tails(), bool(gpu), TIERS, False)
+
+
+def all_parts(store: Store, latest: Latest, tier: int, start_at: float, end_at: float, *, host: str = "") -> Iterator[LogPart]:
+    """The steps of one of TIERS that begin in start_at <= t < end_at (epoch seconds), day of UTC by day, of GPUs, slices and the hosts themselves.
+
+    Raises UsageError, before the first part is read, for a host that is not there.
+    """
+    first, last = -int(-start_at // tier) * tier, -int(-end_at // tier) * tier
+    days = [Day(day.name, max(day.begin, first), min(day.end, last)) for day in days_between(first, last, timezone.utc)] if first < last else []
+    names = Names(store, latest)
+    only = find(store, latest, host) if host else None
+    return _parts(store, latest, days, names, _subjects(store, names, only), Tails(), False, (tier,), True)
+
+
+def oldest(store: Store, machine_ids: Iterable[str]) -> Optional[float]:
+    """Epoch seconds from which there may be anything of these machines; None = there is nothing."""
+    found = [rollups.kept_since(store, machine_id, uuid, TIERS[-1]) for machine_id in machine_ids for uuid in rollups.subjects(store, machine_id)]
+    found += [snapshots.kept_from(store, machine_id) for machine_id in machine_ids]
+    return min((at for at in found if at is not None), default=None)
 
 
 def _subjects(store: Store, names: Names, only: Optional[Subject]) -> List[Tuple[str, List[str]]]:
@@ -60,18 +81,21 @@ def _subjects(store: Store, names: Names, only: Optional[Subject]) -> List[Tuple
 
 
 def _parts(
-    store: Store, latest: Latest, days: Sequence[Day], names: Names, subjects: Sequence[Tuple[str, List[str]]], tails: Tails, only_one: bool
-) -> Iterator[LogPart]:
+    store: Store, latest: Latest, days: Sequence[Day], names: Names, subjects: Sequence[Tuple[str, List[str]]], tails: Tails, only_one: bool,
+    tiers: Sequence[int], hosts: bool,
+) -> Iterator[LogPart]:  # fmt: skip
     since: Dict[Tuple[str, str], Optional[float]] = {}
     for day in days:
         for machine_id, uuids in subjects:
             waiting = tails.of(store, latest, machine_id)
             for uuid in uuids if only_one else sorted({*uuids, *waiting.minutes}):
                 key = machine_id, uuid
-                if uuid and key not in since:
+                if not uuid and not hosts:
+                    continue
+                if key not in since:
                     since[key] = kept_since(store, *key)
-                if uuid and (_begins(since[key], day) or _has(waiting, uuid, day)):
-                    part = _part(store, day, machine_id, uuid, waiting, names)
+                if _begins(since[key], day) or _has(waiting, uuid, day):
+                    part = _part(store, day, machine_id, uuid, waiting, names, tiers)
                     if part is not None:
                         yield part
 
@@ -84,11 +108,11 @@ def _has(waiting: Digest, uuid: str, day: Day) -> bool:
     return any(day.begin <= at < day.end for at in waiting.minutes.get(uuid, ()))
 
 
-def _part(store: Store, day: Day, machine_id: str, uuid: str, waiting: Digest, names: Names) -> Optional[LogPart]:
+def _part(store: Store, day: Day, machine_id: str, uuid: str, waiting: Digest, names: Names, tiers: Sequence[int]) -> Optional[LogPart]:
     tail = of_minutes(waiting.minutes.get(uuid, {}))
     with store.reading():
-        tier, chunk = TIERS[0], Chunk()
-        for tier in TIERS:
+        tier, chunk = tiers[0], Chunk()
+        for tier in tiers:
             chunk = merge(rollups.read(store, machine_id, uuid, tier, day.begin, day.end), coarsen(tail, tier).cut(day.begin, day.end))
             if chunk.times:
                 break
@@ -96,7 +120,7 @@ def _part(store: Store, day: Day, machine_id: str, uuid: str, waiting: Digest, n
             return None
         rows = intervals.read(store, machine_id, uuid, start_at=day.begin, end_at=day.end, limit=MOST_INTERVALS)
     there = [row.interval for row in rows] + [one for one in waiting.intervals if one.gpu_uuid == uuid]
-    values = {name: chunk.floats(name) for name in GPU_METRICS}
+    values = {name: chunk.floats(name) for name in _METRICS}
     return LogPart(names.gpu(machine_id, uuid), uuid, tier, chunk.times, chunk.covered_seconds(), values, _users(there, day, tier, chunk.times))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
 from gpuwatch.model.series import ProcessInterval
 from gpuwatch.store.database import Store
@@ -169,6 +169,27 @@ def read(
         (*given.values(), round(start_at * 1000), round(end_at * 1000), max(0, limit)),
     )
     return [IntervalRow(machine, _interval_of(row)) for machine, *row in rows]
+
+
+def count_of(store: Store, machine_id: str) -> int:
+    """How many intervals a machine has."""
+    return int(store.rows("SELECT count(*) FROM process_interval WHERE machine_id = ?", (machine_id,))[0][0])
+
+
+def pages(store: Store, machine_id: str) -> Iterator[List[ProcessInterval]]:
+    """All intervals of a machine, GPU by GPU, by start, some hundreds at a time. What is still in the journal is not in them."""
+    after: Tuple[Any, ...] = ("", -1, -1)
+    while True:
+        rows = store.rows(
+            f"""SELECT {_COLUMNS} FROM process_interval WHERE machine_id = ? AND (gpu_uuid, start_ms, pid) > (?, ?, ?)
+                ORDER BY gpu_uuid, start_ms, pid LIMIT ?""",
+            (machine_id, *after, _BATCH),
+        )
+        if not rows:
+            return
+        page = [_interval_of(row) for row in rows]
+        yield page
+        after = _key(machine_id, page[-1])[1:]
 
 
 def forget_user(store: Store, user: str) -> int:

@@ -126,6 +126,12 @@ def _batches(machine_ids: Optional[Iterable[str]]) -> List[Sequence[str]]:
     return [ids[first : first + _BATCH] for first in range(0, len(ids), _BATCH)]
 
 
+def days(store: Store, machine_id: str, first_day: str, last_day: str) -> List[str]:
+    """The days from one to another, both included, of which a machine has sums."""
+    rows = store.rows("SELECT DISTINCT day FROM gpu_day WHERE machine_id = ? AND day BETWEEN ? AND ? ORDER BY day", (machine_id, first_day, last_day))
+    return [day for (day,) in rows]
+
+
 def forget_user(store: Store, user: str) -> int:
     """Delete all sums of a user, in small transactions; how many rows. Sums of GPUs keep what was theirs: reports tell it as nobody's."""
     total = 0
