@@ -34,7 +34,14 @@ MIDDLE = "2026-11-20 22:40:07"
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
-    lab = Lab(tmp_path_factory.mktemp("lab") / "lab.db", "alpha", "=beta")
+    lab = filled(tmp_path_factory.mktemp("lab") / "lab.db")
+    (tmp_path_factory.getbasetemp() / "gpuwatch.toml").write_text('timezone = "Europe/Berlin"\n', encoding="utf-8")
+    lab.config = str(tmp_path_factory.getbasetemp() / "gpuwatch.toml")
+    return lab
+
+
+def filled(path):
+    lab = Lab(path, "alpha", "=beta")
     lab.add("alpha", Machine(1, lab.at("2026-11-20T22:00:00"), 20, name="a"), 300, packed=240)
     lab.add("=beta", Machine(2, lab.at("2026-11-20T23:31:00"), 60, name="b"), 20)
     told = [Event(lab.at("2026-11-20T22:30:00") + n, "xid", lab.ids["alpha"], "alpha", f"=Xid {n}, \"quoted\"", "GPU-a0") for n in range(1200)]
@@ -43,13 +50,11 @@ def lab(tmp_path_factory):
     with lab.store.writing():
         lab.store.change("UPDATE machine SET removed_at_ms = 1 WHERE id = ?", (imported,))
     events.add(lab.store, [Event(5.0, "down", imported, "import:x", "of an import")])
-    (tmp_path_factory.getbasetemp() / "gpuwatch.toml").write_text('timezone = "Europe/Berlin"\n', encoding="utf-8")
-    lab.config = str(tmp_path_factory.getbasetemp() / "gpuwatch.toml")
     return lab
 
 
 def run(lab, *words):
-    done = CliRunner().invoke(db.command, ["--database", lab.store.path, "--config", lab.config, "export", *map(str, words)])
+    done = CliRunner().invoke(db.command, ["--database", getattr(lab, "url", lab.store.path), "--config", lab.config, "export", *map(str, words)])
     if done.exception and not isinstance(done.exception, SystemExit):
         raise done.exception
     assert done.exit_code == 0, done.output
@@ -276,3 +281,14 @@ def test_rollups_that_wait_in_parts_are_written(lab):
     """Nothing was settled in this lab: chunks are empty, all stands in parts."""
     assert rollups.kept_since(lab.store, lab.ids["=beta"], "GPU-b0", 3600) is None
     assert rows_of(run(lab, "--what", "minutes", "--host", "=beta"))
+
+
+def test_a_server_gives_the_same(lab, postgres):
+    with postgres.new_url() as url:
+        other = filled(url)
+        other.url, other.config = url, lab.config
+        try:
+            for what in WHATS:
+                assert run(other, "--what", what) == run(lab, "--what", what), what
+        finally:
+            other.store.close()
