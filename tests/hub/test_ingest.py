@@ -139,14 +139,14 @@ HOSTILE = {
     "shape a text": (body_of(shape="x"), "not an object"),
     "shape of nothing": (body_of(shape={}), "not an object"),
     "too few": (with_values("[1]"), "values where its shape says"),
-    "an object": (with_values("{}"), "values where its shape says"),
+    "an object": (with_values("{}"), "not a list"),
     "text among numbers": (changed(3, '"x"'), "not a number"),
     "true among numbers": (changed(3, "true"), "not a number"),
-    "NaN": (changed(3, "NaN"), "not JSON"),
-    "Infinity": (changed(3, "-Infinity"), "not JSON"),
+    "NaN": (changed(3, "NaN"), "not a number"),
+    "Infinity": (changed(3, "-Infinity"), "not a number"),
     "infinite by size": (changed(3, "1e400"), "out of range"),
     "huge": (changed(3, "9" * 300), "out of range"),
-    "very huge": (changed(3, "9" * 5000), "not JSON"),
+    "very huge": (changed(3, "9" * 5000), "not a number"),
     "not utf-8": (json.dumps(HEADER).encode() + b'\n["\xff"]\n', "not JSON"),
 }
 

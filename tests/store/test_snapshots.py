@@ -183,7 +183,7 @@ def test_times_out_of_range_are_refused(store, machine, at_ms):
 
 
 def test_values_come_back_exactly(store, machine):
-    values = [1, 1.0, None, 0.1, -0.0, 1e308, 2**63 - 1, 12345678901234567890, 1790000000.123]
+    values = [1, 1.0, None, 0.1, -0.0, 9.2e18, 2**63 - 1, 1 - 2**63, 5e-324, 1790000000.123]
     entries = [JournalEntry(machine, n, n, SHAPE, json.dumps(values).encode()) for n in range(10)]
     snapshots.append(store, entries, docs_for(machine))
     pack(store, machine, 5)

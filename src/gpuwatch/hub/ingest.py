@@ -18,7 +18,8 @@ from gpuwatch.model.event import Event
 from gpuwatch.query.latest import Known, Latest, Report
 from gpuwatch.store.snapshots import Entry
 from gpuwatch.wire.flat import Shape
-from gpuwatch.wire.frame import decode, loads
+from gpuwatch.wire.frame import decode
+from gpuwatch.wire.numbers import Numbers
 
 FLAT_VERSION = 1
 LATEST_TIME = 253402300800.0
@@ -35,6 +36,7 @@ class Ingest:
         self.arrivals = arrivals
         self.changes = Changes()
         self._clocks = NodeClocks()
+        self._numbers = Numbers()
         self._shapes: Dict[str, Shape] = {}
         self._events: List[Event] = []
         self._lock = threading.Lock()
@@ -60,7 +62,7 @@ class Ingest:
         if header.get("flat") != FLAT_VERSION:
             _not_flat(header)
         shape = self._shape(machine_id, header)
-        values = shape.check(loads(values_bytes))
+        values = shape.sized(self._numbers.read(values_bytes))
         report = _report(header.get("status"))
         skew = _skew(header.get("sent_at"), asked_at, answered_at)
         old = self.latest.get(target.name)

@@ -14,7 +14,7 @@ import sys
 from array import array
 from itertools import accumulate, filterfalse, groupby, islice, repeat
 from math import copysign
-from operator import itemgetter, mul, sub, truediv
+from operator import is_, itemgetter, mul, sub, truediv
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 Column = Sequence[Any]
@@ -60,6 +60,9 @@ class ColumnWriter:
         return b"".join(self._body)
 
     def _plan(self, column: Column, times: Column) -> str:
+        if all(map(is_, column, repeat(column[0]))):  # the same object, as equal texts are read: most columns of most blocks
+            self._constants.append(column[0])
+            return "="
         types = set(map(type, column))
         if len(types) == 1 and _is_constant(column):
             self._constants.append(column[0])

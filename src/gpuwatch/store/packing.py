@@ -5,12 +5,11 @@ Each machine's newest snapshot stays in the journal, so that a hub that starts f
 
 from __future__ import annotations
 
-import json
 import logging
 import zlib
 from typing import Callable, Dict, List, Optional
 
-from gpuwatch.model.errors import StoreError
+from gpuwatch.model.errors import StoreError, WireError
 from gpuwatch.model.snapshot import SCHEMA
 from gpuwatch.store import digests, shapes
 from gpuwatch.store.blocks import CODEC, Entry, pack
@@ -18,6 +17,7 @@ from gpuwatch.store.database import Rows, Store
 from gpuwatch.store.deflate import inflate
 from gpuwatch.store.digests import Digester
 from gpuwatch.store.memory import Waiting
+from gpuwatch.wire.numbers import Numbers
 
 SILENT_SECONDS = 3600.0
 """A machine that sent nothing for so long is packed as it is."""
@@ -139,23 +139,23 @@ def _fitting(rows: Rows) -> Rows:
     return rows
 
 
-def entry_of(taken_at_ms: int, received_at_ms: int, shape_id: str, data: bytes, example: Optional[bytes]) -> Entry:
-    """A row of JOURNAL_ROWS as an Entry. Raises StoreError for a damaged one."""
+def entry_of(
+    taken_at_ms: int, received_at_ms: int, shape_id: str, data: bytes, example: Optional[bytes], *, numbers: Optional[Numbers] = None
+) -> Entry:
+    """A row of JOURNAL_ROWS as an Entry; ``numbers`` of many rows are read faster together. Raises StoreError for a damaged one."""
     try:
-        values = json.loads(inflate(bytes(data), bytes(example or b"")))
-    except (ValueError, RecursionError):
-        values = None
-    if not isinstance(values, list):
-        raise StoreError("The row is damaged: its values are not a JSON list.")
+        values = (Numbers() if numbers is None else numbers).read(inflate(bytes(data), bytes(example or b"")))
+    except WireError:
+        raise StoreError("The row is damaged: its values are not a JSON list of numbers.") from None
     return Entry(taken_at_ms, received_at_ms, shape_id, values)
 
 
 def _readable(machine_id: str, rows: Rows) -> List[Entry]:
     """The rows that can be read: a damaged one must not keep the others from being packed for ever."""
-    entries = []
+    entries, numbers = [], Numbers()
     for row in rows:
         try:
-            entries.append(entry_of(*row))
+            entries.append(entry_of(*row, numbers=numbers))
         except StoreError as error:
             _log.warning("snapshot of machine %s at %.3f is lost: %s", machine_id, row[0] / 1000, error)
     return entries

@@ -18,9 +18,7 @@ from gpuwatch.model.errors import WireError
 from gpuwatch.model.snapshot import SCHEMA, GpuReading, ProcessReading, Snapshot
 from gpuwatch.wire.flat_readings import reading_class
 from gpuwatch.wire.layout import MAX_DEPTH, MAX_ITEMS, MAX_NAME, MAX_OF, SNAPSHOT, Layout, layout_of, read_fact, write_fact
-
-LIMIT = 2**63
-_NUMBERS = frozenset((int, float, type(None)))
+from gpuwatch.wire.numbers import checked
 
 
 @dataclass(frozen=True)
@@ -172,14 +170,14 @@ class Shape(Builder):
 
     def check(self, values: object) -> List[Optional[float]]:
         """The values from a stranger, checked: as many as the shape says, all numbers or None. Raises WireError."""
-        if not isinstance(values, list) or len(values) != self.count:
-            size = len(values) if isinstance(values, list) else "no"
-            raise WireError(f"The answer has {size} values where its shape says {self.count}.")
-        if not _NUMBERS.issuperset(map(type, values)):
-            raise WireError("The answer has a value that is not a number.")
-        numbers = list(filter(None, values))
-        if numbers and not (max(numbers) < LIMIT and min(numbers) > -LIMIT):
-            raise WireError("The answer has a number out of range.")
+        if not isinstance(values, list):
+            raise WireError(f"The answer has no values where its shape says {self.count}.")
+        return self.sized(checked(values))
+
+    def sized(self, values: List[Optional[float]]) -> List[Optional[float]]:
+        """Numbers, if they are as many as the shape says. Raises WireError."""
+        if len(values) != self.count:
+            raise WireError(f"The answer has {len(values)} values where its shape says {self.count}.")
         return values
 
     def gpu_facts(self) -> List[Dict[str, Any]]:

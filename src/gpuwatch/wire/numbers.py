@@ -1,0 +1,74 @@
+"""A JSON list of numbers and nulls as Python numbers, remembering what each text means: the numbers of a fleet come again and again.
+
+Each text is checked when it is first seen, so that a list needs no further look; parsing and checking every list costs three times as much.
+Never accepts what JSON does not: no NaN, no leading zeros, nothing nested.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Dict, List, Optional
+
+from gpuwatch.model.errors import WireError
+from gpuwatch.wire.frame import loads
+
+LIMIT = 2**63
+WIDE = 4000
+"""Lists with more values are parsed as usual: a node may make all of them new each time."""
+MOST_TEXTS = 50_000
+"""Some are never seen again (counters, times): all are forgotten when there are so many."""
+_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
+_SPACE = " \t\r\n"
+_LONGEST_TEXT = 400
+
+Number = Optional[float]
+_NUMBERS = frozenset((int, float, type(None)))
+
+
+class Numbers(Dict[str, Number]):
+    """What texts mean. For one thread."""
+
+    def read(self, line: bytes) -> List[Number]:
+        """The numbers of a JSON list, each of magnitude below LIMIT. Raises WireError."""
+        if line.count(b",") > WIDE:
+            return checked(loads(line))
+        if len(self) > MOST_TEXTS:
+            self.clear()
+        try:
+            text = line.decode("ascii").strip(_SPACE)
+        except UnicodeDecodeError:
+            raise WireError("The answer is not JSON: its values are not ASCII.") from None
+        if text[:1] != "[" or text[-1:] != "]" or len(text) < 2:
+            raise WireError("The answer is not JSON: its values are not a list.")
+        texts = text[1:-1].split(",")
+        return list(map(self.__getitem__, texts)) if len(texts) > 1 or texts[0].strip(_SPACE) else []
+
+    def __missing__(self, text: str) -> Number:
+        value = self[text] = _meaning(text.strip(_SPACE))
+        return value
+
+
+def checked(values: object) -> List[Number]:
+    """A list from a stranger whose every item is None or a number of magnitude below LIMIT. Raises WireError."""
+    if not isinstance(values, list):
+        raise WireError("The answer's values are not a list.")
+    if not _NUMBERS.issuperset(map(type, values)):
+        raise WireError("The answer has a value that is not a number.")
+    numbers = list(filter(None, values))
+    if numbers and not (max(numbers) < LIMIT and min(numbers) > -LIMIT):
+        raise WireError("The answer has a number out of range.")
+    return values
+
+
+def _meaning(text: str) -> Number:
+    if text == "null":
+        return None
+    if text.isdigit() and text.isascii() and len(text) < 19 and (text[0] != "0" or len(text) == 1):  # most of them
+        return int(text)
+    found = _NUMBER.fullmatch(text) if len(text) <= _LONGEST_TEXT else None
+    if found is None:
+        raise WireError(f"The answer has a value that is not a number: {text[:40]!r}.")
+    value: float = float(text) if found.group(1) or found.group(2) else int(text)
+    if not -LIMIT < value < LIMIT:
+        raise WireError("The answer has a number out of range.")
+    return value
