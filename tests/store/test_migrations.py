@@ -138,3 +138,24 @@ def test_a_path_can_be_opened_without_migrating(tmp_path):
     store = SqliteStore(str(tmp_path / "a.db"))
     assert migrations.version_of(store) == 0
     store.close()
+
+
+def test_several_that_migrate_at_once_make_one_backup(tmp_path):
+    path, errors = tmp_path / "old.db", []
+    raw = sqlite3.connect(path)
+    raw.executescript(VERSION_1.read_text())
+    raw.close()
+
+    def work():
+        try:
+            open_store(str(path)).close()
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert sorted(file.name.partition(".schema")[0] for file in tmp_path.iterdir() if "backup" in file.name) == ["old.db"]

@@ -100,13 +100,14 @@ def _into_file(backup: Store, path: str, progress: Progress) -> Optional[str]:
     if os.path.exists(path) and os.path.samefile(backup.path, path):
         raise StoreError(f"{path} is the database itself.", "Name a backup of it.")
     fresh, aside = f"{path}.restored", f"{path}.before-restore-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}"
+    _unlink(fresh)  # of a restore that was killed
     try:
         write(backup, fresh, progress)
         if not os.path.exists(path):
             os.replace(fresh, path)
             return None
         _close_journal(path)
-        os.link(path, aside)
+        _link(path, aside)
         os.replace(fresh, path)
         return aside
     except OSError as error:
@@ -126,6 +127,12 @@ def _close_journal(path: str) -> None:
         for ending in ("-wal", "-shm"):  # it is damaged: that is why it is replaced
             if os.path.exists(path + ending):
                 os.replace(path + ending, f"{path}.damaged{ending}")
+
+
+def _link(path: str, aside: str) -> None:
+    """Under both names; it may be so already, by a restore that was killed."""
+    if not (os.path.exists(aside) and os.path.samefile(path, aside)):
+        os.link(path, aside)
 
 
 def _unlink(path: str) -> None:

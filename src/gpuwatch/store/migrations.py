@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from typing import TYPE_CHECKING, Callable, Optional, Sequence, Tuple
 
 from gpuwatch.model.errors import StoreError
@@ -96,7 +96,10 @@ def migrate(store: Store, *, steps: Sequence[Step] = STEPS, progress: Callable[[
         return None
     if store.read_only:
         raise StoreError(f"The database {store.label} has schema {version}, older than {len(steps)}.", "Start the hub once, or: gpuwatch db migrate")
-    backup = _back_up(store, version) if version and store.in_a_file else None
+    backup = None
+    if version and store.in_a_file:
+        with store.writing():  # one at a time, and of what nobody changes meanwhile
+            backup = _back_up(store, version) if version_of(store) == version else None
     with store.writing() if not version else nullcontext():  # nobody finds a new database half made, and copies it
         for number in range(version, len(steps)):
             _run_step(store, number + 1, steps[number])
@@ -125,19 +128,23 @@ def _run_step(store: Store, number: int, step: Step) -> None:
 
 
 def _back_up(store: Store, version: int) -> str:
+    from gpuwatch.store.database import unprepared
+
     free, needed = shutil.disk_usage(os.path.dirname(store.path)).free, store.sizes().total
     if free < 2 * needed:  # the copy, and what the steps themselves take
         raise StoreError(
             f"Before migrating {store.label} a copy is made: that needs {2 * needed / 1e9:.2f} GB, the disk has {free / 1e9:.2f} GB left.", "Free some space."
         )
     path = f"{store.path}.schema{version}-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}.backup"
+    unfinished = f"{store.path}.unfinished-backup"  # whoever finds a backup finds a whole one; what was killed is written over
     try:
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        os.close(os.open(unfinished, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600))
+        with closing(unprepared(store.path, create=False, read_only=True)) as reader:  # who is writing cannot copy
+            reader.copy_to(unfinished)
+        os.replace(unfinished, path)
     except OSError as error:
         raise StoreError(f"The backup {path} cannot be written before migrating: {error.strerror}.", "Make the folder writable.") from None
-    try:
-        store.copy_to(path)
     except StoreError as error:
-        os.unlink(path)
+        os.unlink(unfinished)
         raise StoreError(f"The backup before migrating failed: {error.message}", error.next_step) from None
     return path
