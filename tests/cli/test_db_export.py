@@ -117,12 +117,16 @@ def test_snapshots_are_all_readings(lab):
         assert row["users"].split() == list(dict.fromkeys(one.user for one in gpu.processes if one.user))
 
 
-def test_our_own_import_reads_the_snapshots(lab):
+def test_our_own_import_reads_the_snapshots(lab, tmp_path):
+    run(lab, "--what", "snapshots", "--host", "alpha", "--output", tmp_path / "alpha.csv")
+    done = CliRunner().invoke(db.command, ["--database", str(tmp_path / "none.db"), "import", "--dry-run", "--json", str(tmp_path / "alpha.csv")])
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert (told["format"], told["refused_count"]) == ("gpuwatch", 0)
     report, text = Report(), run(lab, "--what", "snapshots")
     found = [row for row in gpuwatch_export.rows(io.StringIO(text), report, Clock(ZoneInfo("UTC"))) if row.user is None]
     assert report.refused == []
     assert {row.machine for row in found} == {"alpha", "=beta"}
-    assert len(found) == len(rows_of(text))
+    assert [round(row.at, 3) for row in found] == [float(row["taken_at"]) for row in rows_of(text)]
 
 
 @pytest.mark.parametrize(("what", "tier"), [("minutes", 60), ("quarters", 900), ("hours", 3600)])

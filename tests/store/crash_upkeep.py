@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 from tests.store.gpus import START
 
-from gpuwatch.store import backup, migrations, retention, thinning, upkeep
+from gpuwatch.store import backup, migrations, partitions, retention, thinning, upkeep
 from gpuwatch.store.database import open_store, unprepared
 from gpuwatch.store.digests import Digester
 from gpuwatch.store.sqlite import SqliteStore
@@ -68,6 +68,19 @@ def prune(mine, path):
     mine.lay_at_commits(store)
     upkeep.prune(store, NOW, 3600.0, 10**12)
     retention.tend(store, NOW, KEPT, Digester(), lambda: True)
+    store.close()
+
+
+def prune_size(mine, url):
+    """By age, then a tenth of its blocks for their size; on a server with partitions of some minutes."""
+    upkeep._BATCH, thinning.WINDOW_MS = 10, 600_000
+    partitions.SPANS["block"] = {0: 600_000}
+    store = open_store(url)
+    for name in ("change", "change_many"):
+        mine.lay(store, name)
+    mine.lay_at_commits(store)
+    upkeep.prune(store, NOW, 5400.0, store.used_bytes() - upkeep.info(store).block_bytes // 10)
+    retention.tend(store, NOW, retention.Retention(raw=3000.0), Digester(), lambda: True)
     store.close()
 
 

@@ -16,7 +16,7 @@ from tests.store.test_digests import fill, pack_all
 from tests.store.test_migrations import VERSION_1
 
 from gpuwatch.model.errors import StoreError
-from gpuwatch.store import backup, machines, migrations, rollups, snapshots, upkeep, usage
+from gpuwatch.store import backup, machines, migrations, partitions, rollups, snapshots, upkeep, usage
 from gpuwatch.store.database import open_store, unprepared
 
 COUNT = 1441
@@ -120,6 +120,36 @@ def test_pruning_that_is_killed_loses_nothing_and_is_ended_by_the_next(path, ful
     found, undisturbed = tables(path), tables(whole)
     assert set(undisturbed.pop("shape")) <= set(found.pop("shape")), "shapes that nobody needs go with the next blocks"
     assert found == undisturbed
+
+
+@pytest.fixture
+def short_partitions(monkeypatch):
+    """On a server retention takes whole partitions: ten minutes instead of a week."""
+    monkeypatch.setitem(partitions.SPANS, "block", {0: 600_000})
+
+
+def test_what_is_left_of_killed_prunings_is_the_newest(url, short_partitions):
+    store = open_store(url)
+    machine = machines.ensure(store, "gpu01", "10.0.0.1", now=1.0)
+    fill(store, machine, range(721, COUNT))
+    pack_all(store, machine, 12)
+    store.close()
+    dice, before, kills = random.Random(5), looked_at(url), 0
+    times = before[0]
+    with turns("prune_size", url) as turn:
+        while kills < 15:
+            kills += turn(f"at {dice.randrange(1, 12)}")
+            left, entries, derived = looked_at(url)
+            assert derived == before[2]
+            assert set(left) <= set(times)
+            assert all(entries[at] == before[1][at] for at in left)
+            minutes = {at // 60_000 for at in left}
+            assert minutes == {at // 60_000 for at in before[0] if at >= min(left) // 60_000 * 60_000}, "the oldest went, no other"
+            times = left
+            if len(times) < 100:
+                break
+    assert kills
+    assert times[-1] == before[0][-1]
 
 
 def there_and_back(path, folder):

@@ -97,6 +97,7 @@ def _steps(store: Any, latest: Any, tier: int, host: str, span: Any, now: float,
         for part in parts:
             yield max(0, int(part.times[-1] - told_at)), write(part, span.zone_name)
             told_at = max(told_at, part.times[-1])
+        yield max(0, int(end_at - told_at)), b""
 
     return max(1, int(end_at - start_at)), pieces()
 

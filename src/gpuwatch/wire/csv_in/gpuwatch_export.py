@@ -1,4 +1,6 @@
-"""Our own export, ``/?format=csv`` (``render.as_csv``): one line a GPU, all its numbers, times in epoch seconds. Pure.
+"""Our own exports, ``/?format=csv`` (``render.as_csv``) and ``gpuwatch db export --what snapshots`` (``render.csv_export``). Pure.
+
+One line a GPU and time, all its numbers, times in epoch seconds.
 
 Columns are found by name, so exports of other versions are read too. Lines of hosts that were down repeat old readings: they carry the old time.
 """
@@ -16,6 +18,8 @@ from gpuwatch.wire.csv_in.rows import ImportedRow, Report, Unreadable
 
 COLUMNS = ("host", "received_at", "uuid")
 """Without these a line says nothing."""
+TAKEN_AT = "taken_at"
+"""Snapshots have this too; it is what orders them."""
 _NUMBERS: Dict[str, Tuple[str, float]] = {
     name: (name, 1.0) for name, kind, _, _ in describe(GpuReading) if kind in ("gauge", "counter") and not name.endswith("_read_at")
 }
@@ -29,10 +33,10 @@ def rows(lines: Iterable[str], report: Report, clock: Clock) -> Iterator[Importe
         uuid = name_of(cells["uuid"])
         if uuid is None:  # the line of a host that showed no GPU
             return
-        received_at = number(cells["received_at"])
-        if received_at is None:
+        said_at = number(cells.get(TAKEN_AT) or cells["received_at"])
+        if said_at is None:
             raise Unreadable("received_at is not there")
-        at, machine = epoch(received_at), name_of(_plain(cells["host"])) or ""
+        at, machine = epoch(said_at), name_of(_plain(cells["host"])) or ""
         name = name_of(_plain(cells.get("name", "")))
         yield ImportedRow(at, machine, uuid, name, read_metrics(cells, _NUMBERS))
         for user in _plain(cells.get("users", "")).split()[:100]:

@@ -16,7 +16,7 @@ FIRST_LINES = 50
 """How many lines ``sniff`` should be given."""
 FORMATS: Dict[str, str] = {
     "nvidia-smi": "log of nvidia-smi --query-gpu or --query-compute-apps, --format=csv",
-    "gpuwatch": "this program's own export, /?format=csv",
+    "gpuwatch": "this program's own export: /?format=csv, or gpuwatch db export --what snapshots",
     "accessgrid-upload": "upload of AccessGrid: GPU Index, GPU Name, Timestamp, Utilization %, Memory Used (MiB)",
     "accessgrid-processes": "log of AccessGrid's gpu_logger.sh: timestamp,user,pid,process_name,used_gpu_memory",
     "accessgrid-log": "log of AccessGrid's logger.sh: timestamp,type,gpu_id,...",
@@ -27,6 +27,7 @@ _HEADS = (  # the one with the most columns first: a head may hold all columns o
     ("accessgrid-upload", seed000_upload.COLUMNS),
     ("accessgrid-processes", seed000_processes.COLUMNS),
     ("gpuwatch", (*gpuwatch_export.COLUMNS, "node_status")),
+    ("gpuwatch", (*gpuwatch_export.COLUMNS, gpuwatch_export.TAKEN_AT)),
 )
 _STAMP = re.compile(r"[0-9]{4}/[0-9]{2}/[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}")
 
