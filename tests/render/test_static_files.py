@@ -27,11 +27,11 @@ def test_no_other_file_is_served(name):
 
 
 VENDORED = {
-    "uplot.js": "19c8d4c6ad88929a79f4ae49d6f7161566dfd0ba3d15cc495e974f787eb78f1f",
+    "uplot.js": "91b2efc5ba3d2264c39c4230457d1c38fc07da9f7dc8c860e0cebafa62867694",
     "uplot.css": "df630c6a8d6f8eeaff264b50f73ce5b114f646ffd9a0bb74f049b0a00135fa04",
     "uplot.LICENSE.txt": "8f989229699b4fe2f1a0432d0e9edc338a8a911e250e2d1b01ecd770a5f5b1bd",
 }
-"""SHA-256 of dist/uPlot.iife.min.js, dist/uPlot.min.css and LICENSE of uplot 1.6.32, as its package holds them."""
+"""SHA-256 of dist/uPlot.iife.min.js, dist/uPlot.min.css and LICENSE of uplot 1.6.32 as its package holds them, but for the address in the script's first line."""
 
 
 @pytest.mark.parametrize("name", VENDORED)

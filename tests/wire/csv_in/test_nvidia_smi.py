@@ -63,8 +63,8 @@ def test_a_real_log_of_a_geforce():
 def test_a_real_log_of_processes():
     found, _ = parse(real("h100_processes.csv"))
     assert [(row.pid, row.process, row.values) for row in found] == [
-        (11327, "/root/tools/memhog", {"gpu_memory_bytes": 2566 * MIB}),
-        (11328, "/root/tools/memhog", {"gpu_memory_bytes": 1542 * MIB}),
+        (11327, "/opt/tools/memhog", {"gpu_memory_bytes": 2566 * MIB}),
+        (11328, "/opt/tools/memhog", {"gpu_memory_bytes": 1542 * MIB}),
         (11345, "./gpu_burn", {"gpu_memory_bytes": 15690 * MIB}),
     ]
     assert {row.name for row in found} == {"NVIDIA H100 80GB HBM3"}
