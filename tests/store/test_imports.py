@@ -362,7 +362,16 @@ def test_logs_that_follow_each_other_do_not_overlap(file_store):
     run(file_store, gpu_rows(100, gpus=1), digest="1", label="one")
     run(file_store, gpu_rows(100, gpus=1, start=START + 500), digest="2", label="two")
     give(file_store, "import:one")
+    alone = covered(file_store)
     give(file_store, "import:two")
+    assert covered(file_store) == pytest.approx(2 * alone)
+    assert alone >= 495
+
+
+def covered(store):
+    """Seconds that are measured of the host's GPU."""
+    host = machines.find(store, "gpu7").id
+    return sum(rollups.read(store, host, "GPU-a", 60, START - 3600, START + 7200).covered_seconds())
 
 
 def test_only_imported_machines_can_be_given(file_store):

@@ -11,31 +11,13 @@ import pytest
 from tests.query.lab import Lab
 from tests.render.test_openapi import answer_of, errors
 from tests.rules.machine import Machine
+from tests.web.readings import Readings
 
-from gpuwatch.config.settings import HubSettings
 from gpuwatch.model.series import ProcessInterval
 from gpuwatch.query import series as query_series
-from gpuwatch.query.cluster import cluster
 from gpuwatch.store import intervals
 from gpuwatch.web import app as app_module
 from gpuwatch.web.app import make_app
-
-
-class Readings:
-    settings = HubSettings()
-    timezone = "Europe/Berlin"
-
-    def __init__(self, lab):
-        self.lab, self.store, self.latest = lab, lab.store, lab.latest
-
-    def cluster(self, audience="stranger", *, host=None, gpu=None):
-        return cluster(self.latest, self.lab.end_at("alpha") + 5, audience, host=host, gpu=gpu)
-
-    def health(self):
-        return ""
-
-    def version(self):
-        return self.latest.version
 
 
 @pytest.fixture(scope="module")

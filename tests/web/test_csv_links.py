@@ -10,9 +10,8 @@ from html import unescape
 import pytest
 from tests.query.lab import Lab
 from tests.rules.machine import Machine
+from tests.web.readings import Readings
 
-from gpuwatch.config.settings import HubSettings
-from gpuwatch.query.cluster import cluster
 from gpuwatch.render.csv_processes import NOW_COLUMNS
 from gpuwatch.web import app as app_module
 from gpuwatch.web.app import make_app
@@ -30,20 +29,6 @@ PAGES = {
     "/import": (1, ["/import?format=csv"]),
 }
 """Page: (how many tables or groups of charts it has at least, what its CSV links begin with or hold)."""
-
-
-class Readings:
-    settings = HubSettings()
-    timezone = "Europe/Berlin"
-
-    def __init__(self, lab):
-        self.lab, self.store, self.latest = lab, lab.store, lab.latest
-
-    def cluster(self, audience="stranger", *, host=None, gpu=None):
-        return cluster(self.latest, self.lab.end_at("alpha") + 5, audience, host=host, gpu=gpu)
-
-    def version(self):
-        return self.latest.version
 
 
 @pytest.fixture(scope="module")

@@ -9,33 +9,16 @@ import json
 import pytest
 from tests.query.lab import LIMITS, Lab
 from tests.rules.machine import Machine
+from tests.web.readings import Readings
 
 from gpuwatch.config.settings import HubSettings
 from gpuwatch.model.errors import StoreError
-from gpuwatch.query.cluster import cluster
 from gpuwatch.web import app as app_module
 from gpuwatch.web import charts as charts_module
 from gpuwatch.web import history_views as views_module
 from gpuwatch.web.app import make_app
 
 START = "2026-11-20T20:00:00"
-
-
-class Readings:
-    settings = HubSettings()
-    timezone = "Europe/Berlin"
-
-    def __init__(self, lab):
-        self.lab, self.store, self.latest = lab, lab.store, lab.latest
-
-    def cluster(self, audience="stranger", *, host=None, gpu=None):
-        return cluster(self.latest, self.lab.end_at("alpha") + 5, audience, host=host, gpu=gpu)
-
-    def health(self):
-        return ""
-
-    def version(self):
-        return self.latest.version
 
 
 @pytest.fixture(scope="module")

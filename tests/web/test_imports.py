@@ -12,9 +12,8 @@ from urllib.parse import parse_qs
 import pytest
 from tests.query.lab import LIMITS, Lab
 from tests.rules.machine import Machine
+from tests.web.readings import Readings
 
-from gpuwatch.config.settings import HubSettings
-from gpuwatch.query.cluster import cluster
 from gpuwatch.store import imports
 from gpuwatch.store.import_source import Source
 from gpuwatch.web import uploads
@@ -31,20 +30,6 @@ def load(store, path, label):
         job = imports.begin(store, source.digest(), path.name, label, {}, now=1.79e9, limits=LIMITS, zone=timezone.utc)
         for _ in job.run(rows):
             pass
-
-
-class Readings:
-    settings = HubSettings()
-    timezone = "Europe/Berlin"
-
-    def __init__(self, lab):
-        self.lab, self.store, self.latest = lab, lab.store, lab.latest
-
-    def cluster(self, audience="stranger", *, host=None, gpu=None):
-        return cluster(self.latest, self.lab.end_at("alpha") + 5, audience, host=host, gpu=gpu)
-
-    def version(self):
-        return self.latest.version
 
 
 @pytest.fixture(scope="module")

@@ -9,10 +9,9 @@ import bottle
 import pytest
 from tests.query.lab import Lab
 from tests.rules.machine import Machine
+from tests.web.readings import Readings
 
-from gpuwatch.config.settings import HubSettings
 from gpuwatch.model.cluster import ClusterNow, NodeState, Target
-from gpuwatch.query.cluster import cluster
 from gpuwatch.query.past import Pasts
 from gpuwatch.render.fragments import Fragments
 from gpuwatch.web import legacy_api
@@ -22,20 +21,6 @@ from gpuwatch.web.params import Params
 from gpuwatch.web.replies import Pages, Streams
 
 UPLOAD = b"GPU Index,GPU Name,Timestamp,Utilization %,Memory Used (MiB)\r\n0,RTX,2025-04-29 14:18:23,2,413\r\n"
-
-
-class Readings:
-    settings = HubSettings()
-    timezone = "Europe/Berlin"
-
-    def __init__(self, lab):
-        self.lab, self.store, self.latest = lab, lab.store, lab.latest
-
-    def cluster(self, audience="stranger", *, host=None, gpu=None):
-        return cluster(self.latest, self.lab.end_at("alpha") + 5, audience, host=host, gpu=gpu)
-
-    def version(self):
-        return self.latest.version
 
 
 @pytest.fixture(scope="module")

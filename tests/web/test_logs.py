@@ -9,8 +9,8 @@ from datetime import date
 import pytest
 from tests.query.lab import Lab
 from tests.rules.machine import Machine
+from tests.web.readings import Readings
 
-from gpuwatch.config.settings import HubSettings
 from gpuwatch.model.errors import UsageError
 from gpuwatch.model.series import GPU_METRICS, ProcessInterval
 from gpuwatch.query.series import series
@@ -22,14 +22,6 @@ from gpuwatch.web.logs import days_asked
 from gpuwatch.web.params import Params
 
 TODAY = date(2026, 11, 21)
-
-
-class Readings:
-    settings = HubSettings()
-    timezone = "Europe/Berlin"
-
-    def __init__(self, lab):
-        self.store, self.latest = lab.store, lab.latest
 
 
 @pytest.fixture(scope="module")
