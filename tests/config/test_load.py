@@ -7,7 +7,7 @@ import pytest
 
 from gpuwatch.config import load as module
 from gpuwatch.config.load import load, state_dir, timezone_name
-from gpuwatch.config.settings import HubSettings, NodeSettings
+from gpuwatch.config.settings import CompatSettings, HubSettings, NodeSettings
 from gpuwatch.model.errors import GpuwatchError, UsageError
 
 
@@ -131,3 +131,38 @@ def test_time_zones():
 def test_color():
     assert module.color_wanted({}) is True
     assert module.color_wanted({"NO_COLOR": "1"}) is False
+
+
+# ---- tables below a section
+
+
+def test_what_foreign_writers_may_do_is_off_by_default():
+    assert HubSettings().compat == CompatSettings(vesta_token="", workers="off")
+
+
+def test_a_table_below_a_section_has_its_own_settings_and_names(tmp_path):
+    config = write(tmp_path / "g.toml", '[hub]\nport = 7\n[hub.compat]\nvesta_token = "0000"\nworkers = "approve"\n')
+    assert load(HubSettings, "hub", {"config": config}, {}).compat == CompatSettings("0000", "approve")
+    environ = {"GPUWATCH_HUB_COMPAT_VESTA_TOKEN": "1111", "GPUWATCH_HUB_COMPAT_WORKERS": "open"}
+    assert load(HubSettings, "hub", {"config": config}, environ).compat == CompatSettings("1111", "open")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('[hub.compat]\nworkers = "all"\n', "hub.compat.workers in the settings file: 'all' is not one of off, approve, open"),
+        ("[hub.compat]\nworkers = true\n", "hub.compat.workers in the settings file: True is not a text"),
+        ('[hub.compat]\nvesta = "1"\n', r"no setting 'vesta' under \[hub.compat\]"),
+        ("[hub]\ncompat = 1\n", "hub.compat is not a table"),
+        ("[hub.compat]\nvesta_token = 1234\n", "hub.compat.vesta_token in the settings file: the value is not a text"),
+    ],
+)
+def test_what_is_wrong_below_a_section_is_named(tmp_path, text, words):
+    with pytest.raises(UsageError, match=words):
+        load(HubSettings, "hub", {"config": write(tmp_path / "g.toml", text)}, {})
+
+
+def test_a_file_with_a_token_must_be_its_owners(tmp_path):
+    config = write(tmp_path / "g.toml", '[hub.compat]\nvesta_token = "0000"\n', 0o644)
+    with pytest.raises(UsageError, match="chmod 600"):
+        load(HubSettings, "hub", {"config": config}, {})

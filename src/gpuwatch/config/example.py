@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import textwrap
-from typing import Any, Iterator, Mapping, Type
+from typing import Any, Iterator, Mapping
 
-from gpuwatch.config.settings import CommonSettings, HubSettings, NodeSettings, settings_of
+from gpuwatch.config.settings import CommonSettings, CompatSettings, HubSettings, NodeSettings, settings_of
 
-SECTIONS: Mapping[str, Type[CommonSettings]] = {"": CommonSettings, "node": NodeSettings, "hub": HubSettings}
+SECTIONS: Mapping[str, type] = {"": CommonSettings, "node": NodeSettings, "hub": HubSettings, "hub.compat": CompatSettings}
 HEAD = """\
 # Settings of gpuwatch. Each line shows a default: take away the "#" to change it.
 # Ranks: command line, then environment, then this file. Use it with --config FILE.
@@ -19,7 +19,7 @@ HEAD = """\
 
 def example() -> str:
     """The text of gpuwatch.toml.example."""
-    return HEAD + "".join(_section(name, table) for name, table in SECTIONS.items())
+    return HEAD + "".join(_section(name) for name in SECTIONS)
 
 
 def own_settings(section: str) -> tuple[dataclasses.Field[Any], ...]:
@@ -28,7 +28,7 @@ def own_settings(section: str) -> tuple[dataclasses.Field[Any], ...]:
     return tuple(field for field in settings_of(SECTIONS[section]) if field.name not in common)
 
 
-def _section(name: str, table: Type[CommonSettings]) -> str:
+def _section(name: str) -> str:
     lines = [f"\n[{name}]" if name else ""]
     for field in own_settings(name):
         lines.extend(_lines(field))

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any, Callable, Mapping, Optional, Type, TypeVar
 
-from gpuwatch.config.settings import CommonSettings, settings_of
+from gpuwatch.config.settings import CommonSettings, parts_of, settings_of
 from gpuwatch.model.errors import GpuwatchError, UsageError
 from gpuwatch.model.units import parse_bytes, parse_seconds
 
@@ -33,6 +33,8 @@ def load(table: Type[T], section: str, flags: Mapping[str, Any], environ: Option
         if source:
             found[field.name] = convert(field, value, source)
     _refuse_unknown(table, section, file, config)
+    for name, part in parts_of(table).items():
+        found[name] = _part(part, section, name, environment, file, config)
     settings = table(**{**found, "config": config})
     return dataclasses.replace(settings, password=_password(settings, config, file, section))
 
@@ -54,6 +56,27 @@ def _find(
     return "", None
 
 
+def _part(table: type, section: str, name: str, environ: Mapping[str, str], file: Mapping[str, Any], config: str) -> Any:
+    """The settings of ``[section.name]``. A file that holds a secret must not be readable by others."""
+    own = file.get(section, {}).get(name, {})
+    if not isinstance(own, dict):
+        raise UsageError(f"{config}: {section}.{name} is not a table. Write [{section}.{name}] above its settings.")
+    known = {field.name: field for field in settings_of(table)}
+    unknown = [setting for setting in own if setting not in known]
+    if unknown:
+        raise UsageError(f"{config}: there is no setting {unknown[0]!r} under [{section}.{name}]. gpuwatch.toml.example lists them.")
+    found: dict[str, Any] = {}
+    for setting, field in known.items():
+        variable = f"GPUWATCH_{section}_{name}_{setting}".upper()
+        if environ.get(variable):
+            found[setting] = convert(field, environ[variable], variable)
+        elif setting in own:
+            found[setting] = convert(field, own[setting], f"{section}.{name}.{setting} in the settings file")
+            if field.metadata["kind"] == "secret" and found[setting]:
+                _refuse_readable_by_others(config)
+    return table(**found)
+
+
 def _common() -> frozenset[str]:
     return frozenset(field.name for field in settings_of(CommonSettings))
 
@@ -66,6 +89,9 @@ def convert(field: dataclasses.Field[Any], value: Any, source: str) -> Any:
     except (ValueError, TypeError, KeyError, UsageError):
         shown = "the value" if kind == "secret" else repr(value)[:60]
         raise UsageError(f"{source}: {shown} is not {_WANTED[kind]}.") from None
+    choices = field.metadata["choices"]
+    if choices and result not in choices:
+        raise UsageError(f"{source}: {value!r} is not one of {', '.join(choices)}.")
     least = field.metadata["least"]
     if least is not None and result < least:
         raise UsageError(f"{source}: {value} is less than {least:.15g}.")
@@ -123,7 +149,7 @@ def read_toml(path: str) -> dict[str, Any]:
 
 def _refuse_unknown(table: Type[T], section: str, file: Mapping[str, Any], config: str) -> None:
     """A misspelt setting must not be silently without effect."""
-    known = {field.name for field in settings_of(table)}
+    known = {field.name for field in settings_of(table)}.union(parts_of(table))
     own = file.get(section, {})
     if not isinstance(own, dict):
         raise UsageError(f"{config}: {section} is not a table. Write [{section}] above its settings.")

@@ -1,14 +1,14 @@
 """The one table of settings: each is a field here, with its default and help. Flags, environment, TOML and docs all come from it.
 
-Common settings stand at the top of the TOML file, the others under ``[node]`` and ``[hub]``. In the environment a setting is
-``GPUWATCH_<NAME>`` (common) or ``GPUWATCH_NODE_<NAME>``, ``GPUWATCH_HUB_<NAME>``. Spans are seconds, or ``30s``, ``5min``, ``2h``, ``7d``.
+Common settings stand at the top of the TOML file, the others under ``[node]``, ``[hub]`` and ``[hub.compat]``. In the environment a setting is
+``GPUWATCH_<NAME>`` (common) or ``GPUWATCH_NODE_<NAME>``, ``GPUWATCH_HUB_<NAME>``, ``GPUWATCH_HUB_COMPAT_<NAME>``. Spans are seconds, or ``30s``, ``5min``, ``2h``, ``7d``.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Optional, Tuple
+from typing import Any, Dict, Optional, Tuple
 
 from gpuwatch.model.snapshot import GpuReading
 
@@ -25,13 +25,19 @@ def setting(
     where: str = "all",
     least: Optional[float] = None,
     most: Optional[float] = None,
+    choices: Tuple[str, ...] = (),
 ) -> Any:
-    """One setting. ``kind``: text, int, seconds, bytes, bool, path, secret (empty: by the default's type).
+    """One setting. ``kind``: text, int, seconds, bytes, bool, path, secret (empty: by the default's type). ``choices``: the texts that it can be.
 
     ``flags``: spellings on the command line beside ``--name-with-dashes``; ``where``: all, or no_flag (TOML and environment only).
     """
-    metadata = {"help": help, "kind": kind or _kind_of(default), "flags": flags, "where": where, "least": least, "most": most}
+    metadata = {"help": help, "kind": kind or _kind_of(default), "flags": flags, "where": where, "least": least, "most": most, "choices": choices}
     return dataclasses.field(default=default, metadata=metadata)
+
+
+def part(table: Any) -> Any:
+    """Settings that stand in a table of their own below that of the section: ``[hub.compat]``. They have no flags."""
+    return dataclasses.field(default=table(), metadata={"part": table})
 
 
 def _kind_of(default: Any) -> str:
@@ -74,6 +80,19 @@ class NodeSettings(CommonSettings):
 
 
 @dataclass(frozen=True)
+class CompatSettings:
+    """What the hub takes from programs of other systems that write to it; all off by default (docs/migrate/)."""
+
+    vesta_token: str = setting("", "token of seed 004's (vesta) senders; empty: they are not taken", kind="secret", where="no_flag")
+    workers: str = setting(
+        "off",
+        "seed 001's workers: off; approve: an unknown one waits for gpuwatch worker approve; open: one from a loopback or private address is let in at first sight",
+        where="no_flag",
+        choices=("off", "approve", "open"),
+    )
+
+
+@dataclass(frozen=True)
 class HubSettings(CommonSettings):
     """Settings of ``gpuwatch hub``."""
 
@@ -105,6 +124,7 @@ class HubSettings(CommonSettings):
     processes_retention: float = setting(365 * 86400.0, "who was on which GPU when is kept so long", least=86400, where="no_flag")
     max_database: int = setting(20 * 10**9, "the oldest snapshots go when the database is larger", kind="bytes", least=10**9, where="no_flag")
     pack_snapshots: int = setting(120, "snapshots of one node in a packed block, 60 to 180", least=2, most=10000, where="no_flag")
+    compat: CompatSettings = part(CompatSettings)
 
 
 @dataclass(frozen=True)
@@ -124,5 +144,10 @@ class SamplerOptions:
 
 
 def settings_of(table: type) -> tuple[dataclasses.Field[Any], ...]:
-    """The fields of one table of settings, common ones first."""
-    return dataclasses.fields(table)
+    """The fields of one table of settings, common ones first, without its parts."""
+    return tuple(field for field in dataclasses.fields(table) if "part" not in field.metadata)
+
+
+def parts_of(table: type) -> Dict[str, type]:
+    """The parts of one table of settings: name -> table."""
+    return {field.name: field.metadata["part"] for field in dataclasses.fields(table) if "part" in field.metadata}
