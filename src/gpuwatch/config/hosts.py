@@ -1,6 +1,6 @@
 """The hosts file: lines of ``[name=]address [key=value ...]`` to Targets. Pure; a bad line costs only itself.
 
-``address`` is ``host``, ``host:port``, ``http://host:port``, an IPv6 address in brackets, or a range ``gpu[01-16]``.
+``address`` is ``host``, ``host:port``, ``http://host:port``, ``ssh://user@host:port``, an IPv6 address in brackets, or a range ``gpu[01-16]``.
 Keys: ``tags=lab-a,train``, ``password_file=/path``, ``every=10s``. ``#`` starts a comment.
 """
 
@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any, Iterator, Optional, Sequence, Tuple
 
-from gpuwatch.model.cluster import Target
+from gpuwatch.model.cluster import SSH, Target
 from gpuwatch.model.errors import UsageError
 from gpuwatch.model.units import parse_seconds
 
@@ -23,6 +23,7 @@ SCHEMES = ("http",)
 KEYS = ("tags", "password_file", "every")
 _NAME = re.compile(r"[^\s=#/?&<>\"'\\\x00-\x1f\x7f-\x9f]{1,200}")
 _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?\.?")
+_USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,63}")
 _RANGE = re.compile(r"\[(\d{1,9})-(\d{1,9})\]")
 
 
@@ -55,8 +56,9 @@ def parse_hosts(text: str, *, port: int = 7080) -> tuple[tuple[Target, ...], tup
 
 
 def _hidden(text: str) -> str:
-    """Without what is said of passwords and their files: strangers read on a page what is wrong with a line."""
-    return re.sub(r"(\w*pass\w*=)[^\s'\"]+", r"\1***", text, flags=re.IGNORECASE)
+    """Without passwords and their files: strangers read on a page what is wrong with a line."""
+    without = re.sub(r"(\w*pass\w*=)[^\s'\"]+", r"\1***", text, flags=re.IGNORECASE)
+    return re.sub(r"(://[^\s/@:]*:)[^\s]*@", r"\1***@", without)
 
 
 def _add(targets: dict[str, Target], target: Target) -> None:
@@ -148,12 +150,22 @@ def _target(name: str, address: str, port: int) -> Target:
         scheme, rest = "http", address
     if scheme not in SCHEMES:
         raise UsageError(f"{scheme[:20]}:// is not known; this version asks nodes by {', '.join(SCHEMES)}.")
-    rest = rest.rstrip("/")
+    user, rest = _user(scheme, rest.rstrip("/"))
     host, own_port = _host_and_port(rest)
     chosen = name or (host if own_port is None else rest)
     if not _NAME.fullmatch(chosen) or not chosen.isprintable():  # invisible and bidi characters: pages leave them out, so no link would lead there
         raise UsageError(f"{chosen[:40]!r} cannot be a name: no spaces, quotes, slashes, '=', '?', '&' or '#', nothing invisible.")
-    return Target(chosen, host, port if own_port is None else own_port, scheme)
+    return Target(chosen, host, own_port or (0 if scheme in SSH else port), scheme, user=user)
+
+
+def _user(scheme: str, rest: str) -> tuple[Optional[str], str]:
+    """The user before the last ``@`` of an ssh address; they are words of ssh's command line, so none begins with a dash."""
+    user, separator, host = rest.rpartition("@")
+    if scheme not in SSH or not separator:
+        return None, rest
+    if not _USER.fullmatch(user):
+        raise UsageError("what stands before the @ is not a user's name; a password does not belong there, ssh logs in with a key.")
+    return user, host
 
 
 def _host_and_port(text: str) -> tuple[str, Optional[int]]:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import Callable, Deque, Dict, Optional, Protocol, Sequence, Tuple
+from types import MappingProxyType
+from typing import Awaitable, Callable, Deque, Dict, Mapping, Optional, Protocol, Sequence, Tuple
 
 from gpuwatch.hub.link import Link
 from gpuwatch.hub.resolver import Resolver
@@ -33,6 +34,19 @@ class Sink(Protocol):
 
     def fail(self, target: Target, error: str, now: float, answers: bool) -> None:
         """A poll failed, in words."""
+
+
+class AnyLink(Protocol):
+    """One target as it is read: ``hub.link.Link`` asks over HTTP, others as they do. All calls inside the event loop."""
+
+    target: Target
+    machine_id: str
+
+    def start(self, first: float, grid: float) -> None:
+        """Begin at ``first``, go on at ``grid`` plus whole intervals (times of the event loop)."""
+
+    def close(self) -> None:
+        """End; nothing is reported any more."""
 
 
 class PollerStats:
@@ -73,6 +87,11 @@ class PollerStats:
         }
 
 
+NewLink = Callable[["Poller", Target, str, float], AnyLink]
+"""(poller, target, machine id, interval in seconds) -> what reads that target."""
+HTTP_ONLY: Mapping[str, NewLink] = MappingProxyType({"http": Link})
+
+
 class Poller:
     """Polls the targets it was last given. ``run`` is the main coroutine of an AsyncLoop; all else may be called from any thread."""
 
@@ -88,8 +107,13 @@ class Poller:
         deadline_seconds: float = 4.0,
         max_bytes: int = 4 * 1024**2,
         new_resolver: Callable[[], Resolver] = Resolver,
+        links: Mapping[str, NewLink] = HTTP_ONLY,
+        at_end: Sequence[Callable[[], Awaitable[None]]] = (),
     ) -> None:
-        """``password(target)`` is asked at each poll and must be quick; it may raise GpuwatchError in words."""
+        """``password(target)`` is asked at each poll and must be quick; it may raise GpuwatchError in words.
+
+        ``links``: what reads a target, by the scheme of its address; ``at_end``: awaited once all of them are closed.
+        """
         self.sink = sink
         self.password = password
         self.interval_seconds = interval_seconds
@@ -98,8 +122,10 @@ class Poller:
         self.stats = PollerStats()
         self.buffer = memoryview(bytearray(BUFFER_BYTES))
         self._new_resolver = new_resolver
+        self._new_link = {**HTTP_ONLY, **links}
+        self._at_end = tuple(at_end)
         self._wanted: Tuple[Tuple[Target, str], ...] = ()
-        self._links: Dict[str, Link] = {}
+        self._links: Dict[str, AnyLink] = {}
         self._made = 0
         self._running = False
 
@@ -116,6 +142,8 @@ class Poller:
             for link in self._links.values():
                 link.close()
             self._links.clear()
+            for end in self._at_end:
+                await end()
 
     def set_targets(self, targets: Sequence[Tuple[Target, str]]) -> None:
         """Targets and their machine ids. Those that stay as they are keep their connection and rhythm."""
@@ -140,7 +168,7 @@ class Poller:
 
     def _add(self, target: Target, machine_id: str, place: int, count: int) -> None:
         interval = target.interval_seconds or self.interval_seconds
-        link = Link(self, target, machine_id, interval)
+        link = self._new_link[target.scheme](self, target, machine_id, interval)
         self._made += 1
         now = self.loop.time()
         first = now + place / count * min(interval, FIRST_SPREAD_SECONDS * count)

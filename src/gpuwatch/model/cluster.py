@@ -14,6 +14,10 @@ GPU_STATES = ("free", "busy", "idle", "reserved", "mig", "lost", "stale", "down"
 """One a GPU, the worst wins (ui.md section 4). ``unknown``: the values that would decide are not reported."""
 
 
+SSH = ("ssh", "ssh+copy")
+"""Schemes of targets that are read through ssh. Their port 0 means: as ssh's own configuration says."""
+
+
 @dataclass(frozen=True)
 class Target:
     """One line of the hosts file. Its name is its identity in every view. Never carries the secret, only where it is."""
@@ -26,11 +30,15 @@ class Target:
     password_file: Optional[str] = None
     interval_seconds: Optional[float] = None
     line: int = 0
+    user: Optional[str] = None
+    """Who to log in as (ssh); None = as ssh's own configuration says."""
 
     @property
     def address(self) -> str:
-        """``host:port``, IPv6 in brackets."""
+        """``host:port``, IPv6 in brackets; ``ssh://user@host`` with the port where one is written."""
         host = f"[{self.host}]" if ":" in self.host else self.host
+        if self.scheme in SSH:
+            return f"ssh://{f'{self.user}@' if self.user else ''}{host}{f':{self.port}' if self.port else ''}"
         return f"{host}:{self.port}"
 
 
