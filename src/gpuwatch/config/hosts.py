@@ -55,6 +55,11 @@ def parse_hosts(text: str, *, port: int = 7080) -> tuple[tuple[Target, ...], tup
     return tuple(targets.values()), tuple(bad)
 
 
+def is_name(text: str) -> bool:
+    """It can be the name of a target: no spaces, quotes, slashes, nothing invisible; at most 200 characters."""
+    return bool(_NAME.fullmatch(text)) and text.isprintable()
+
+
 def _hidden(text: str) -> str:
     """Without passwords and their files: strangers read on a page what is wrong with a line."""
     without = re.sub(r"(\w*pass\w*=)[^\s'\"]+", r"\1***", text, flags=re.IGNORECASE)
@@ -104,7 +109,7 @@ def _options(words: Sequence[str]) -> dict[str, Any]:
 
 
 def _checked(tag: str) -> str:
-    if tag and not (_NAME.fullmatch(tag) and tag.isprintable()):
+    if tag and not is_name(tag):
         raise UsageError(f"{tag[:40]!r} is not a tag.")
     return tag
 
@@ -153,7 +158,7 @@ def _target(name: str, address: str, port: int) -> Target:
     user, rest = _user(scheme, rest.rstrip("/"))
     host, own_port = _host_and_port(rest)
     chosen = name or (host if own_port is None else rest)
-    if not _NAME.fullmatch(chosen) or not chosen.isprintable():  # invisible and bidi characters: pages leave them out, so no link would lead there
+    if not is_name(chosen):  # invisible and bidi characters: pages leave them out, so no link would lead there
         raise UsageError(f"{chosen[:40]!r} cannot be a name: no spaces, quotes, slashes, '=', '?', '&' or '#', nothing invisible.")
     return Target(chosen, host, own_port or (0 if scheme in SSH else port), scheme, user=user)
 

@@ -1,20 +1,23 @@
-"""The one door for every snapshot: decode, validate, newest state, queue for the store, events. Runs inside the poller's event loop.
+"""The one door for every snapshot: decode, validate, newest state, queue for the store, events. Any thread may come in: poller, web, ssh.
 
+What is read of an answer is worked out outside the lock; what it changes is changed inside, one snapshot after the other.
 Never builds dataclasses of readings, never writes to the store, never trusts a clock or a number of a node.
 """
 
 from __future__ import annotations
 
 import threading
-from typing import Any, Callable, Dict, List, Mapping, Optional
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 from gpuwatch.hub.answers import clean
 from gpuwatch.hub.changes import Changes
 from gpuwatch.hub.clocks import NodeClocks
+from gpuwatch.hub.foreign import Flattened
 from gpuwatch.hub.journal import Arrival, ArrivalQueue
 from gpuwatch.model.cluster import Target
 from gpuwatch.model.errors import WireError
 from gpuwatch.model.event import Event
+from gpuwatch.model.snapshot import Snapshot
 from gpuwatch.query.latest import Known, Latest, Report
 from gpuwatch.store.snapshots import Entry
 from gpuwatch.wire.flat import Shape
@@ -28,8 +31,22 @@ MOST_EVENTS = 10000
 _GOOD_REPORT = Report()
 
 
+class Came(NamedTuple):
+    """One snapshot as it came in, read and checked. ``line``: its values as JSON."""
+
+    shape: Shape
+    values: Sequence[Any]
+    line: bytes
+    shape_bytes: int
+    """Bytes that came for the shape; 0 = it was known."""
+    report: Report
+    skew_seconds: Optional[float]
+    at: float
+    """When, by the hub's clock."""
+
+
 class Ingest:
-    """Takes the answers of nodes (``hub.poller.Sink``)."""
+    """Takes the answers of nodes (``hub.poller.Sink``), and whole snapshots of foreign systems. Safe on any thread."""
 
     def __init__(self, latest: Latest, arrivals: ArrivalQueue) -> None:
         self.latest = latest
@@ -38,6 +55,9 @@ class Ingest:
         self._clocks = NodeClocks()
         self._numbers = Numbers()
         self._shapes: Dict[str, Shape] = {}
+        self._flattened = Flattened()
+        self._door = threading.Lock()
+        """Held while one snapshot changes what is known: some 20 us, so that the poller never waits long for the web's threads."""
         self._events: List[Event] = []
         self._lock = threading.Lock()
         self.owns: Callable[[str], bool] = lambda machine_id: True
@@ -63,34 +83,51 @@ class Ingest:
             _not_flat(header)
         shape = self._shape(machine_id, header)
         values = shape.sized(self._numbers.read(values_bytes))
-        report = _report(header.get("status"))
         skew = _skew(header.get("sent_at"), asked_at, answered_at)
-        old = self.latest.get(target.name)
-        new = self.latest.accept(
-            target.name, shape, values, received_at=answered_at, clock_skew_seconds=skew, report=report, line=values_bytes
-        )
-        if new is None or old is None:
-            return
-        self._shapes[machine_id] = shape
-        if new.plan is not old.plan or new.report != old.report:
-            self._note(old, new, answered_at)
-        if new.received_at == answered_at and new.plan is not None and self.owns(machine_id):
-            taken_at = self._clocks.corrected(machine_id, _time(new.plan.taken_at(values)), skew, answered_at)
-            shape_bytes = len(body) - len(values_bytes) if "shape" in header else 0
-            self.arrivals.put(Arrival(machine_id, taken_at, answered_at, shape, values_bytes, shape_bytes))
+        shape_bytes = len(body) - len(values_bytes) if "shape" in header else 0
+        self._take(target, machine_id, Came(shape, values, values_bytes, shape_bytes, _report(header.get("status")), skew, answered_at))
+
+    def accept_snapshot(
+        self, target: Target, machine_id: str, snapshot: Snapshot, answered_at: float, *, report: Report = _GOOD_REPORT, sent: bool = False
+    ) -> None:
+        """A whole snapshot of foreign origin, which then goes the same way; ``answered_at``: when it came, by the hub's clock.
+
+        Its ``taken_at`` is believed where it is not later than that and at most 5 minutes earlier. ``sent``: the machine sent it to this hub, which then
+        stores it, whichever hub polls. Raises WireError where a text or number of it is refused; nothing is changed then.
+        """
+        shape, values, line, shape_bytes = self._flattened.of(machine_id, snapshot)
+        self._take(target, machine_id, Came(shape, values, line, shape_bytes, report, None, answered_at), sent)
+
+    def _take(self, target: Target, machine_id: str, came: Came, sent: bool = False) -> None:
+        with self._door:
+            old = self.latest.get(target.name)
+            if old is None or old.machine_id != machine_id:
+                return
+            new = self.latest.accept(
+                target.name, came.shape, came.values, received_at=came.at, clock_skew_seconds=came.skew_seconds, report=came.report, line=came.line
+            )
+            if new is None:
+                return
+            self._shapes[machine_id] = came.shape
+            if new.plan is not old.plan or new.report != old.report:
+                self._note(old, new, came.at)
+            if new.received_at == came.at and new.plan is not None and (sent or self.owns(machine_id)):
+                taken_at = self._clocks.corrected(machine_id, _time(new.plan.taken_at(came.values)), came.skew_seconds, came.at)
+                self.arrivals.put(Arrival(machine_id, taken_at, came.at, came.shape, came.line, came.shape_bytes, sent))
 
     def refresh(self, target: Target, machine_id: str, shape: Shape, entry: Entry, now: float) -> None:
         """A snapshot that another hub stored: for the newest state alone, neither kept nor told of. Raises WireError."""
         values, received_at = shape.check(entry.values), min(entry.received_at_ms / 1000, now)
-        old = self.latest.get(target.name)
-        if old is None or (old.received_at or 0.0) > received_at:
-            return
-        new = self.latest.accept(target.name, shape, values, received_at=received_at)
-        self._shapes[machine_id] = shape
-        if new is not None and new.plan is not None and new.plan is not old.plan:
-            self._note(old, new, received_at)
-        if new is not None and new.plan is not None:
-            self._clocks.adopt(machine_id, _time(new.plan.taken_at(values)), entry.taken_at_ms / 1000)
+        with self._door:
+            old = self.latest.get(target.name)
+            if old is None or (old.received_at or 0.0) > received_at:
+                return
+            new = self.latest.accept(target.name, shape, values, received_at=received_at)
+            self._shapes[machine_id] = shape
+            if new is not None and new.plan is not None and new.plan is not old.plan:
+                self._note(old, new, received_at)
+            if new is not None and new.plan is not None:
+                self._clocks.adopt(machine_id, _time(new.plan.taken_at(values)), entry.taken_at_ms / 1000)
 
     def fail(self, target: Target, error: str, now: float, answers: bool) -> None:
         """A poll that brought nothing."""
@@ -127,7 +164,8 @@ class Ingest:
     def keep_shapes_of(self, machine_ids: Mapping[str, Any]) -> None:
         """Forget the shapes of all other machines."""
         for machine_id in [known for known in list(self._shapes) if known not in machine_ids]:
-            del self._shapes[machine_id]
+            self._shapes.pop(machine_id, None)
+        self._flattened.keep(machine_ids)
 
     def _shape(self, machine_id: str, header: Mapping[str, Any]) -> Shape:
         wanted, known = header.get("shape_id"), self._shapes.get(machine_id)

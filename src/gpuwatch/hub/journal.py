@@ -20,6 +20,8 @@ class Arrival(NamedTuple):
     shape: Shape
     values: bytes
     shape_bytes: int = 0
+    sent: bool = False
+    """The machine sent it to this hub, which stores it: no lease is asked for."""
 
     @property
     def size_bytes(self) -> int:

@@ -106,7 +106,8 @@ class Keeper:
             self.store.memory.epoch = None
         leaving = frozenset() if self._ingest.arrivals else share.leaving
         with self.store.writing():
-            unknown = self._append(share.mine(self.store, arrivals, lambda one: (one.machine_id, one.received_at)))
+            polled = share.mine(self.store, [one for one in arrivals if not one.sent], lambda one: (one.machine_id, one.received_at))
+            unknown = self._append([*polled, *(one for one in arrivals if one.sent)])
             leases.give_up(self.store, share.id, leaving)
         if leaving:
             share.given_up(leaving)

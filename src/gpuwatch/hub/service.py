@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo
 from gpuwatch import __version__
 from gpuwatch.config.load import state_dir, timezone_name
 from gpuwatch.config.settings import HubSettings
+from gpuwatch.hub.enrol import Roster
 from gpuwatch.hub.hosts import HostsFile
 from gpuwatch.hub.ingest import Ingest
 from gpuwatch.hub.journal import ArrivalQueue
@@ -69,7 +70,12 @@ class Hub:
             max_bytes=settings.poll_max_bytes,
         )
         self._hosts = HostsFile(settings.hosts, settings.node_port)
+        self.roster = Roster()
+        """The machines that send by themselves."""
+        self._listed: Sequence[Target] = ()
+        """Those of the hosts file."""
         self._targets: Sequence[Target] = ()
+        """Those, and the enrolled ones."""
         self._ids: Dict[str, str] = {}
         self._ids_are_stored = False
         self._digester = Digester(limits_of(settings), ZoneInfo(self.timezone), self.ingest.shape_of, settings.interval)
@@ -77,6 +83,7 @@ class Hub:
         self._me = HubFacts(secrets.token_hex(16), socket.gethostname(), _address(settings), __version__)
         self._started_at = time.time()
         self._pairs: Sequence[Tuple[Target, str]] = ()
+        self._pair_of: Dict[str, Tuple[Target, str]] = {}
         self._share: Optional[Share] = None
         """This hub's share, where several hubs share the database; None: it is the only one."""
         self._keeper: Optional[Keeper] = None
@@ -148,14 +155,35 @@ class Hub:
         hosts = self._hosts.changed()
         opened = self._open(now)
         if hosts is not None:
-            self._targets = hosts.targets
+            self._listed = hosts.targets
             self.latest.notice("hosts", hosts.notice)
             if hosts.notice:
                 log.warning("%s", hosts.notice)
-        if hosts is not None or opened:
+        enrolled = self._enrolled(now, opened or hosts is not None)
+        if hosts is not None or opened or enrolled:
             self._apply_targets(now, opened)
         if self._keeper is not None:
             self._keeper.write(now)
+
+    def pair(self, name: str) -> Optional[Tuple[Target, str]]:
+        """The target of this name and its machine's id, for what was sent; None = it is no target (yet). Any thread."""
+        return self._pair_of.get(name)
+
+    def enrolled(self) -> None:
+        """Somebody was enrolled or approved: it becomes a target at once. Any thread."""
+        self.roster.look_again()
+        self._writer.wake()
+
+    def _enrolled(self, now: float, at_once: bool) -> bool:
+        """Follow who is enrolled; True when the targets changed."""
+        store = self.store
+        if store is None or not (at_once or self.roster.is_due()):
+            return False
+        try:
+            return self.roster.refresh(store, self._listed, now)
+        except StoreError as error:
+            self.latest.notice(NOTICE, f"{error} The live view goes on; nothing is kept meanwhile.")
+            return False
 
     def prune(self, now: float) -> None:
         """Retention's beat. Raises StoreError (its Loop says it)."""
@@ -191,6 +219,7 @@ class Hub:
             return False
         self._opening.worked()
         self.store = store
+        self.roster.forget()
         self._keeper = Keeper(
             store,
             self.latest,
@@ -215,9 +244,10 @@ class Hub:
         )
 
     def _apply_targets(self, now: float, opened: bool) -> None:
+        self._targets = self.roster.targets(self._listed)
         self._ids = self._machine_ids(now)
         pairs: Tuple[Tuple[Target, str], ...] = tuple((target, self._ids[target.name]) for target in self._targets)
-        self._pairs = pairs
+        self._pairs, self._pair_of = pairs, {pair[0].name: pair for pair in pairs}
         self.latest.set_targets(pairs, now)
         self.ingest.keep_shapes_of({machine_id: None for _, machine_id in pairs})
         if opened and self.store is not None:
@@ -233,7 +263,8 @@ class Hub:
 
     def _steer(self) -> None:
         """Poll what this hub is to poll."""
-        self.poller.set_targets(self._pairs if self._share is None else self._share.polled(self._pairs))
+        asked = [pair for pair in self._pairs if not pair[0].sends]
+        self.poller.set_targets(asked if self._share is None else self._share.polled(asked))
 
     def _tick(self, now: float) -> None:
         self.ingest.tick(now)

@@ -160,7 +160,8 @@ class Share:
 
     def _look(self, store: Store, pairs: Sequence[Pair]) -> None:
         """What the other hubs read since the last look, into the newest state."""
-        targets = {machine_id: target for target, machine_id in pairs if machine_id not in self._since}
+        # what is sent may come to any hub, whichever has the lease
+        targets = {machine_id: target for target, machine_id in pairs if machine_id not in self._since or target.sends}
         self._seen_ms = {id: self._seen_ms.get(id, 0) for id in targets}
         for machine_id, entry in self._leases.newest(self._seen_ms).items():
             self._seen_ms[machine_id] = entry.received_at_ms

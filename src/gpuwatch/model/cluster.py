@@ -16,11 +16,13 @@ GPU_STATES = ("free", "busy", "idle", "reserved", "mig", "lost", "stale", "down"
 
 SSH = ("ssh", "ssh+copy")
 """Schemes of targets that are read through ssh. Their port 0 means: as ssh's own configuration says."""
+SENDING = ("push", "vesta", "worker")
+"""Schemes of targets that the hub never asks: gpuwatch nodes that push, senders of seed 004, workers of seed 001. They are enrolled, not in the hosts file."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """One line of the hosts file. Its name is its identity in every view. Never carries the secret, only where it is."""
+    """One line of the hosts file, or an enrolled machine. Its name is its identity in every view. Never carries the secret, only where it is."""
 
     name: str
     host: str
@@ -34,12 +36,17 @@ class Target:
     """Who to log in as (ssh); None = as ssh's own configuration says."""
 
     @property
+    def sends(self) -> bool:
+        """It sends by itself and is never asked."""
+        return self.scheme in SENDING
+
+    @property
     def address(self) -> str:
-        """``host:port``, IPv6 in brackets; ``ssh://user@host`` with the port where one is written."""
+        """``host:port``, IPv6 in brackets; ``ssh://user@host`` with the port where one is written; ``push://host`` of one that sends."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         if self.scheme in SSH:
             return f"ssh://{f'{self.user}@' if self.user else ''}{host}{f':{self.port}' if self.port else ''}"
-        return f"{host}:{self.port}"
+        return f"{self.scheme}://{host}" if self.sends else f"{host}:{self.port}"
 
 
 @dataclass(frozen=True)

@@ -247,6 +247,7 @@ class Latest:
             known.trouble_since_at,
             known.report.message or (known.plan.warning if known.plan else None),
             known.up_since_at,
+            known.target.sends,
         )
 
 

@@ -37,6 +37,8 @@ class NodeFacts(NamedTuple):
     warning: Optional[str] = None
     """Readings are fresh and good, but the node says that something is wrong: the driver was upgraded below it."""
     up_since_at: Optional[float] = None
+    sends: bool = False
+    """It sends by itself and is never asked."""
 
 
 class NodeVerdict(NamedTuple):
@@ -63,7 +65,8 @@ def _without_reading(facts: NodeFacts) -> NodeVerdict:
         return NodeVerdict("error", facts.failing_since_at, facts.failure)
     if facts.node_trouble:
         return NodeVerdict("error", facts.trouble_since_at, with_next(facts.node_trouble))
-    return NodeVerdict("unseen", facts.watched_since_at, facts.failure or f"No answer yet from {facts.address}.")
+    nothing = f"Nothing came yet from {facts.address}." if facts.sends else f"No answer yet from {facts.address}."
+    return NodeVerdict("unseen", facts.watched_since_at, facts.failure or nothing)
 
 
 def _fresh(facts: NodeFacts, stale_at: float) -> NodeVerdict:
@@ -90,8 +93,12 @@ def _old(facts: NodeFacts, received_at: float, limits: Limits) -> NodeVerdict:
 
 
 def _silence(facts: NodeFacts) -> str:
+    if facts.restored and facts.sends:
+        return "This is the last reading that was kept; it sent none since the hub started."
     if facts.restored:
         return "This is the last reading that was kept; no answer since the hub started."
+    if facts.sends:
+        return f"{facts.address} sends no new reading. Next: is the machine on, and does it reach this hub? Its log tells."
     return f"{facts.address} gives no new reading. Next: look at the node's log."
 
 

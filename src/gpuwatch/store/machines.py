@@ -7,7 +7,7 @@ import time
 from typing import Dict, Iterable, List, Mapping, NamedTuple, Optional
 
 from gpuwatch.model.errors import UsageError
-from gpuwatch.store import derived, packing
+from gpuwatch.store import derived, enrolled, packing
 from gpuwatch.store.database import Store
 from gpuwatch.store.tables import GPU_NAMES, IMPORTED, Machine
 
@@ -92,9 +92,15 @@ def rename(store: Store, machine_id: str, name: str) -> None:
     with store.writing():
         if find(store, machine_id).name.startswith(IMPORTED) != name.startswith(IMPORTED):
             raise UsageError(f"Only what was imported is called {IMPORTED}...", "To give it to a host: gpuwatch db assign import:NAME HOST")
-        if store.rows("SELECT 1 FROM machine WHERE name = ? AND id != ?", (name, machine_id)):
+        if store.rows("SELECT 1 FROM machine WHERE name = ? AND id != ?", (name, machine_id)) or _is_enrolled(store, machine_id, name):
             raise UsageError(f"There is a machine {name!r} already.", "To make the two one: gpuwatch host merge")
+        enrolled.follow(store, find(store, machine_id).name, name)
         store.change(Machine.update(name=name).where(Machine.id == machine_id))
+
+
+def _is_enrolled(store: Store, machine_id: str, name: str) -> bool:
+    """Another machine that sends by itself has the name, though nothing came from it yet."""
+    return enrolled.named(store, name) is not None and find(store, machine_id).name != name
 
 
 def merge(store: Store, source: str, into: str) -> None:
@@ -118,6 +124,8 @@ def merge(store: Store, source: str, into: str) -> None:
         while _move_blocks(store, source, into) + derived.move_some(store, source, into):
             pass
         store.change("UPDATE event SET machine_id = ? WHERE machine_id = ?", (into, source))
+        if enrolled.named(store, taker.name) is None:
+            enrolled.follow(store, giver.name, taker.name)
         _delete_rest(store, source)
 
 

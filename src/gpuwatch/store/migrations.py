@@ -77,7 +77,15 @@ _HUBS: Step = (
     "CREATE TABLE lease (machine_id TEXT NOT NULL PRIMARY KEY, hub_id TEXT NOT NULL)",
 )
 
-STEPS: Tuple[Step, ...] = (_FIRST, _TIME, _HUBS)
+_ENROLLED: Step = (
+    """CREATE TABLE enrolled (id TEXT NOT NULL PRIMARY KEY, kind TEXT NOT NULL, name TEXT NOT NULL UNIQUE, secret TEXT NOT NULL, state TEXT NOT NULL,
+       detail TEXT NOT NULL, first_address TEXT NOT NULL, last_address TEXT NOT NULL, created_at_ms BIGINT NOT NULL, seen_at_ms BIGINT)""",
+    """CREATE TABLE enroll_code (hash TEXT NOT NULL PRIMARY KEY, label TEXT NOT NULL, for_name TEXT NOT NULL, created_at_ms BIGINT NOT NULL,
+       expires_at_ms BIGINT NOT NULL, used_at_ms BIGINT, used_by TEXT NOT NULL)""",
+    "CREATE TABLE pushed (id TEXT NOT NULL PRIMARY KEY, stream TEXT NOT NULL, sequence BIGINT NOT NULL) {clustered}",
+)
+
+STEPS: Tuple[Step, ...] = (_FIRST, _TIME, _HUBS, _ENROLLED)
 """Step n (from 1) leads to schema version n."""
 
 

@@ -269,6 +269,54 @@ class Lease(Table):
     """Empty: given up."""
 
 
-KEPT = (Meta, Machine, Shape, SnapshotJournal, Block, GpuState, Event, Rollup, RollupPart, GpuDay, UserDay, ProcessInterval)
+class Enrolled(Table):
+    """A machine that sends by itself (``enrolled``): it stands in no hosts file."""
+
+    id = TextField(primary_key=True)
+    """What it calls itself by: the id of its key."""
+    kind = TextField()
+    """One of ``model.cluster.SENDING``."""
+    name = TextField()
+    """Unique: its target's name."""
+    secret = TextField()
+    """Of kind push the key itself, for its requests are signed with it; of others the hash of a token; empty: none."""
+    state = TextField()
+    """``approved``, or ``waiting`` for an administrator."""
+    detail = TextField()
+    """JSON: what its protocol needs."""
+    first_address = TextField()
+    last_address = TextField()
+    created_at_ms = BigIntegerField()
+    seen_at_ms = BigIntegerField(null=True)
+
+
+class EnrollCode(Table):
+    """A one-time code with which a node gets its key (``enrolled``)."""
+
+    hash = TextField(primary_key=True)
+    """SHA-256 of the code: it is random enough that nothing slower is needed."""
+    label = TextField()
+    """What lists call it by: its first characters."""
+    for_name = TextField()
+    """The node that it is for; empty: any."""
+    created_at_ms = BigIntegerField()
+    expires_at_ms = BigIntegerField()
+    used_at_ms = BigIntegerField(null=True)
+    used_by = TextField()
+    """The name of the node that used it."""
+
+
+class Pushed(Table):
+    """How far the pushes of a node are stored (``enrolled``)."""
+
+    id = TextField(primary_key=True)
+    """Of ``Enrolled``."""
+    stream = TextField()
+    """New when the node begins to count anew."""
+    sequence = BigIntegerField()
+    """The last one stored."""
+
+
+KEPT = (Meta, Machine, Shape, SnapshotJournal, Block, GpuState, Event, Rollup, RollupPart, GpuDay, UserDay, ProcessInterval, Enrolled, Pushed)
 """What a copy of the database has."""
-TABLES = (*KEPT, Hub, Lease)
+TABLES = (*KEPT, Hub, Lease, EnrollCode)

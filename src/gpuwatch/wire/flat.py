@@ -154,6 +154,11 @@ class Shape(Builder):
         doc: Dict[str, Any] = json.loads(zlib.decompress(self._packed))
         return doc
 
+    @property
+    def size_bytes(self) -> int:
+        """What it takes in memory as kept."""
+        return len(self._packed)
+
     @classmethod
     def parse(cls, doc: object) -> Shape:
         """A shape from a stranger. Raises WireError naming the field that is wrong."""

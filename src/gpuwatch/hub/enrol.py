@@ -1,0 +1,106 @@
+"""Who may send to this hub by itself: the enrolled machines in memory, as targets beside those of the hosts file. Never shows a secret.
+
+A target of the hosts file is stronger than an enrolled one of its name: a pushing node becomes one with it, a foreign sender has to take another name.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Dict, List, Optional, Sequence, Set, Tuple
+
+from gpuwatch.config.hosts import is_name
+from gpuwatch.model.cluster import Target
+from gpuwatch.store import enrolled
+from gpuwatch.store.database import Store
+from gpuwatch.store.enrolled import APPROVED, Enrolled
+
+log = logging.getLogger(__name__)
+LOOK_SECONDS = 1.0
+"""So often what other processes enrolled is looked at."""
+TOUCH_SECONDS = 60.0
+PUSH = "push"
+LONGEST_NAME = 60
+
+
+class Roster:
+    """All enrolled machines. ``get``, ``seen`` and ``targets`` may be called on any thread; what takes a store is the writer's."""
+
+    def __init__(self) -> None:
+        self._of: Dict[str, Enrolled] = {}
+        self._epoch = ""
+        self._look_at = 0.0
+        self._touch_at = 0.0
+        self._seen: Dict[str, Tuple[str, float]] = {}
+
+    def get(self, id: str) -> Optional[Enrolled]:
+        """The enrolled machine of this id, approved or not."""
+        return self._of.get(id)
+
+    def all(self) -> Tuple[Enrolled, ...]:
+        """All of them, the first ones first."""
+        return tuple(self._of.values())
+
+    def seen(self, id: str, address: str, now: float) -> None:
+        """It was heard: it goes into the store within a minute, at once from a new address."""
+        known = self._of.get(id)
+        if known is not None and known.last_address != address:
+            self._touch_at = 0.0
+        self._seen[id] = (address, now)
+
+    def targets(self, hosts: Sequence[Target]) -> Tuple[Target, ...]:
+        """The targets of the hosts file, then those enrolled and approved whose name is free."""
+        names = {target.name for target in hosts}
+        more = [one for one in self._of.values() if one.state == APPROVED and one.name not in names]
+        return (*hosts, *(Target(one.name, one.last_address, 0, one.kind) for one in more))
+
+    def is_due(self) -> bool:
+        """It is time to look at the store."""
+        return not 0 < self._look_at - time.monotonic() <= LOOK_SECONDS
+
+    def refresh(self, store: Store, hosts: Sequence[Target], now: float) -> bool:
+        """Follow the store, and note there who was heard; True when the targets may be others now. Raises StoreError."""
+        self._look_at = time.monotonic() + LOOK_SECONDS
+        self._note(store, now)
+        epoch = enrolled.epoch(store)
+        changed = epoch != self._epoch
+        if changed:
+            self._of = {one.id: one for one in enrolled.list_all(store)}
+            self._epoch = epoch
+        return self._make_way(store, {target.name for target in hosts}) or changed
+
+    def look_again(self) -> None:
+        """Something was enrolled by this hub: the next ``refresh`` is due."""
+        self._look_at = 0.0
+
+    def forget(self) -> None:
+        """The database is another one now."""
+        self._epoch, self._look_at = "", 0.0
+
+    def _note(self, store: Store, now: float) -> None:
+        if not self._seen or 0 < self._touch_at - now <= TOUCH_SECONDS:
+            return
+        self._touch_at = now + TOUCH_SECONDS
+        seen, self._seen = self._seen, {}
+        rows: List[Tuple[str, str, float]] = []
+        for id, (address, at) in seen.items():
+            known = self._of.get(id)
+            if known is not None:
+                rows.append((id, address, at))
+                self._of[id] = known._replace(last_address=address, seen_at=at)
+        enrolled.touch(store, rows)
+
+    def _make_way(self, store: Store, names: Set[str]) -> bool:
+        """Foreign senders whose name came into the hosts file."""
+        found = [one for one in self._of.values() if one.kind != PUSH and one.name in names]
+        for one in found:
+            new = enrolled.make_way(store, one.id, names)
+            log.warning("%s is in the hosts file now: the %s sender of that name is called %s", one.name, one.kind, new)
+            self._of[one.id] = one._replace(name=new)
+        return bool(found)
+
+
+def clean_name(text: str) -> str:
+    """A stranger's name for itself, made one that a target can have: at most 60 characters, no spaces, quotes, slashes; never empty."""
+    kept = "".join(one if is_name(one) else "-" for one in text.strip()[:LONGEST_NAME]).strip("-.")
+    return kept if kept and is_name(kept) else "unnamed"

@@ -1,0 +1,135 @@
+"""Machines that send by themselves, in a whole hub: they appear, grow old, survive a restart, never replace a host of ours."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Iterator
+
+import pytest
+from tests.hub.nodes import Street
+from tests.hub.readings import busy, snapshot
+from tests.hub.test_service import Lab, node, status, stored, until
+
+from gpuwatch.config.hosts import is_name
+from gpuwatch.hub.enrol import Roster, clean_name
+from gpuwatch.hub.service import Hub
+from gpuwatch.model.cluster import Target
+from gpuwatch.store import enrolled, machines
+from gpuwatch.store.enrolled import Enrolled
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Lab]:
+    made = Lab(tmp_path)
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def street() -> Iterator[Street]:
+    made = Street()
+    yield made
+    made.close()
+
+
+def enrol(hub: Hub, name: str, kind: str = "vesta", **more: str) -> Enrolled:
+    assert hub.store is not None
+    made = enrolled.add(hub.store, kind=kind, name=name, address="10.9.9.9", now=time.time(), **more)  # type: ignore[arg-type]
+    hub.enrolled()
+    return made
+
+
+def send(hub: Hub, name: str) -> None:
+    pair = hub.pair(name)
+    assert pair is not None
+    now = time.time()
+    hub.ingest.accept_snapshot(*pair, snapshot(now, busy(0)), now, sent=True)
+
+
+def test_one_that_sends_is_shown_stored_and_old_after_a_while(lab: Lab) -> None:
+    lab.write("")
+    hub = lab.start(down_after=1.5)
+    enrol(hub, "v1")
+    until(lambda: hub.pair("v1"))
+    first = node(hub, "v1")
+    assert first is not None
+    assert (first.status, first.error, first.target.address) == ("unseen", "Nothing came yet from vesta://10.9.9.9.", "vesta://10.9.9.9")
+    send(hub, "v1")
+    assert status(hub, "v1") == "up"
+    until(lambda: stored(hub, "v1") == 1)
+    until(lambda: status(hub, "v1") == "down", 30)
+    assert "sends no new reading" in (getattr(node(hub, "v1"), "error", None) or "")
+    lab.stop()
+    again = lab.start()
+    until(lambda: again.pair("v1"))
+    assert status(again, "v1") in ("stale", "down")
+    assert [view.state.was for view in getattr(node(again, "v1"), "gpus", ())] == ["busy"]
+    send(again, "v1")
+    until(lambda: stored(again, "v1") == 2)
+
+
+def test_who_waits_is_no_target_until_approved_and_none_when_removed(lab: Lab) -> None:
+    lab.write("")
+    hub = lab.start()
+    made = enrol(hub, "w1", "worker", state=enrolled.WAITING)
+    until(lambda: hub.roster.get(made.id))
+    assert status(hub, "w1") == "absent"
+    assert hub.store is not None
+    enrolled.change(hub.store, made.id, state=enrolled.APPROVED)
+    until(lambda: status(hub, "w1") == "unseen")
+    enrolled.remove(hub.store, made.id)  # as another process would
+    until(lambda: status(hub, "w1") == "absent")
+    assert hub.pair("w1") is None
+
+
+def test_a_polled_host_is_never_replaced_by_a_foreign_one(lab: Lab, street: Street, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gpuwatch.hub.hosts.LOOK_SECONDS", 0.1)
+    fine = street.node()
+    lab.write("")
+    hub = lab.start()
+    made = enrol(hub, "fine")
+    until(lambda: hub.pair("fine"))
+    send(hub, "fine")
+    until(lambda: stored(hub, "fine") == 1)
+    lab.write(f"fine=127.0.0.1:{fine.port}")
+    until(lambda: status(hub, "fine") == "up" and hub.pair("fine-2"))
+    assert [(one.name, one.target.scheme) for one in hub.cluster().nodes] == [("fine", "http"), ("fine-2", "vesta")]
+    assert hub.roster.get(made.id) is not None
+    assert stored(hub, "fine-2") == 1  # its past went with it
+    assert hub.store is not None
+    assert machines.find(hub.store, "fine").id != machines.find(hub.store, "fine-2").id
+
+
+def test_a_node_that_is_polled_and_pushes_is_one_node(lab: Lab, street: Street) -> None:
+    fine = street.node()
+    lab.write(f"fine=127.0.0.1:{fine.port}")
+    hub = lab.start()
+    until(lambda: status(hub, "fine") == "up")
+    enrol(hub, "fine", "push", may_take={"fine"})  # type: ignore[arg-type]
+    until(lambda: hub.roster.all())
+    assert [(one.name, one.target.scheme) for one in hub.cluster().nodes] == [("fine", "http")]
+
+
+def test_heard_at_a_new_address_it_is_noted_at_once(lab: Lab) -> None:
+    lab.write("")
+    hub = lab.start()
+    made = enrol(hub, "v1")
+    until(lambda: hub.roster.get(made.id))
+    hub.roster.seen(made.id, "10.1.1.1", time.time())
+    assert hub.store is not None
+    store = hub.store
+    until(lambda: enrolled.require(store, made.id).last_address == "10.1.1.1")
+
+
+@pytest.mark.parametrize("name", ["a b", "1gpu", "machines", 'x"y', "é" * 300, "", "///", "a=b", "\u202e", "import:x", "..", "a\nb"])
+def test_any_name_becomes_one_that_is_harmless(name: str) -> None:
+    made = clean_name(name)
+    assert is_name(made)
+    assert 0 < len(made) <= 60
+
+
+def test_the_hosts_file_comes_first() -> None:
+    roster = Roster()
+    roster._of = {"1": Enrolled("1", "push", "a", "", "approved", "", "h", "h", 0.0, None), "2": Enrolled("2", "push", "b", "", "waiting", "", "h", "h", 0.0, None)}
+    assert [one.name for one in roster.targets([Target("z", "z", 1)])] == ["z", "a"]
