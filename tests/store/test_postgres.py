@@ -74,7 +74,7 @@ def test_every_large_table_has_the_machine_in_its_key(store):
     """So that a distributed PostgreSQL can spread it by machine."""
     query = """SELECT attname FROM pg_index JOIN pg_attribute ON attrelid = indrelid AND attnum = ANY (indkey)
                WHERE indrelid = to_regclass(?) AND indisprimary"""
-    for name in store.table_names() - {"meta", "machine", "hub"}:
+    for name in store.table_names() - {"meta", "machine", "hub", "enrolled", "enroll_code", "pushed"}:  # those have a row a machine at most
         assert ("machine_id",) in store.rows(query, (name,)), name
 
 
