@@ -14,7 +14,7 @@ import fleet
 
 from gpuwatch.rules.digest import Sample, digest
 from gpuwatch.rules.limits import Limits
-from gpuwatch.store import digests, machines, shapes
+from gpuwatch.store import digests, machines, shapes, usage
 from gpuwatch.store.blocks import Entry, pack
 from gpuwatch.store.chunk_codec import encode
 from gpuwatch.store.chunks import SPANS, Chunk, Column, coarsen, merge_all, of_minutes, split
@@ -48,6 +48,7 @@ def write(path: str, hosts: int, days: int) -> Dict[str, float]:
         with store.writing():
             _host(store, machine_id, number, pieces, (begin, int(now)))
     with store.writing():
+        usage.recount(store, (time.strftime("%Y-%m-%d", time.gmtime(at)) for at in range(begin, int(now) + DAY, DAY)))
         store.load("rollup", ROLLUP, list(_rollups("", "", [FLEET_KIND] * (days // 10 + 2), pieces, (begin, int(now)))))
     raw = sum(_last_hour(store, machine_id, number, now) for number, machine_id in enumerate(ids)) / hosts
     return {**_sizes(store, hosts * days), "raw, 5 s": raw * DAY / STEP}

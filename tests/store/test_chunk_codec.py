@@ -7,7 +7,7 @@ from tests.store.test_chunks import HOUR, minute, some
 from gpuwatch.model.errors import StoreError
 from gpuwatch.model.series import GPU_METRICS
 from gpuwatch.store.chunk_codec import decode, decode_part, encode, encode_part
-from gpuwatch.store.chunks import Chunk, merge, of_minutes
+from gpuwatch.store.chunks import Chunk, Column, merge, of_minutes
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -29,6 +29,18 @@ def test_very_large_and_negative_numbers():
     for _ in range(12):
         chunk = merge(chunk, chunk)
     chunk.columns["temperature_celsius"].totals[1] -= 5
+    assert decode(encode(chunk, HOUR, 60), HOUR, 60) == chunk
+
+
+@pytest.mark.parametrize("counts", [[12] * 5, [12, 12, 11, 12, 12], [2**20] * 5])
+@pytest.mark.parametrize("lows", [[7] * 5, [100, 200, 300, 100, 0], [70_000, 1, 2, 3, 2**31], [2**33, 0, 1, 2, 3], [0] * 5])
+@pytest.mark.parametrize("above", [[0] * 5, [10, 0, 250, 20, 30], [2**20, 0, 5, 0, 1]])
+@pytest.mark.parametrize("rest", [[0] * 5, [1, 2, 3, 4, 5], [2**31 + 1, 0, 0, 0, 2]])
+def test_columns_of_all_widths_come_out_together(counts, lows, above, rest):
+    """Read as one large number, where they can be: numbers must never reach into their neighbours."""
+    highs, totals = [low + more for low, more in zip(lows, above)], [count * low + more for count, low, more in zip(counts, lows, rest)]
+    column = Column(counts, totals, lows, highs)
+    chunk = Chunk([HOUR + 60 * place for place in range(5)], [600] * 5, {"power_watts": column, "utilization_percent": column})
     assert decode(encode(chunk, HOUR, 60), HOUR, 60) == chunk
 
 

@@ -27,7 +27,7 @@ def forget_user(ctx: click.Context, name: str, yes: bool, as_json: bool) -> None
     days = max(keeps.raw_retention, keeps.thinned_retention) / 86400
     with opened(ctx) as store:
         ((stretches,),) = store.rows("SELECT count(*) FROM process_interval WHERE user_name = ?", (name,))
-        ((sums,),) = store.rows("SELECT count(*) FROM user_day WHERE user_name = ?", (name,))
+        ((sums,),) = store.rows("SELECT count(*) FROM user_day WHERE user_name = ? AND machine_id != ''", (name,))
         if not stretches and not sums:
             raise UsageError(f"Nothing is kept of a user {name[:80]!r}.", "Names are told by: gpuwatch report --by user")
         if not yes:

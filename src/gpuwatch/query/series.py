@@ -6,7 +6,6 @@ A step in which nothing was measured is a gap: None, never 0. Never writes.
 from __future__ import annotations
 
 import math
-from operator import sub
 from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, TypeVar
 
 from gpuwatch.model.errors import UsageError
@@ -197,7 +196,7 @@ def _series(metric: str, unit: str, found: _Found, grid: Grid, span: Tuple[float
 def _coverage(chunk: Chunk, counts: Sequence[int], grid: Grid, now: float, cards: int) -> List[float]:
     """Share of each of the chunk's steps, as far as it is over, that was measured."""
     shares = {units: min(1.0, round(units * COVERED_UNIT / grid.step / cards, 4)) for units in set(chunk.covered)}
-    found = list(map(shares.__getitem__, chunk.covered))
+    found = list(shares.values()) * len(chunk.covered) if len(shares) == 1 else list(map(shares.__getitem__, chunk.covered))
     if chunk.times and chunk.times[-1] + grid.step > now:
         found[-1] = min(1.0, round(chunk.covered[-1] * COVERED_UNIT / max(1.0, now - chunk.times[-1]) / cards, 4))
     return found if 0 not in counts else [share if count else 0.0 for share, count in zip(found, counts)]
@@ -208,9 +207,20 @@ Stretch = Tuple[int, int, int]
 
 
 def _stretches(chunk: Chunk, grid: Grid) -> List[Stretch]:
-    times = chunk.times
-    starts = [place for place, passed in enumerate(map(sub, times[1:], times), 1) if passed != grid.step]
-    return [((times[first] - grid.begin) // grid.step, first, end) for first, end in zip([0, *starts], [*starts, len(times)]) if times]
+    return [((chunk.times[first] - grid.begin) // grid.step, first, end) for first, end in _whole(chunk.times, grid.step, 0, len(chunk.times))]
+
+
+def _whole(times: Sequence[int], step: int, first: int, end: int) -> List[Tuple[int, int]]:
+    """(first place, place after the last) of stretches without a gap, by halving: gaps are few, and steps are many."""
+    if first == end:
+        return []
+    if times[end - 1] - times[first] == step * (end - 1 - first):
+        return [(first, end)]
+    middle = (first + end) // 2
+    left, right = _whole(times, step, first, middle), _whole(times, step, middle, end)
+    if times[middle] - times[middle - 1] == step:
+        return [*left[:-1], (left[-1][0], right[0][1]), *right[1:]]
+    return left + right
 
 
 def _placed(values: Sequence[Value], empty: Value, stretches: Sequence[Stretch], grid: Grid) -> Tuple[Value, ...]:

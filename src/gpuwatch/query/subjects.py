@@ -111,10 +111,21 @@ class Names:
         self.hosts.update((machine_id, target.name) for machine_id, target in present.items())
         self.tags: Dict[str, Tuple[str, ...]] = {machine_id: target.tags for machine_id, target in present.items()}
         self._gpus: Dict[str, Dict[str, Known]] = {}
+        self._plans = {known.machine_id: known.plan for known in latest.all()[1] if known.plan is not None}
+        self._uuids: Dict[str, Set[str]] = {}
 
     def host(self, machine_id: str) -> str:
         """Name of a machine; of one that is gone from the store, its id."""
         return self.hosts.get(machine_id, machine_id)
+
+    def has(self, machine_id: str, uuid: str) -> bool:
+        """The GPU or slice is in its machine, by the machine's newest reading."""
+        plan = self._plans.get(machine_id)
+        if plan is None:
+            return self.gpu(machine_id, uuid).number is not None
+        if machine_id not in self._uuids:
+            self._uuids[machine_id] = {row.uuid for row in plan.rows}
+        return uuid in self._uuids[machine_id]
 
     def gpu(self, machine_id: str, uuid: str) -> Known:
         """Name, number and model of a GPU or slice."""

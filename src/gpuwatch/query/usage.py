@@ -159,7 +159,7 @@ def possible_seconds(store: Store, names: Names, period: Period) -> Dict[Gpu, fl
             if since_at < begins[first]:  # else they came together
                 since_at = kept_since(store, machine_id, uuid) or 0.0
             start_at = max(start_at, since_at)
-        if names.gpu(machine_id, uuid).number is None or machine_id not in names.present:
+        if machine_id not in names.present or not names.has(machine_id, uuid):
             end_at = min(end_at, ends[last])
         found[machine_id, uuid] = max(0.0, end_at - start_at)
     return found

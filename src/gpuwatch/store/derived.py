@@ -26,11 +26,13 @@ def move_some(store: Store, source: str, into: str) -> int:
 
 
 def delete_some(store: Store, machine_id: str) -> int:
-    """Delete some of what is derived of a machine, in one transaction; 0 = nothing is left. The fleet's sums keep its share."""
+    """Delete some of what is derived of a machine, in one transaction; 0 = nothing is left. The fleet's rollups keep its share; reports do not."""
     deleted = 0
     with store.writing():
         for table, key in _KEYS.items():
             rows = store.rows(f"SELECT {', '.join(key)} FROM {table} WHERE machine_id = ? LIMIT ?", (machine_id, _ROWS))
             if rows:
                 deleted += store.change_many(f"DELETE FROM {table} WHERE {' AND '.join(f'{name} = ?' for name in key)}", rows)
+            if table == "user_day":
+                usage.recount(store, (day for _, day, *_ in rows))
     return deleted

@@ -93,7 +93,7 @@ class Import:
                 machine_id = self._machine(portion.machine)
                 if chunk.times:
                     rollups.add_chunks(self._store, machine_id, {portion.gpu: {60: chunk}})
-                usage.merge(self._store, machine_id, portion.gpu_days, portion.user_days)
+                usage.merge(self._store, machine_id, portion.gpu_days, portion.user_days, of_fleet=False)
                 intervals.merge(self._store, machine_id, portion.intervals, portion.gap_seconds)
             for machine, machine_id in self.record.machines.items():
                 add_gpu_names(self._store, machine_id, self._names.pop(machine, {}))

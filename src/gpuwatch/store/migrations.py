@@ -85,7 +85,13 @@ _ENROLLED: Step = (
     "CREATE TABLE pushed (id TEXT NOT NULL PRIMARY KEY, stream TEXT NOT NULL, sequence BIGINT NOT NULL) {clustered}",
 )
 
-STEPS: Tuple[Step, ...] = (_FIRST, _TIME, _HUBS, _ENROLLED)
+_USERS_OF_FLEET: Step = (  # see ``usage.FLEET``
+    """INSERT INTO user_day (machine_id, day, gpu_uuid, user_name, held_seconds, busy_seconds, idle_seconds, unknown_seconds, memory_gib_hours, energy_joules)
+       SELECT '', day, '', user_name, sum(held_seconds), sum(busy_seconds), sum(idle_seconds), sum(unknown_seconds), sum(memory_gib_hours), sum(energy_joules)
+       FROM user_day WHERE machine_id IN (SELECT id FROM machine WHERE substr(name, 1, 7) != 'import:') GROUP BY day, user_name""",
+)
+
+STEPS: Tuple[Step, ...] = (_FIRST, _TIME, _HUBS, _ENROLLED, _USERS_OF_FLEET)
 """Step n (from 1) leads to schema version n."""
 
 

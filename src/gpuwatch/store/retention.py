@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Callable, List, Tuple
 
-from gpuwatch.store import rollups
+from gpuwatch.store import rollups, usage
 from gpuwatch.store.backfill import backfill
 from gpuwatch.store.chunks import SPANS
 from gpuwatch.store.database import Store
@@ -120,6 +120,7 @@ def _delete_crowds(store: Store, now: float) -> Tuple[int, int]:
             days = store.rows(f"SELECT day FROM {table} WHERE machine_id = ? GROUP BY day HAVING count(*) > ?", (machine_id, _MOST_OF_DAY))
             if days:
                 store.change_many(f"DELETE FROM {table} WHERE machine_id = ? AND day = ?", [(machine_id, day) for (day,) in days])
+                usage.recount(store, (day for (day,) in days))
     return _delete_subjects(store, machine_id), _delete_surplus_intervals(store, machine_id, now)
 
 

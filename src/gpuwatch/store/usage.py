@@ -1,4 +1,8 @@
-"""Usage by (day, GPU) and by (day, GPU, user): sums that grow. Days are texts YYYY-MM-DD in the hub's zone, as the digest made them."""
+"""Usage by (day, GPU) and by (day, GPU, user): sums that grow. Days are texts YYYY-MM-DD in the hub's zone, as the digest made them.
+
+What each user had of all GPUs on a day stands in ``user_day`` too, under the machine FLEET, so that a year of a large lab is added up from a few
+rows: each transaction that changes the others changes it.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +25,9 @@ _MOST = 1e18
 """Larger sums are no sums of anything that exists."""
 _GET_GPU = attrgetter(*_GPU_SUMS)
 _GET_USER = attrgetter(*_USER_SUMS)
+FLEET = ""
+"""Stands for the machine, and ALL for the GPU, where all together are meant."""
+ALL = ""
 
 
 def _upsert(table: str, keys: Sequence[str], sums: Sequence[str]) -> str:
@@ -53,13 +60,38 @@ class UserDayRow(NamedTuple):
 
 
 def merge(
-    store: Store, machine_id: str, gpu_sums: Mapping[Tuple[str, str], GpuDay], user_sums: Mapping[Tuple[str, str, str], UserDay]
+    store: Store,
+    machine_id: str,
+    gpu_sums: Mapping[Tuple[str, str], GpuDay],
+    user_sums: Mapping[Tuple[str, str, str], UserDay],
+    *,
+    of_fleet: bool = True,
 ) -> None:
-    """Inside ``writing()``: add a digest's ``gpu_days`` and ``user_days`` to what is stored."""
-    for statement, get, sums in ((_ADD_GPU, _GET_GPU, gpu_sums), (_ADD_USER, _GET_USER, user_sums)):
-        rows = [(machine_id, *key, *map(_number, get(one))) for key, one in sorted(sums.items())[:_MOST_ROWS]]
+    """Inside ``writing()``: add a digest's ``gpu_days`` and ``user_days`` to what is stored. ``of_fleet``: not an imported machine."""
+    gpu_rows = [(machine_id, *key, *map(_number, _GET_GPU(one))) for key, one in sorted(gpu_sums.items())[:_MOST_ROWS]]
+    user_rows = [(machine_id, *key, *map(_number, _GET_USER(one))) for key, one in sorted(user_sums.items())[:_MOST_ROWS]]
+    for statement, rows in ((_ADD_GPU, gpu_rows), (_ADD_USER, user_rows + (_of_fleet(user_rows) if of_fleet else []))):
         if rows:
             store.change_many(statement, rows)
+
+
+def _of_fleet(rows: Iterable[Sequence[Any]]) -> List[Tuple[Any, ...]]:
+    """Rows of FLEET for rows (machine, day, GPU, user, sums ...)."""
+    found: Dict[Tuple[str, str], Sequence[float]] = {}
+    for _, day, _, user, *sums in rows:
+        known = found.get((day, user))
+        found[day, user] = sums if known is None else list(map(add, known, sums))
+    return [(FLEET, day, ALL, user, *sums) for (day, user), sums in found.items()]
+
+
+def recount(store: Store, days: Iterable[str]) -> None:
+    """Inside ``writing()``: the sums of FLEET anew, of days of which rows were deleted."""
+    for day in sorted(set(days)):
+        columns = ", ".join((*USER_KEYS, *_USER_SUMS))
+        rows = store.rows(f"SELECT {columns} FROM user_day WHERE machine_id IN ({LIVE_MACHINES}) AND day = ?", (day,))
+        store.change("DELETE FROM user_day WHERE machine_id = ? AND day = ?", (FLEET, day))
+        if rows:
+            store.change_many(_ADD_USER, _of_fleet(rows))
 
 
 def _number(value: float) -> float:
@@ -107,6 +139,8 @@ def _sums(
     ending += f" ORDER BY {', '.join(grouped)}" if grouped else " HAVING count(*) > 0"
     known = LIVE_MACHINES if machine_ids is None else "SELECT id FROM machine"
     where, parameters = f"machine_id IN ({known}) AND day BETWEEN ? AND ?", [*days]
+    if machine_ids is None and table == "user_day" and not {"machine_id", "gpu_uuid"}.intersection(by):
+        where, parameters = "machine_id = ? AND day BETWEEN ? AND ?", [FLEET, *days]
     if user is not None:
         where, parameters = f"{where} AND user_name = ?", [*parameters, user]
     found: Dict[Tuple[Any, ...], Tuple[float, ...]] = {}
@@ -140,13 +174,14 @@ def forget_user(store: Store, user: str) -> int:
         for first in range(0, len(days), _BATCH):
             with store.writing():
                 keys = [(machine_id, day, user) for (day,) in days[first : first + _BATCH]]
-                total += store.change_many("DELETE FROM user_day WHERE machine_id = ? AND day = ? AND user_name = ?", keys)
+                deleted = store.change_many("DELETE FROM user_day WHERE machine_id = ? AND day = ? AND user_name = ?", keys)
+                total += 0 if machine_id == FLEET else deleted
             store.rest()
     return total
 
 
 def move(store: Store, source: str, into: str, most: int) -> int:
-    """Inside ``writing()``: add at most ``most`` rows of each table of machine ``source`` to those of ``into``; how many."""
+    """Inside ``writing()``: add at most ``most`` rows of each table of machine ``source`` to those of ``into``; how many. Both are of the fleet."""
     moved = 0
     for table, statement, keys, sums in (("gpu_day", _ADD_GPU, GPU_KEYS, _GPU_SUMS), ("user_day", _ADD_USER, USER_KEYS, _USER_SUMS)):
         rows = store.rows(f"SELECT {', '.join((*keys, *sums))} FROM {table} WHERE machine_id = ? LIMIT ?", (source, most))
