@@ -196,18 +196,18 @@ class Skewed(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        status, _, _ = get(f"{self.upstream}/get-status", {"Content-Type": "application/json"}, "POST", body)
         import http.client
 
         host, port = self.upstream.removeprefix("http://").split(":")
         connection = http.client.HTTPConnection(host, int(port), timeout=20)
-        connection.request("POST", "/get-status", body, {"Content-Type": "application/json"})
+        given = {name: self.headers[name] for name in ("Content-Type", "Authorization")}
+        connection.request("POST", "/get-status", body, given)
         answer = connection.getresponse()
         header, _, values = answer.read().partition(b"\n")
         told = json.loads(header)
         told["sent_at"] += 3600
         data = json.dumps(told).encode() + b"\n" + values
-        self.send_response(status)
+        self.send_response(answer.status)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)
@@ -232,7 +232,7 @@ def test_check(lab: Lab) -> None:
         done = lab.run("check", "--hosts", hosts, "--live", env=env)
         assert (done.returncode, done.stderr) == (1, "")
         for pattern in (
-            r"ok +good +\S+ +version \d+\.\d+\.\d+, 2 GPUs", r"FAIL +locked .*wrong password. Next:", r"FAIL +dead .*refused",
+            r"ok +good +\S+ +version \d+\.\d+\.\d+, 2 GPUs", r"FAIL +locked .*wrong password: locked answered 403. Next:", r"FAIL +dead .*refused",
             r"FAIL +skewed .*clock differs by \+3[56]\d\d\.\d s. Next:", r"1 of 4 nodes answer well",
         ):  # fmt: skip
             assert re.search(pattern, done.stdout), f"{pattern} is not in {done.stdout}"

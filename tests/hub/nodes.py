@@ -100,6 +100,11 @@ async def wrong_password(node: FakeNode, body: bytes, writer: asyncio.StreamWrit
     writer.write(answer(b"wrong password\n", "403 Forbidden", "Content-Type: text/plain"))
 
 
+async def clock_ahead(node: FakeNode, body: bytes, writer: asyncio.StreamWriter) -> None:
+    said = b"The request is stale: this machine's clock is 312 s ahead of yours.\n"
+    writer.write(answer(said, "403 Forbidden", "Content-Type: text/plain", "Gpuwatch-Skew: 312"))
+
+
 async def starting(node: FakeNode, body: bytes, writer: asyncio.StreamWriter) -> None:
     writer.write(answer(b"no sample yet\n", "503 Service Unavailable", "Content-Type: text/plain"))
 
@@ -120,12 +125,20 @@ async def slams(node: FakeNode, body: bytes, writer: asyncio.StreamWriter) -> No
     writer.transport.abort()
 
 
+def authorization(raw: bytes) -> str:
+    """The Authorization header of a request."""
+    lines = raw.partition(b"\r\n\r\n")[0].decode().split("\r\n")
+    return next(line.partition(": ")[2] for line in lines if line.lower().startswith("authorization: "))
+
+
 class FakeNode:
     """One server; ``behaviour`` may be changed while it runs."""
 
     def __init__(self, behaviour: Behaviour = good, gpus: int = 1) -> None:
         self.behaviour = behaviour
         self.requests: List[Dict[str, Any]] = []
+        self.raw: List[bytes] = []
+        """Every byte that came, a request each."""
         self.connections = 0
         self.gpus = gpus
         self.port = 0
@@ -153,6 +166,7 @@ class FakeNode:
                 head = await reader.readuntil(b"\r\n\r\n")
                 length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
                 body = await reader.readexactly(length)
+                self.raw.append(head + body)
                 self.requests.append(json.loads(body))
                 await self.behaviour(self, body, writer)
                 await writer.drain()

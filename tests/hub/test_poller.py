@@ -17,6 +17,7 @@ from gpuwatch.hub.poller import Poller, PollerStats
 from gpuwatch.loops import AsyncLoop
 from gpuwatch.model.cluster import Target
 from gpuwatch.model.errors import UsageError, WireError
+from gpuwatch.wire.signing import Verifier, derive_key
 
 PASSWORD = "s3cret-word"
 
@@ -110,8 +111,8 @@ def test_a_good_node_is_polled_on_one_connection(street: Street, hub: Hub) -> No
     assert node.connections == 1
     assert hub.book.bad == {}
     first, second = node.requests[:2]
-    assert first == {"passwd": PASSWORD, "flat": ""}
-    assert second == {"passwd": PASSWORD, "flat": hub.book.shapes["id-a"]}
+    assert first == {"flat": ""}
+    assert second == {"flat": hub.book.shapes["id-a"]}
     assert b'"shape":' in hub.book.good["a"][0][0]
     assert b'"shape":' not in hub.book.good["a"][1][0]
     for _, asked_at, answered_at in hub.book.good["a"]:
@@ -213,7 +214,43 @@ def test_wrong_passwords_never_come_close_to_the_nodes_limit(street: Street, hub
     assert len(node.requests) == 1  # ten in a minute would shut the hub out
     word[0] = "two"
     until(lambda: len(node.requests) == 2)
-    assert node.requests[1]["passwd"] == "two"
+    body = node.raw[1].partition(b"\r\n\r\n")[2]
+    verifier = Verifier({"password": derive_key("two")}.get)
+    assert verifier.check(nodes.authorization(node.raw[1]), "POST", "/get-status", body, time.time()) == "password"
+
+
+def test_every_poll_is_signed_anew_and_none_holds_the_password(street: Street, hub: Hub) -> None:
+    node = street.node()
+    hub.poll([target("a", node.port)])
+    until(lambda: hub.book.counts("a") >= 5)
+    verifier = Verifier({"password": derive_key(PASSWORD)}.get)
+    for raw in node.raw:  # a nonce that came twice would be refused
+        verifier.check(nodes.authorization(raw), "POST", "/get-status", raw.partition(b"\r\n\r\n")[2], time.time())
+        assert PASSWORD.encode() not in raw
+        assert derive_key(PASSWORD).hex().encode() not in raw
+
+
+REFUSALS = (nodes.wrong_password, nodes.html, nodes.garbage, nodes.slams, nodes.no_frame, nodes.redirecting, nodes.clock_ahead, nodes.closes_idle)
+
+
+@pytest.mark.parametrize("behaviour", REFUSALS)
+def test_the_password_is_never_sent_whatever_is_answered(street: Street, hub: Hub, behaviour: nodes.Behaviour) -> None:
+    node, other = street.node(behaviour), street.node()
+    word = ["s3cret-word"]
+    hub.poll([target("a", node.port), target("b", other.port)], interval=0.05, password=lambda target: word[0])
+    until(lambda: hub.book.counts("b") >= 5 and len(node.raw) >= 1)
+    word[0] = "s3cret-other"  # asked at once, whatever the back-off
+    until(lambda: len(node.raw) >= 2)
+    assert b"s3cret" not in b"".join(node.raw)
+
+
+def test_a_wrong_clock_is_named_and_asked_about_at_every_beat(street: Street, hub: Hub) -> None:
+    node = street.node(nodes.clock_ahead)
+    hub.poll([target("a", node.port)], interval=0.05)
+    until(lambda: len(node.requests) >= 5)
+    assert hub.book.error("a").startswith("a takes no requests of this hub: its clock is 312 s ahead of the hub's. Next: set both clocks")
+    node.behaviour = nodes.good
+    until(lambda: hub.book.counts("a") >= 1)
 
 
 def test_retry_after_is_obeyed(street: Street, hub: Hub) -> None:

@@ -6,6 +6,7 @@ import io
 import json
 import socket
 import threading
+import time
 from datetime import datetime
 
 import pytest
@@ -14,10 +15,13 @@ from hypothesis import strategies as st
 
 from gpuwatch.model.snapshot import GpuReading, HostReading, ProcessReading, Snapshot
 from gpuwatch.node.app import MAX_BODY_BYTES, NodeApp
+from gpuwatch.node.door import Door
 from gpuwatch.node.newest import Newest, Sample, Trouble
 from gpuwatch.serve.http import Server
 from gpuwatch.wire import frame
+from gpuwatch.wire.asking import KEY_ID
 from gpuwatch.wire.flat import Shape
+from gpuwatch.wire.signing import Signer, derive_key
 
 PASSWORD = "pässword"
 JSON = {"Content-Type": "application/json"}
@@ -142,9 +146,11 @@ def test_a_wrong_or_missing_password_is_403_as_text(ask, body):
 
 
 def test_an_empty_password_is_never_right():
-    app = NodeApp(Newest(), "")
-    assert not app._is_password(None)
-    assert not app._is_password(0)
+    door = Door("")
+    assert not door.is_password(None)
+    assert not door.is_password(0)
+    forged = Signer(KEY_ID, derive_key("")).header("POST", "/get-status", b"", time.time())
+    assert door.signed(forged, "POST", "/get-status", b"", "192.0.2.1").words == "The signature of the request is wrong."
 
 
 def test_after_ten_failures_429_at_once_also_for_the_right_password(ask):
@@ -274,7 +280,7 @@ JSON_VALUES = st.recursive(
 )
 def test_no_body_but_the_right_one_gets_json_or_a_traceback(body):
     app = FUZZED
-    app._throttle._failures.clear()
+    app._door._guesses._failures.clear()
     seen = []
     environ = {
         "REQUEST_METHOD": "POST", "PATH_INFO": "/get-status", "CONTENT_TYPE": "application/json", "CONTENT_LENGTH": str(len(body)),

@@ -12,8 +12,8 @@ from tests.node.test_app import PASSWORD, SNAPSHOT
 from gpuwatch.node.app import MAX_BODY_BYTES, NodeApp
 from gpuwatch.node.newest import Newest, Sample, Trouble
 from gpuwatch.node.scraping import password_in
-from gpuwatch.node.throttle import FAILURES
 from gpuwatch.serve.http import Server
+from gpuwatch.serve.throttle import FAILURES
 
 
 def basic(password, user="prometheus"):

@@ -83,20 +83,22 @@ def _ask_all(targets: Sequence[Target], settings: HubSettings, quiet: bool) -> l
 
 def ask(target: Target, settings: HubSettings) -> Answer:
     """One node: reachable, password, version, skew."""
-    from gpuwatch.wire import frame
+    from gpuwatch.wire import asking, frame
     from gpuwatch.wire.flat import Shape
     from gpuwatch.wire.http import fetch
 
     try:
         password = read_secret(target.password_file) if target.password_file else settings.password or DEFAULT_PASSWORD
+        body, signer = asking.body_for(""), asking.signer_of(password)
         began = time.time()
+        headers = {**asking.HEADERS, "Authorization": signer.header("POST", asking.PATH, body, began)}
         reply = fetch(
-            f"http://{target.address}/get-status", method="POST", body=json.dumps({"passwd": password, "flat": ""}).encode(),
-            headers={"Content-Type": "application/json"}, deadline_seconds=DEADLINE_SECONDS, max_bytes=settings.poll_max_bytes,
+            f"http://{target.address}{asking.PATH}", method="POST", body=body, headers=headers, deadline_seconds=DEADLINE_SECONDS,
+            max_bytes=settings.poll_max_bytes, program="gpuwatch node",
         )  # fmt: skip
         middle = (began + time.time()) / 2
         if reply.status != 200:
-            return Answer(target.name, target.address, False, _refusal(reply.status, reply.body))
+            return Answer(target.name, target.address, False, _refusal(target, reply))
         header, _ = frame.decode(reply.body)
         shape = Shape.parse(header.get("shape"))
     except GpuwatchError as error:
@@ -119,8 +121,8 @@ def _judge(target: Target, header: dict[str, Any], shape: Any, middle: float) ->
     return Answer(target.name, target.address, ok, message, version, len(shape.gpu_facts()), skew)
 
 
-def _refusal(status: int, body: bytes) -> str:
-    if status == 403:
-        return "wrong password. Next: give hub and node the same password file"
-    text = body[:120].decode("utf-8", "replace").strip()
-    return f"answers {status}: {text}" + (". Is this a gpuwatch node?" if status == 404 else "")
+def _refusal(target: Target, reply: Any) -> str:
+    """As the hub says it."""
+    from gpuwatch.hub.answers import refused
+
+    return refused(target, reply).text

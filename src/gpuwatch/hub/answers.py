@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple, Optional
 
 from gpuwatch.model.cluster import Target
+from gpuwatch.wire.asking import SKEW_HEADER
 from gpuwatch.wire.http import Response
 
 LONGEST_WAIT_SECONDS = 60.0
@@ -28,6 +30,15 @@ class Failure(NamedTuple):
 def refused(target: Target, response: Response) -> Failure:
     """The Failure for an answer that is not 200."""
     status = response.status
+    skew_seconds = _skew_seconds(response)
+    if status == 403 and skew_seconds is not None:
+        side = "ahead of" if skew_seconds > 0 else "behind"
+        return Failure(
+            f"{target.name} takes no requests of this hub: its clock is {abs(skew_seconds):.0f} s {side} the hub's. "
+            f"Next: set both clocks (timedatectl, or chronyc tracking, on each).",
+            True,
+            False,
+        )
     if status in (401, 403):
         return Failure(
             f"wrong password: {target.name} answered {status}. Next: give the hub this node's password "
@@ -90,6 +101,12 @@ def clean(text: str, most: int) -> str:
 def _said(response: Response) -> str:
     kind = response.headers.get("content-type", "text/plain")
     return clean(response.body[:400].decode("utf-8", "replace"), 100).rstrip(".") if kind.startswith("text/plain") else ""
+
+
+def _skew_seconds(response: Response) -> Optional[float]:
+    """By how much the node's clock is ahead, where it says that this is why it refuses."""
+    text = response.headers.get(SKEW_HEADER.lower(), "")
+    return float(text) if re.fullmatch(r"-?[0-9]{1,12}", text, re.ASCII) else None
 
 
 def _retry_after(response: Response) -> float:

@@ -6,17 +6,17 @@ A poll costs one timer, one write and one read. What fails is told to the sink i
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import socket
 import time
-from typing import TYPE_CHECKING, List, Optional, Tuple
+from typing import TYPE_CHECKING, List, Optional
 
 from gpuwatch.hub.answers import LONGEST_WAIT_SECONDS, Failure, broken, refused, timed_out, unreachable
 from gpuwatch.hub.resolver import Address
 from gpuwatch.model.cluster import Target
 from gpuwatch.model.errors import GpuwatchError, WireError
-from gpuwatch.wire.http import Response, ResponseReader, build_request, network_error
+from gpuwatch.wire.asking import Question, signer_of
+from gpuwatch.wire.http import Response, ResponseReader, network_error
 
 if TYPE_CHECKING:
     from gpuwatch.hub.poller import Poller
@@ -78,7 +78,8 @@ class Link:
         self._busy = False
         self._asked_at = 0.0
         self._password: Optional[str] = None
-        self._request: Tuple[str, bytes] = ("", b"")
+        self._question: Optional[Question] = None
+        """How this password asks; None until its key is made."""
         self._failures = 0
         self._resume_at = 0.0
 
@@ -123,7 +124,19 @@ class Link:
             self._failed(Failure(str(error), True, False))
             return
         if password != self._password:
-            self._password, self._request, self._resume_at, self._failures = password, ("", b""), 0.0, 0
+            self._password, self._question, self._resume_at, self._failures = password, None, 0.0, 0
+        if self._question is None:
+            self._task = self.poller.loop.create_task(self._make_key(password))
+        else:
+            self._go(now)
+
+    async def _make_key(self, password: str) -> None:
+        """Off the event loop: it takes 20 ms for each password."""
+        signer = await self.poller.loop.run_in_executor(None, signer_of, password)
+        self._question = Question(self.target.address, signer)
+        self._go(self.poller.loop.time())
+
+    def _go(self, now: float) -> None:
         if now < self._resume_at:
             self._task = self.poller.loop.create_task(self._probe())
         elif self._connection is not None:
@@ -132,14 +145,10 @@ class Link:
             self._task = self.poller.loop.create_task(self._connect_and_send())
 
     def _send(self, connection: Connection) -> None:
-        shape_id = self.poller.sink.shape_id(self.machine_id)
-        if self._request[0] != shape_id or not self._request[1]:
-            body = json.dumps({"passwd": self._password, "flat": shape_id}).encode()
-            headers = {"Content-Type": "application/json", "Accept": "application/x-gpuwatch-frame"}
-            self._request = (shape_id, build_request("POST", self.target.address, "/get-status", body, headers))
-        self._reader = ResponseReader(self.poller.max_bytes)
         assert connection.transport is not None
-        connection.transport.write(self._request[1])
+        assert self._question is not None
+        self._reader = ResponseReader(self.poller.max_bytes)
+        connection.transport.write(self._question.request(self.poller.sink.shape_id(self.machine_id), time.time()))
 
     # Connecting.
 

@@ -8,7 +8,6 @@ sampler, and none tells a stranger more than that a node is here.
 
 from __future__ import annotations
 
-import hmac
 import json
 import time
 from typing import Any, Dict, Optional
@@ -16,27 +15,29 @@ from typing import Any, Dict, Optional
 import bottle
 
 from gpuwatch.node import scraping
+from gpuwatch.node.door import Door, Refusal
 from gpuwatch.node.newest import Answer, Newest
-from gpuwatch.node.throttle import Throttle
 from gpuwatch.render import as_prometheus
 from gpuwatch.wire import frame
+from gpuwatch.wire.asking import SKEW_HEADER
 
 MAX_BODY_BYTES = 16384
 LONGEST_SHAPE_ID = 64
+SCHEME = "Gpuwatch "
 
 
 class NodeApp(bottle.Bottle):  # type: ignore[misc]
     """The WSGI app of a node. Errors reach the server's wrappers; bottle's own pages are replaced by one line of text."""
 
-    def __init__(self, newest: Newest, password: str, *, hostname: str = "", metrics_open: bool = False) -> None:
-        """``hostname``: what this machine is called before there is a sample; ``metrics_open``: /metrics needs no password."""
+    def __init__(
+        self, newest: Newest, password: str, *, hostname: str = "", metrics_open: bool = False, plain_password: bool = True
+    ) -> None:
+        """``hostname``: what this machine is called before there is a sample; ``metrics_open``: /metrics needs no password;
+        ``plain_password``: readings for the password itself, beside signed requests."""
         super().__init__()
         self.config["catchall"] = False
         self._newest = newest
-        self._password = _bytes(password)
-        self._throttle = Throttle()
-        self._scrapers = Throttle()
-        """Of its own: a Prometheus with an old password must not lock out the hub beside it."""
+        self._door = Door(password, plain_password=plain_password)
         self._hostname, self._metrics_open = hostname, metrics_open
         self.route("/get-status", "POST", self._get_status)
         self.route("/metrics", "GET", self._metrics)
@@ -51,15 +52,16 @@ class NodeApp(bottle.Bottle):  # type: ignore[misc]
 
     def _get_status(self) -> bottle.HTTPResponse:
         address = str(bottle.request.get("REMOTE_ADDR", ""))  # .remote_addr would believe X-Forwarded-For
-        wait_seconds = self._throttle.wait_seconds(address, time.monotonic())
-        if wait_seconds:
-            return _text(429, "Too many wrong passwords from your address.", {"Retry-After": str(wait_seconds)})
-        asked = _asked()
+        authorization = str(bottle.request.get("HTTP_AUTHORIZATION", ""))
+        is_signed = authorization.startswith(SCHEME)
+        body = bottle.request["wsgi.input"].read(MAX_BODY_BYTES + 1)
+        refusal = self._door.signed(authorization, "POST", _target(), body, address) if is_signed else self._door.waits(address)
+        asked = _asked(body) if refusal is None else _refused(refusal)
         if isinstance(asked, bottle.HTTPResponse):
             return asked
-        if not self._is_password(asked.get("passwd")):
-            self._throttle.failed(address, time.monotonic())
-            return _text(403, "The password is wrong or missing.")
+        refusal = None if is_signed else self._door.told(asked.get("passwd"), address)
+        if refusal is not None:
+            return _refused(refusal)
         answer = self._newest.answer()
         if answer is None:
             return _text(503, "There is no sample yet.", {"Retry-After": "1"})
@@ -76,24 +78,13 @@ class NodeApp(bottle.Bottle):  # type: ignore[misc]
         return bottle.HTTPResponse(body, 200, {"Content-Type": kind, "Cache-Control": "no-store", "Vary": "Accept"})
 
     def _refused_scraper(self) -> Optional[bottle.HTTPResponse]:
-        """None for who gave the password. Who gave none at all has not guessed."""
-        address = str(bottle.request.get("REMOTE_ADDR", ""))
-        wait_seconds = self._scrapers.wait_seconds(address, time.monotonic())
-        if wait_seconds:
-            return _text(429, "Too many wrong passwords from your address.", {"Retry-After": str(wait_seconds)})
+        """None for who gave the password."""
         given = scraping.password_in(str(bottle.request.get("HTTP_AUTHORIZATION", "")))
-        if given is not None and self._is_password(given):
-            return None
-        if given is not None:
-            self._scrapers.failed(address, time.monotonic())
+        refusal = self._door.scraper(given, str(bottle.request.get("REMOTE_ADDR", "")))
+        if refusal is None or refusal.wait_seconds:
+            return refusal and _refused(refusal)
         how = "Give it as basic or bearer authorization, or set metrics_open = true on the node."
-        return _text(401, f"The password is wrong or missing. {how}", {"WWW-Authenticate": 'Basic realm="gpuwatch"'})
-
-    def _is_password(self, given: object) -> bool:
-        """In constant time. A number or null is never the password."""
-        text = given if isinstance(given, str) else ""
-        same = hmac.compare_digest(_bytes(text), self._password)
-        return same and isinstance(given, str)
+        return _text(401, f"{refusal.words} {how}", {"WWW-Authenticate": 'Basic realm="gpuwatch"'})
 
     def _healthz(self) -> bottle.HTTPResponse:
         answer, trouble = self._newest.answer(), self._newest.trouble
@@ -102,16 +93,23 @@ class NodeApp(bottle.Bottle):  # type: ignore[misc]
         return _text(503, "There is no sample yet.") if answer is None else _text(200, "ok")
 
 
-def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass")
+def _target() -> str:
+    """The path with its query, as it was signed."""
+    query = bottle.request.query_string
+    return f"{bottle.request.path}?{query}" if query else str(bottle.request.path)
 
 
-def _asked() -> Any:
+def _refused(refusal: Refusal) -> bottle.HTTPResponse:
+    if refusal.wait_seconds:
+        return _text(429, refusal.words, {"Retry-After": str(refusal.wait_seconds)})
+    return _text(403, refusal.words, None if refusal.skew_seconds is None else {SKEW_HEADER: f"{refusal.skew_seconds:.0f}"})
+
+
+def _asked(body: bytes) -> Any:
     """The JSON object of the request, or the answer to what is none."""
     kind = str(bottle.request.get("CONTENT_TYPE", "")).partition(";")[0].strip().lower()
     if kind != "application/json":
         return _text(415, 'Send {"passwd": "..."} with Content-Type: application/json.')
-    body = bottle.request["wsgi.input"].read(MAX_BODY_BYTES + 1)
     try:
         asked = json.loads(body)
     except (ValueError, RecursionError):

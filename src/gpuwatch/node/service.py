@@ -69,7 +69,7 @@ def run(
     """
     password = check_password(settings)
     newest = Newest(_zone(settings))
-    app = NodeApp(newest, password, hostname=settings.name or socket.gethostname(), metrics_open=settings.metrics_open)
+    app = NodeApp(newest, password, hostname=settings.name or socket.gethostname(), metrics_open=settings.metrics_open, plain_password=settings.plain_password)
     server = Server(app, settings.host, settings.port, settings.threads, not settings.no_access_log, MAX_BODY_BYTES)
     end = stop or threading.Event()
     options = sampler_options(settings)

@@ -141,8 +141,8 @@ class Verifier:
             raise Refused("stale", skew_seconds)
         with self._lock:
             seen = self._seen.get(key_id)
-            if seen is None:
-                seen = self._seen[key_id] = _Seen(self._not_before)
+            if seen is None or seen.floor > now + self._window_seconds:  # or this machine's clock was set back
+                seen = self._seen[key_id] = _Seen(min(self._not_before, now))
             if bytes.fromhex(nonce) in seen.nonces:
                 raise Refused("replayed")
             if signed_at < seen.floor:

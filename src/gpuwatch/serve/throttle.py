@@ -1,4 +1,4 @@
-"""Counts wrong passwords by address: 10 in a minute, and the address waits. Never sleeps, never grows without bound."""
+"""Counts failed tries by address (or by account, or key): 10 in a minute, and it waits. Never sleeps, never grows without bound."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Wrong passwords by address."""
 
-from gpuwatch.node.throttle import FAILURES, MOST_ADDRESSES, Throttle
+from gpuwatch.serve.throttle import FAILURES, MOST_ADDRESSES, Throttle
 
 
 def fail(throttle, address, times, now=100.0):
