@@ -91,7 +91,14 @@ _USERS_OF_FLEET: Step = (  # see ``usage.FLEET``
        FROM user_day WHERE machine_id IN (SELECT id FROM machine WHERE substr(name, 1, 7) != 'import:') GROUP BY day, user_name""",
 )
 
-STEPS: Tuple[Step, ...] = (_FIRST, _TIME, _HUBS, _ENROLLED, _USERS_OF_FLEET)
+_OLD_SYSTEMS: Step = (
+    """CREATE TABLE worker_command (id BIGINT NOT NULL PRIMARY KEY, worker_id TEXT NOT NULL, command TEXT NOT NULL, status TEXT NOT NULL,
+       output TEXT NOT NULL, created_at_ms BIGINT NOT NULL, updated_at_ms BIGINT NOT NULL)""",
+    "CREATE INDEX worker_command_status ON worker_command (worker_id, status, id)",
+    "CREATE TABLE gpu_number (gpu_uuid TEXT NOT NULL PRIMARY KEY, number BIGINT NOT NULL UNIQUE) {clustered}",
+)
+
+STEPS: Tuple[Step, ...] = (_FIRST, _TIME, _HUBS, _ENROLLED, _USERS_OF_FLEET, _OLD_SYSTEMS)
 """Step n (from 1) leads to schema version n."""
 
 

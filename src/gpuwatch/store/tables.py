@@ -317,6 +317,33 @@ class Pushed(Table):
     """The last one stored."""
 
 
-KEPT = (Meta, Machine, Shape, SnapshotJournal, Block, GpuState, Event, Rollup, RollupPart, GpuDay, UserDay, ProcessInterval, Enrolled, Pushed)
+class WorkerCommand(Table):
+    """An order to a worker of seed 001 (``worker_commands``)."""
+
+    id = BigIntegerField(primary_key=True)
+    """Counts up; told to the worker."""
+    worker_id = TextField()
+    """Of ``Enrolled``."""
+    command = TextField()
+    status = TextField()
+    """One of ``worker_commands.STATES``."""
+    output = TextField()
+    """What the worker told so far."""
+    created_at_ms = BigIntegerField()
+    updated_at_ms = BigIntegerField()
+
+
+class GpuNumber(Table):
+    """The number of a GPU in the whole fleet, as seed 003 counts; never given twice (``gpu_numbers``)."""
+
+    gpu_uuid = TextField(primary_key=True)
+    number = BigIntegerField()
+    """Unique; from 0."""
+
+
+KEPT = (
+    Meta, Machine, Shape, SnapshotJournal, Block, GpuState, Event, Rollup, RollupPart, GpuDay, UserDay, ProcessInterval, Enrolled, Pushed, WorkerCommand,
+    GpuNumber,
+)  # fmt: skip
 """What a copy of the database has."""
 TABLES = (*KEPT, Hub, Lease, EnrollCode)
