@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 
 from gpuwatch.model.snapshot import DiskReading, GpuReading, HostReading, NetworkReading, ProcessReading, Snapshot
 from gpuwatch.wire import frame
+from gpuwatch.wire.changes import Given, shape_in
 from gpuwatch.wire.flat import Flattener, Shape, layout_of
 
 GPUS, PROCESSES, CORES = 8, 20, 64
@@ -83,6 +84,7 @@ class Node:
         self.name = f"n{number:04d}"
         self.shape_id, self.shape, self.values = flat.shape_id, flat.shape, list(flat.values)
         self.dice = random.Random(number)
+        self.given = Given()
         self.asked: List[float] = []
         self._walks = self._plan(shape)
         self._labels = self._prometheus(flat.shape)
@@ -138,13 +140,16 @@ class Node:
         return "".join([f"{series} {values[place]}\n" for place, series in self._labels]).encode()
 
     def frame(self, asked: bytes, now: float) -> bytes:
-        """The answer to a hub: with the shape if it does not have it."""
+        """The answer to a hub, as a node's server gives it: with the shape if it does not have it, of the values what it has not."""
+        known = json.loads(asked).get("flat", "")
+        names, lines = self.given.answer(self.shape_id, frame.encode_values(self.values), known)
         header: Dict[str, Any] = {
-            "flat": 1, "version": "0.1.0", "sent_at": round(now, 3), "shape_id": self.shape_id, "status": {"stale": False, "message": None, "since_at": None},
+            "flat": 1, "version": "0.1.0", "sent_at": round(now, 3), "shape_id": self.shape_id, **names,
+            "status": {"stale": False, "message": None, "since_at": None},
         }  # fmt: skip
-        if json.loads(asked).get("flat") != self.shape_id:
+        if shape_in(known) != self.shape_id:
             header["shape"] = self.shape
-        return frame.encode(header, frame.encode_values(self.values))
+        return frame.encode(header, lines)
 
 
 class Connection(asyncio.Protocol):

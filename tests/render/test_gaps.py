@@ -35,6 +35,7 @@ from gpuwatch.render.fragments import Fragments
 from gpuwatch.render.gaps import Gap, Gaps, Template
 from gpuwatch.wire.flat import Shape
 from gpuwatch.wire.frame import encode_values
+from gpuwatch.wire.numbers import texts_of
 from gpuwatch.wire.legacy import seed002_hub, seed004
 
 NOW = 1_795_008_730.0
@@ -97,7 +98,7 @@ class Lab:
         known = self.latest.get(name)
         if known is not None and known.plan is not None and known.plan.shape.id == shape.id:
             shape = known.plan.shape
-        self.latest.accept(name, shape, values, received_at=now, line=encode_values(values) if lines else None, **more)
+        self.latest.accept(name, shape, values, received_at=now, texts=texts_of(encode_values(values)) if lines else None, **more)
 
     def check(self, now: float) -> ClusterNow:
         """All outputs, for all readers, kept and anew. Returns what a member sees."""
@@ -265,9 +266,9 @@ def test_a_stranger_that_leaves_times_and_all_else_out():
     place = shape.doc["fields"]["Snapshot"].index("taken_at")
     for name, at in (("no-time", None), ("century", 1e18)):
         told = [*values[:place], at, *values[place + 1 :]]
-        lab.latest.accept(name, shape, told, received_at=NOW, clock_skew_seconds=3.0, line=encode_values(told))
+        lab.latest.accept(name, shape, told, received_at=NOW, clock_skew_seconds=3.0, texts=texts_of(encode_values(told)))
     bare = Shape.parse({"schema": 1, "facts": {"gpus": [{"uuid": "GPU-1"}]}, "fields": {}})
-    lab.latest.accept("nothing", bare, [], received_at=NOW, line=b"[]")
+    lab.latest.accept("nothing", bare, [], received_at=NOW, texts=[])
     nodes = json.loads(OUTPUTS["002"](lab.check(NOW), lab.cache))["Nodes"]
     assert ["last_update" in node for node in nodes] == [False, False, False]
     assert nodes[1]["gpus"][0]["use_mem"] is None
@@ -290,7 +291,7 @@ def test_any_number_of_a_stranger(data, odd):
     texts = [tokens[place % len(tokens)] for place in range(shape.count)]
     line = (" [" + (" , " if odd else ",").join(texts) + "] ").encode()
     lab = Lab("a")
-    lab.latest.accept("a", shape, shape.check(json.loads(line)), received_at=NOW, line=line.strip())
+    lab.latest.accept("a", shape, shape.check(json.loads(line)), received_at=NOW, texts=texts_of(line))
     if not odd:
         lab.check(NOW)
     else:

@@ -7,7 +7,7 @@ Never builds dataclasses of readings, never writes to the store, never trusts a 
 from __future__ import annotations
 
 import threading
-from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional
 
 from gpuwatch.hub.answers import clean
 from gpuwatch.hub.changes import Changes
@@ -20,9 +20,10 @@ from gpuwatch.model.event import Event
 from gpuwatch.model.snapshot import Snapshot
 from gpuwatch.query.latest import Known, Latest, Report
 from gpuwatch.store.snapshots import Entry
+from gpuwatch.wire.changes import Read, Reader, known_as
 from gpuwatch.wire.flat import Shape
 from gpuwatch.wire.frame import decode
-from gpuwatch.wire.numbers import Numbers
+from gpuwatch.wire.numbers import texts_of
 
 FLAT_VERSION = 1
 LATEST_TIME = 253402300800.0
@@ -32,11 +33,12 @@ _GOOD_REPORT = Report()
 
 
 class Came(NamedTuple):
-    """One snapshot as it came in, read and checked. ``line``: its values as JSON."""
+    """One snapshot as it came in, read and checked."""
 
     shape: Shape
-    values: Sequence[Any]
+    sample: Read
     line: bytes
+    """Its values as JSON."""
     shape_bytes: int
     """Bytes that came for the shape; 0 = it was known."""
     report: Report
@@ -53,8 +55,10 @@ class Ingest:
         self.arrivals = arrivals
         self.changes = Changes()
         self._clocks = NodeClocks()
-        self._numbers = Numbers()
+        self._reader = Reader()
         self._shapes: Dict[str, Shape] = {}
+        self._samples: Dict[str, Read] = {}
+        """By machine, the sample that its next answer may build on."""
         self._flattened = Flattened()
         self._door = threading.Lock()
         """Held while one snapshot changes what is known: some 20 us, so that the poller never waits long for the web's threads."""
@@ -64,9 +68,11 @@ class Ingest:
         """Whether this hub keeps what it reads of a machine; else another hub does, and it is only shown."""
 
     def shape_id(self, machine_id: str) -> str:
-        """The shape known of this machine; empty for none."""
-        shape = self._shapes.get(machine_id)
-        return shape.id if shape is not None else ""
+        """What is known of this machine, as nodes are told it: the shape and the newest sample; empty for nothing."""
+        shape, sample = self._shapes.get(machine_id), self._samples.get(machine_id)
+        if shape is None:
+            return ""
+        return known_as(shape.id, sample.name) if sample is not None and sample.shape_id == shape.id else shape.id
 
     def shape_of(self, machine_id: str) -> Optional[Shape]:
         """The shape known of this machine. Safe on any thread."""
@@ -78,14 +84,15 @@ class Ingest:
 
     def accept(self, target: Target, machine_id: str, body: bytes, asked_at: float, answered_at: float) -> None:
         """A frame from a node; times are the hub's. Raises WireError for anything that is not one; nothing is changed then."""
-        header, values_bytes = decode(body) if body[:1] == b"{" else _not_a_frame(body)
+        header, lines = decode(body) if body[:1] == b"{" else _not_a_frame(body)
         if header.get("flat") != FLAT_VERSION:
             _not_flat(header)
         shape = self._shape(machine_id, header)
-        values = shape.sized(self._numbers.read(values_bytes))
+        sample = self._sample(machine_id, shape, header, lines)
+        line = f"[{','.join(sample.texts)}]".encode() if "base" in header else lines
         skew = _skew(header.get("sent_at"), asked_at, answered_at)
-        shape_bytes = len(body) - len(values_bytes) if "shape" in header else 0
-        self._take(target, machine_id, Came(shape, values, values_bytes, shape_bytes, _report(header.get("status")), skew, answered_at))
+        shape_bytes = len(body) - len(lines) if "shape" in header else 0
+        self._take(target, machine_id, Came(shape, sample, line, shape_bytes, _report(header.get("status")), skew, answered_at))
 
     def accept_snapshot(
         self, target: Target, machine_id: str, snapshot: Snapshot, answered_at: float, *, report: Report = _GOOD_REPORT, sent: bool = False
@@ -96,23 +103,27 @@ class Ingest:
         stores it, whichever hub polls. Raises WireError where a text or number of it is refused; nothing is changed then.
         """
         shape, values, line, shape_bytes = self._flattened.of(machine_id, snapshot)
-        self._take(target, machine_id, Came(shape, values, line, shape_bytes, report, None, answered_at), sent)
+        sample = Read("", shape.id, texts_of(line), values)
+        self._take(target, machine_id, Came(shape, sample, line, shape_bytes, report, None, answered_at), sent)
 
     def _take(self, target: Target, machine_id: str, came: Came, sent: bool = False) -> None:
+        _, _, texts, values = came.sample
         with self._door:
             old = self.latest.get(target.name)
             if old is None or old.machine_id != machine_id:
                 return
             new = self.latest.accept(
-                target.name, came.shape, came.values, received_at=came.at, clock_skew_seconds=came.skew_seconds, report=came.report, line=came.line
+                target.name, came.shape, values, received_at=came.at, clock_skew_seconds=came.skew_seconds, report=came.report, texts=texts
             )
             if new is None:
                 return
             self._shapes[machine_id] = came.shape
+            if came.sample.name:
+                self._samples[machine_id] = came.sample
             if new.plan is not old.plan or new.report != old.report:
                 self._note(old, new, came.at)
             if new.received_at == came.at and new.plan is not None and (sent or self.owns(machine_id)):
-                taken_at = self._clocks.corrected(machine_id, _time(new.plan.taken_at(came.values)), came.skew_seconds, came.at)
+                taken_at = self._clocks.corrected(machine_id, _time(new.plan.taken_at(values)), came.skew_seconds, came.at)
                 self.arrivals.put(Arrival(machine_id, taken_at, came.at, came.shape, came.line, came.shape_bytes, sent))
 
     def refresh(self, target: Target, machine_id: str, shape: Shape, entry: Entry, now: float) -> None:
@@ -165,7 +176,20 @@ class Ingest:
         """Forget the shapes of all other machines."""
         for machine_id in [known for known in list(self._shapes) if known not in machine_ids]:
             self._shapes.pop(machine_id, None)
+            self._samples.pop(machine_id, None)
         self._flattened.keep(machine_ids)
+
+    def _sample(self, machine_id: str, shape: Shape, header: Dict[str, Any], lines: bytes) -> Read:
+        """The values of an answer. What cannot be read is asked for whole with the next poll. Raises WireError."""
+        base = self._samples.pop(machine_id, None)
+        if "base" not in header:
+            sample = self._reader.whole(header, shape.id, lines)
+        elif base is None or (base.name, base.shape_id) != (header["base"], shape.id):
+            raise WireError("The answer builds on a sample that the hub does not have.", "Next: all of it is asked for with the next poll.")
+        else:
+            sample = self._reader.changed(header, base, lines)
+        shape.sized(sample.values)
+        return sample
 
     def _shape(self, machine_id: str, header: Mapping[str, Any]) -> Shape:
         wanted, known = header.get("shape_id"), self._shapes.get(machine_id)

@@ -22,7 +22,7 @@ from gpuwatch.wire import frame
 from gpuwatch.wire.asking import SKEW_HEADER
 
 MAX_BODY_BYTES = 16384
-LONGEST_SHAPE_ID = 64
+LONGEST_KNOWN = 64
 SCHEME = "Gpuwatch "
 
 
@@ -116,18 +116,18 @@ def _asked(body: bytes) -> Any:
         return _text(400, "The body is not JSON.")
     if not isinstance(asked, dict):
         return _text(400, "The body is not a JSON object.")
-    shape = asked.get("flat", "")
-    if not isinstance(shape, str) or len(shape) > LONGEST_SHAPE_ID:
+    known = asked.get("flat", "")
+    if not isinstance(known, str) or len(known) > LONGEST_KNOWN:
         return _text(400, '"flat" is not the id of a shape.')
     return asked
 
 
 def _readings(answer: Answer, asked: Dict[str, Any]) -> bottle.HTTPResponse:
-    known_shape: Optional[str] = asked.get("flat")
-    if known_shape is None:
+    known: Optional[str] = asked.get("flat")
+    if known is None:
         body, kind = answer.json(), "application/json"
     else:
-        body, kind = answer.flat(known_shape, time.time()), frame.CONTENT_TYPE
+        body, kind = answer.flat(known, time.time()), frame.CONTENT_TYPE
     return bottle.HTTPResponse(body, 200, {"Content-Type": kind, "Cache-Control": "no-store"})
 
 

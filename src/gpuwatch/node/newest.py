@@ -13,6 +13,7 @@ from gpuwatch.model.errors import WireError
 from gpuwatch.model.snapshot import Snapshot
 from gpuwatch.render.as_json import dump, snapshot_json
 from gpuwatch.wire import frame
+from gpuwatch.wire.changes import Given, shape_in
 from gpuwatch.wire.flat import Flattener, Shape
 from gpuwatch.wire.legacy import seed002
 
@@ -53,9 +54,11 @@ class Sample:
 class Answer:
     """What is answered now: a sample and the state of the sampling. Does not change."""
 
-    def __init__(self, sample: Sample, trouble: Optional[Trouble], zone: Optional[tzinfo] = None) -> None:
+    def __init__(self, sample: Sample, trouble: Optional[Trouble], zone: Optional[tzinfo] = None, given: Optional[Given] = None) -> None:
+        """``given``: what hubs were given before, so that they are told only what changed."""
         self.sample = sample
         self.trouble = trouble
+        self._given = given or Given()
         self._zone = zone
         self._lock = threading.Lock()
         self._json: Optional[bytes] = None
@@ -68,13 +71,14 @@ class Answer:
             return {"stale": False, "message": None, "since_at": None}
         return {"stale": trouble.stale, "message": trouble.message, "since_at": trouble.since_at}
 
-    def flat(self, known_shape: str, now: float) -> bytes:
-        """The frame for a hub; with the shape if it is not the one that the hub has."""
+    def flat(self, known: str, now: float) -> bytes:
+        """The frame for a hub that has ``known`` (``changes.known_as``): the shape if it has another one, of the values what it has not."""
         shape = self.sample.shape
-        header = {"flat": 1, "version": __version__, "sent_at": round(now, 3), "shape_id": shape.id, "status": self.status}
-        if known_shape != shape.id:
+        names, lines = self._given.answer(shape.id, self.sample.encoded, known)
+        header = {"flat": 1, "version": __version__, "sent_at": round(now, 3), "shape_id": shape.id, **names, "status": self.status}
+        if shape_in(known) != shape.id:
             header["shape"] = shape.doc
-        return frame.encode(header, self.sample.encoded)
+        return frame.encode(header, lines)
 
     def json(self) -> bytes:
         """Seed 002's keys, the whole snapshot and the status; encoded at the first call."""
@@ -92,6 +96,7 @@ class Newest:
     def __init__(self, zone: Optional[tzinfo] = None) -> None:
         """``zone``: of seed 002's ``last_update``; None = this machine's."""
         self._zone = zone
+        self._given = Given()
         self._lock = threading.Lock()
         self._sample: Optional[Sample] = None
         self._trouble: Optional[Trouble] = None
@@ -116,7 +121,7 @@ class Newest:
             if trouble is not None and trouble.until_at is not None and moment >= trouble.until_at:
                 self._trouble = trouble = self._answer = None
             if self._answer is None and self._sample is not None:
-                self._answer = Answer(self._sample, trouble, self._zone)
+                self._answer = Answer(self._sample, trouble, self._zone, self._given)
             return self._answer
 
     @property

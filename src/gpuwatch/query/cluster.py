@@ -20,7 +20,6 @@ from gpuwatch.rules.nodes import NodeVerdict
 from gpuwatch.rules.permissions import STRANGER
 from gpuwatch.rules.states import is_hot, shown_state
 
-_SPACE = b" \t\r\n"
 _VALUES = json.JSONEncoder(separators=(",", ":"))
 
 
@@ -66,7 +65,7 @@ def _bare(known: Known) -> NodeState:
 
 
 def _seen(latest: Latest, known: Known, plan: Plan, now: float, audience: str) -> _Seen:
-    return _Seen(plan, known.values, known.line, known.settled, known.verdict, audience, latest.limits, latest.tracker, now)
+    return _Seen(plan, known.values, known.texts, known.settled, known.verdict, audience, latest.limits, latest.tracker, now)
 
 
 class _Late:
@@ -85,7 +84,7 @@ class _Seen(NamedTuple):
 
     plan: Plan
     values: Sequence[Any]
-    line: Optional[bytes]
+    texts: Optional[Sequence[str]]
     settled: Tuple[GpuState, ...]
     verdict: NodeVerdict
     audience: str
@@ -113,8 +112,8 @@ class _Live(NodeState):
     @_Late
     def parts(self: Any) -> Parts:
         """See NodeState."""
-        plan, values, line, audience = self._seen.plan, self._seen.values, self._seen.line, self._seen.audience
-        return Parts((plan.key, audience), lambda: plan.shape_for(audience).places(), values, lambda: _texts(line, values))
+        plan, values, texts, audience = self._seen.plan, self._seen.values, self._seen.texts, self._seen.audience
+        return Parts((plan.key, audience), lambda: plan.shape_for(audience).places(), values, lambda: _texts(values) if texts is None else texts)
 
     @_Late
     def states(self: Any) -> States:
@@ -149,9 +148,8 @@ def _recent(machine_id: str, seen: _Seen) -> Tuple[Recent, ...]:
     return seen.tracker.recent(machine_id, list(seen.plan.errors), seen.now)
 
 
-def _texts(line: Optional[bytes], values: Sequence[Any]) -> List[str]:
-    text = line if line is not None else _VALUES.encode(list(values)).encode()
-    return text.translate(None, _SPACE).decode("ascii")[1:-1].split(",")
+def _texts(values: Sequence[Any]) -> List[str]:
+    return _VALUES.encode(list(values))[1:-1].split(",")
 
 
 def _states(seen: _Seen, snapshot: Callable[[], Snapshot]) -> States:

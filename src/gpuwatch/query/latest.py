@@ -47,8 +47,8 @@ class Known:
     machine_id: str
     plan: Optional[Plan]
     values: Sequence[Any]
-    line: Optional[bytes]
-    """The values as they came, JSON; None where they came otherwise."""
+    texts: Optional[Sequence[str]]
+    """The values as they came, JSON, by place; None where they came otherwise."""
     received_at: Optional[float]
     restored: bool
     skew_seconds: Optional[float]
@@ -67,7 +67,7 @@ class Known:
 
     def __init__(self, target: Target, machine_id: str, watched_since_at: float) -> None:
         self.target, self.machine_id, self.watched_since_at = target, machine_id, watched_since_at
-        self.plan, self.values, self.line, self.received_at, self.restored, self.skew_seconds = None, (), None, None, False, None
+        self.plan, self.values, self.texts, self.received_at, self.restored, self.skew_seconds = None, (), None, None, False, None
         self.report, self.failure, self.failing_since_at, self.answers = Report(), None, None, False
         self.trouble_since_at, self.up_since_at, self.settled = None, None, ()
         self.verdict, self.version, self.built = NodeVerdict("unseen", watched_since_at, None), 0, {}
@@ -126,9 +126,9 @@ class Latest:
         received_at: float,
         clock_skew_seconds: Optional[float] = None,
         report: Optional[Report] = None,
-        line: Optional[bytes] = None,
+        texts: Optional[Sequence[str]] = None,
     ) -> Optional[Known]:
-        """A good answer of a node; ``line``: the values as JSON, as they came. Returns what is known now; None when the target is gone.
+        """A good answer of a node; ``texts``: the values as JSON, as they came, by place. Returns what is known now; None when the target is gone.
 
         A sample that is the one before (same shape, same ``taken_at``) is not a new reading: nodes sample in their own rhythm, and one
         whose sampler hangs repeats itself.
@@ -147,7 +147,7 @@ class Latest:
             new = old.changed(
                 plan=plan,
                 values=values,
-                line=line,
+                texts=texts,
                 received_at=received_at,
                 restored=False,
                 skew_seconds=clock_skew_seconds,
@@ -168,7 +168,7 @@ class Latest:
                 return
             plan = Plan(shape)
             settled = self.tracker.restore(old.machine_id, plan, values, received_at)
-            new = old.changed(plan=plan, values=values, line=None, received_at=received_at, restored=True, settled=settled)
+            new = old.changed(plan=plan, values=values, texts=None, received_at=received_at, restored=True, settled=settled)
             self._put(name, new, old.watched_since_at, always=True)
 
     def fail(self, name: str, error: str, now: float, *, answers: bool = False) -> None:

@@ -1,6 +1,6 @@
 """A frame: one line of JSON header, one line of JSON values. What a sampler writes to its node and a node answers to a hub.
 
-The values line is kept as the bytes that came: they go into the journal without being encoded again.
+In place of the values a node may answer what changed (``wire.changes``); the header says so.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def encode_values(values: list[Any]) -> bytes:
 
 
 def decode(body: bytes) -> tuple[dict[str, Any], bytes]:
-    """(header, values bytes). Raises WireError for anything that is not a frame."""
+    """(header, what follows it: the values, or what changed of them). Raises WireError for anything that is not a frame."""
     head, separator, values = body.partition(b"\n")
     if not separator:
         raise WireError(f"The answer is not a gpuwatch frame (it starts with {body[:40]!r}).")

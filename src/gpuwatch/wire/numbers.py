@@ -25,26 +25,47 @@ Number = Optional[float]
 _NUMBERS = frozenset((int, float, type(None)))
 
 
+def texts_of(line: bytes) -> List[str]:
+    """What stands between the commas of a JSON list, without blanks, not looked at any further. Raises WireError for what is no list."""
+    try:
+        text = line.decode("ascii").strip(_SPACE)
+    except UnicodeDecodeError:
+        raise WireError("The answer is not JSON: its values are not ASCII.") from None
+    if text[:1] != "[" or text[-1:] != "]" or len(text) < 2:
+        raise WireError("The answer is not JSON: its values are not a list.")
+    texts = text[1:-1].split(",")
+    if any(map(text.__contains__, _SPACE)):
+        texts = [one.strip(_SPACE) for one in texts]
+    return texts if len(texts) > 1 or texts[0] else []
+
+
 class Numbers(Dict[str, Number]):
     """What texts mean. For one thread."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._same: Dict[str, str] = {}
+
     def read(self, line: bytes) -> List[Number]:
         """The numbers of a JSON list, each of magnitude below LIMIT. Raises WireError."""
-        if line.count(b",") > WIDE:
-            return checked(loads(line))
+        return self.of(texts_of(line))
+
+    def of(self, texts: List[str]) -> List[Number]:
+        """What these texts mean, each without blanks around it. Raises WireError as ``read``."""
+        if len(texts) > WIDE:
+            return checked(loads(f"[{','.join(texts)}]".encode()))
         if len(self) > MOST_TEXTS:
             self.clear()
-        try:
-            text = line.decode("ascii").strip(_SPACE)
-        except UnicodeDecodeError:
-            raise WireError("The answer is not JSON: its values are not ASCII.") from None
-        if text[:1] != "[" or text[-1:] != "]" or len(text) < 2:
-            raise WireError("The answer is not JSON: its values are not a list.")
-        texts = text[1:-1].split(",")
-        return list(map(self.__getitem__, texts)) if len(texts) > 1 or texts[0].strip(_SPACE) else []
+        return list(map(self.__getitem__, texts))
+
+    def same(self, texts: List[str]) -> List[str]:
+        """The same texts, equal ones as one object: who keeps those of a thousand nodes needs a third of the memory."""
+        if len(self._same) > MOST_TEXTS:
+            self._same.clear()
+        return list(map(self._same.setdefault, texts, texts))
 
     def __missing__(self, text: str) -> Number:
-        value = self[text] = _meaning(text.strip(_SPACE))
+        value = self[text] = _meaning(text)
         return value
 
 

@@ -1,0 +1,147 @@
+"""A sample told by what changed since one that the hub has: places of values, and their new texts. Pure; knows no HTTP.
+
+A node names each sample that it gives; a hub says which one it has, behind the id of the shape (``known_as``). Where the node still has that one too,
+the values line of its answer becomes two lines: the places that changed, and the texts there now. Where it has not, the whole line travels once.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import threading
+from collections import OrderedDict
+from itertools import compress
+from operator import ne
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+from gpuwatch.model.errors import WireError
+from gpuwatch.wire.numbers import Number, Numbers, texts_of
+
+MOST_GIVEN = 8
+"""Samples that a node remembers, for the hubs that ask it. Each takes some 30 kB."""
+_PLUS = "+"
+_NAME = re.compile(r"[A-Za-z0-9.]{1,24}")
+_MOST_PLACES = 20_000
+_LONGEST_PLACE = 6
+
+
+def known_as(shape_id: str, name: str) -> str:
+    """What a hub says that it has: the shape, and the sample of that name (empty: none)."""
+    return f"{shape_id}{_PLUS}{name}" if name else shape_id
+
+
+def shape_in(known: str) -> str:
+    """The shape that a hub says it has."""
+    return known.partition(_PLUS)[0]
+
+
+class _Sample(NamedTuple):
+    name: str
+    shape_id: str
+    line: bytes
+    texts: Sequence[bytes]
+
+
+class Given:
+    """The samples that were given last. For all threads of a node's server."""
+
+    def __init__(self, most: int = MOST_GIVEN) -> None:
+        self._most = most
+        self._prefix = secrets.token_hex(4)
+        self._count = 0
+        self._samples: OrderedDict[str, _Sample] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def answer(self, shape_id: str, line: bytes, known: str) -> Tuple[Dict[str, str], bytes]:
+        """(what the header says of the sample, the lines behind the header), for a hub that has ``known``.
+
+        ``line``: the values, a JSON list without blanks; the same object for the same sample.
+        """
+        with self._lock:
+            sample = self._named(shape_id, line)
+            base = self._samples.get(known.partition(_PLUS)[2])
+        told = _difference(base, sample)
+        if base is None or told is None:
+            return {"sample": sample.name}, line
+        return {"sample": sample.name, "base": base.name}, told
+
+    def _named(self, shape_id: str, line: bytes) -> _Sample:
+        last = next(reversed(self._samples.values()), None)
+        if last is not None and last.line is line and last.shape_id == shape_id:
+            return last
+        self._count += 1
+        sample = _Sample(f"{self._prefix}.{self._count}", shape_id, line, line[1:-1].split(b","))
+        self._samples[sample.name] = sample
+        if len(self._samples) > self._most:
+            self._samples.popitem(last=False)
+        return sample
+
+
+def _difference(base: Optional[_Sample], sample: _Sample) -> Optional[bytes]:
+    """The two lines; None where the whole line is no longer, or the two have nothing in common."""
+    if base is None or base.shape_id != sample.shape_id or len(base.texts) != len(sample.texts):
+        return None
+    differs = list(map(ne, base.texts, sample.texts))
+    places = ",".join(map(str, compress(range(len(differs)), differs)))
+    told = b"[%s]\n[%s]" % (places.encode(), b",".join(compress(sample.texts, differs)))
+    return told if len(told) < len(sample.line) else None
+
+
+class Read(NamedTuple):
+    """A sample as a hub has it. Its lists are shared: never changed."""
+
+    name: str
+    """Empty: the node gave it none, so that no answer can build on it."""
+    shape_id: str
+    texts: List[str]
+    """The values as JSON writes them, by place."""
+    values: List[Number]
+
+
+class Reader:
+    """Reads the values of nodes' answers. For one thread."""
+
+    def __init__(self) -> None:
+        self._numbers = Numbers()
+        self._places = _Places()
+
+    def whole(self, header: Dict[str, object], shape_id: str, line: bytes) -> Read:
+        """A whole line. Raises WireError."""
+        texts = texts_of(line)
+        values = self._numbers.of(texts)
+        return Read(_name(header.get("sample")), shape_id, self._numbers.same(texts), values)
+
+    def changed(self, header: Dict[str, object], base: Read, lines: bytes) -> Read:
+        """What changed since ``base``. Raises WireError."""
+        first, _, second = lines.partition(b"\n")
+        places, told = self._places.read(first, len(base.values)), texts_of(second)
+        if len(places) != len(told):
+            raise WireError(f"The answer names {len(places)} values that changed and brings {len(told)}.")
+        texts, values = base.texts.copy(), base.values.copy()
+        for place, text, value in zip(places, told, self._numbers.of(told)):
+            texts[place] = text
+            values[place] = value
+        return Read(_name(header.get("sample")), base.shape_id, texts, values)
+
+
+def _name(name: object) -> str:
+    return name if isinstance(name, str) and _NAME.fullmatch(name) else ""
+
+
+class _Places(Dict[str, int]):
+    """Places by their texts."""
+
+    def read(self, line: bytes, count: int) -> List[int]:
+        """The places of a JSON list, each below ``count``. Raises WireError."""
+        if len(self) > _MOST_PLACES:
+            self.clear()
+        places = list(map(self.__getitem__, texts_of(line)))
+        if places and max(places) >= count:
+            raise WireError(f"The answer changes the value {max(places)} of {count}.")
+        return places
+
+    def __missing__(self, text: str) -> int:
+        if not (text.isascii() and text.isdigit() and len(text) <= _LONGEST_PLACE):
+            raise WireError(f"The answer has a place that is no whole number: {text[:40]!r}.")
+        place = self[text] = int(text)
+        return place
