@@ -21,7 +21,9 @@ from gpuwatch.query.cluster import cluster
 from gpuwatch.query.latest import Latest
 from gpuwatch.store import events
 from gpuwatch.store.database import open_store
-from gpuwatch.wire.flat import shape_id
+from gpuwatch.wire.changes import Given, shape_in
+from gpuwatch.wire.flat import Flattener, shape_id
+from gpuwatch.wire.frame import encode, encode_values
 
 NOW = 1_790_000_000.0
 A = Target("a", "10.0.0.1", 7080)
@@ -102,6 +104,72 @@ def test_times_that_cannot_be_are_replaced_by_the_time_of_arrival(door: Tuple[La
     for sent_at, taken_at in (({"x": 1}, NOW + 10_000), ("x", 0), (True, -5), (1e300, 1e18), (NOW, 5), ([1], NOW - 100_000)):
         send(ingest, snapshot(taken_at), NOW, sent_at=sent_at)
     assert [arrival.taken_at for arrival in ingest.arrivals.take(10)] == [NOW] * 6
+
+
+def answers(node: Given, ingest: Ingest, snap: Snapshot, **header: Any) -> bytes:
+    """A node's answer to what the hub says that it has."""
+    made = Flattener().flatten(snap)
+    known = ingest.shape_id("id-a")
+    names, lines = node.answer(made.shape_id, encode_values(made.values), known)
+    shape = {} if shape_in(known) == made.shape_id else {"shape": made.shape}
+    return encode({"flat": 1, "sent_at": snap.taken_at, "shape_id": made.shape_id, **names, **shape, **header}, lines)
+
+
+def test_what_changed_gives_what_the_whole_answer_gives(door: Tuple[Latest, Ingest]) -> None:
+    latest, ingest = door
+    node, sizes, whole = Given(), [], []
+    for i in range(4):
+        snap = snapshot(NOW + 5 * i, busy(0, 50 + i), gpu(1))
+        body = answers(node, ingest, snap)
+        sizes.append(len(body))
+        ingest.accept(A, "id-a", body, NOW + 5 * i, NOW + 5 * i)
+        whole.append(encode_values(Flattener().flatten(snap).values))
+        known = latest.get("a")
+        assert known is not None
+        assert known.values == flat(snap)[1]
+    assert max(sizes[1:]) < sizes[0] / 4
+    assert [arrival.values for arrival in ingest.arrivals.take(10)] == whole
+
+
+def test_an_answer_on_an_unknown_sample_costs_one_reading(door: Tuple[Latest, Ingest]) -> None:
+    latest, ingest = door
+    node = Given()
+    ingest.accept(A, "id-a", answers(node, ingest, snapshot(NOW, busy(0))), NOW, NOW)
+    assert "+" in ingest.shape_id("id-a")
+    for bad in ({"base": "no.1"}, {"base": None}, {"base": 5}):
+        with pytest.raises(WireError, match="builds on a sample"):
+            ingest.accept(A, "id-a", answers(node, ingest, snapshot(NOW + 5, busy(0)), **bad), NOW, NOW + 5)
+        assert "+" not in ingest.shape_id("id-a"), "the next answer is asked for whole"
+        known = latest.get("a")
+        assert known is not None
+        assert known.values == flat(snapshot(NOW, busy(0)))[1]
+        ingest.accept(A, "id-a", answers(node, ingest, snapshot(NOW, busy(0))), NOW, NOW)
+    with pytest.raises(WireError):
+        ingest.accept(A, "id-a", answers(node, ingest, snapshot(NOW + 5, busy(0)))[:-3] + b"\n", NOW, NOW + 5)
+    ingest.accept(A, "id-a", answers(node, ingest, snapshot(NOW + 10, busy(0))), NOW, NOW + 10)
+    known = latest.get("a")
+    assert known is not None
+    assert known.values == flat(snapshot(NOW + 10, busy(0)))[1]
+
+
+def test_a_new_shape_comes_with_the_whole_line(door: Tuple[Latest, Ingest]) -> None:
+    latest, ingest = door
+    node = Given()
+    for i, snap in enumerate((snapshot(NOW, busy(0)), snapshot(NOW + 5, busy(0), busy(1)), snapshot(NOW + 10, busy(0), busy(1)))):
+        body = answers(node, ingest, snap)
+        assert (b'"base"' in body) == (i == 2)
+        ingest.accept(A, "id-a", body, NOW, NOW + 5 * i)
+        known = latest.get("a")
+        assert known is not None
+        assert known.values == flat(snap)[1]
+
+
+def test_a_machine_that_is_not_watched_any_more_leaves_no_sample(door: Tuple[Latest, Ingest]) -> None:
+    _, ingest = door
+    ingest.accept(A, "id-a", answers(Given(), ingest, snapshot(NOW)), NOW, NOW)
+    ingest.keep_shapes_of({})
+    assert ingest.shape_id("id-a") == ""
+    assert not ingest._samples
 
 
 def body_of(**header: Any) -> bytes:

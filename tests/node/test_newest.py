@@ -1,11 +1,13 @@
 """The newest sample, as it is answered."""
 
+import dataclasses
 import json
 from datetime import timezone
 
 from gpuwatch.model.snapshot import GpuReading, HostReading, Snapshot
 from gpuwatch.node.newest import Newest, Sample, Trouble
 from gpuwatch.wire import frame
+from gpuwatch.wire.changes import known_as
 from gpuwatch.wire.flat import Shape
 
 SNAPSHOT = Snapshot(
@@ -40,6 +42,16 @@ def test_a_hub_gets_the_shape_only_if_it_does_not_have_it():
     assert "shape" not in again
     assert values_again == values
     assert "shape" in frame.decode(answer.flat("0" * 32, 8.0))[0]
+
+
+def test_a_hub_that_has_the_sample_before_gets_what_changed():
+    newest = newest_of()
+    header, _ = frame.decode(newest.answer().flat("", 7.0))
+    known = known_as(header["shape_id"], header["sample"])
+    newest.accept(Sample.of(dataclasses.replace(SNAPSHOT, taken_at=1795303354.5)), Trouble("crashed; restarted", 50.0, False))
+    again, lines = frame.decode(newest.answer().flat(known, 8.0))
+    assert (again["base"], lines) == (header["sample"], b"[0]\n[1795303354.5]")
+    assert frame.decode(newest.answer().flat(known, 9.0))[0]["sample"] == again["sample"] != header["sample"]
 
 
 def test_others_get_seed_002_and_the_whole_snapshot():

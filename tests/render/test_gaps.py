@@ -35,8 +35,8 @@ from gpuwatch.render.fragments import Fragments
 from gpuwatch.render.gaps import Gap, Gaps, Template
 from gpuwatch.wire.flat import Shape
 from gpuwatch.wire.frame import encode_values
-from gpuwatch.wire.numbers import texts_of
 from gpuwatch.wire.legacy import seed002_hub, seed004
+from gpuwatch.wire.numbers import texts_of
 
 NOW = 1_795_008_730.0
 OUTPUTS: dict[str, Callable[[ClusterNow, Optional[Fragments]], Any]] = {

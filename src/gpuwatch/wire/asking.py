@@ -19,30 +19,31 @@ def signer_of(password: str) -> Signer:
     return Signer(KEY_ID, derive_key(password))
 
 
-def body_for(shape_id: str) -> bytes:
-    """What is signed and sent; ``shape_id``: the shape that the hub has, empty for none. Raises no error: it is hex or empty."""
-    return b'{"flat": "%s"}' % shape_id.encode("ascii")
+def body_for(known: str) -> bytes:
+    """What is signed and sent; ``known``: what the hub has (``changes.known_as``), empty for nothing. It holds letters, digits, ``.`` and ``+``."""
+    return b'{"flat": "%s"}' % known.encode("ascii")
 
 
 class Question:
     """The requests to one node. Each is signed anew; the rest of its bytes is kept."""
 
-    __slots__ = ("_address", "_after", "_before", "_body", "_shape_id", "_signer")
+    __slots__ = ("_address", "_after", "_before", "_length", "_signer")
 
     def __init__(self, address: str, signer: Signer) -> None:
         """``address``: host:port, as the Host header names it."""
         self._address, self._signer = address, signer
-        self._shape_id = ""
-        self._set("")
+        self._length = -1
 
-    def _set(self, shape_id: str) -> None:
-        self._shape_id, self._body = shape_id, body_for(shape_id)
-        whole = build_request("POST", self._address, PATH, self._body, HEADERS)
+    def _set(self, body: bytes) -> None:
+        """The sample that the hub has is another one at each poll, but its name mostly as long."""
+        whole = build_request("POST", self._address, PATH, body, HEADERS)
         at = whole.index(b"\r\n") + 2
-        self._before, self._after = whole[:at] + b"Authorization: ", b"\r\n" + whole[at:]
+        self._before, self._after = whole[:at] + b"Authorization: ", b"\r\n" + whole[at : len(whole) - len(body)]
+        self._length = len(body)
 
-    def request(self, shape_id: str, now: float) -> bytes:
-        """The bytes to send at ``now`` (epoch seconds), once."""
-        if shape_id != self._shape_id:
-            self._set(shape_id)
-        return self._before + self._signer.header("POST", PATH, self._body, now).encode("ascii") + self._after
+    def request(self, known: str, now: float) -> bytes:
+        """The bytes to send at ``now`` (epoch seconds), once; ``known``: see ``body_for``."""
+        body = body_for(known)
+        if len(body) != self._length:
+            self._set(body)
+        return self._before + self._signer.header("POST", PATH, body, now).encode("ascii") + self._after + body
