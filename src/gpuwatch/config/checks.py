@@ -8,6 +8,7 @@ from typing import Sequence
 
 from gpuwatch.config.settings import DEFAULT_PASSWORD, HubSettings
 from gpuwatch.model.cluster import Target
+from gpuwatch.model.foreign import FOREIGN
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ def check_hub(settings: HubSettings, targets: Sequence[Target]) -> list[Problem]
     found = []
     if not targets:
         found.append(Problem("hosts.empty", f"{settings.hosts} names no host.", "Write one name or address a line."))
-    remote = [target for target in targets if not is_loopback(target.host) and not target.password_file]
+    remote = [target for target in targets if target.scheme not in FOREIGN and not is_loopback(target.host) and not target.password_file]
     if remote and settings.password in ("", DEFAULT_PASSWORD):
         found.append(Problem(
             "password.default", f"{len(remote)} hosts are asked with the default password, which everybody knows.",

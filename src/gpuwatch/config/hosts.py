@@ -1,6 +1,7 @@
 """The hosts file: lines of ``[name=]address [key=value ...]`` to Targets. Pure; a bad line costs only itself.
 
 ``address`` is ``host``, ``host:port``, ``http://host:port``, ``ssh://user@host:port``, an IPv6 address in brackets, or a range ``gpu[01-16]``.
+Other schemes name programs that are not gpuwatch (``model.foreign``), each with a port of its own.
 Keys: ``tags=lab-a,train``, ``password_file=/path``, ``every=10s``. ``#`` starts a comment.
 """
 
@@ -15,11 +16,12 @@ from typing import Any, Iterator, Optional, Sequence, Tuple
 
 from gpuwatch.model.cluster import SSH, Target
 from gpuwatch.model.errors import UsageError
+from gpuwatch.model.foreign import FOREIGN
 from gpuwatch.model.units import parse_seconds
 
 MAX_TARGETS = 20000
 MAX_RANGE = 10000
-SCHEMES = ("http",)
+SCHEMES = ("http", *FOREIGN)
 KEYS = ("tags", "password_file", "every")
 _NAME = re.compile(r"[^\s=#/?&<>\"'\\\x00-\x1f\x7f-\x9f]{1,200}")
 _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?\.?")
@@ -81,7 +83,14 @@ def _parse_line(line: str, number: int, port: int) -> Iterator[Target]:
     options = _options(words[1:])
     for one_name, one_address in _expand(name, address):
         target = _target(one_name, one_address, port)
-        yield replace(target, line=number, **options)
+        yield _allowed(replace(target, line=number, **options))
+
+
+def _allowed(target: Target) -> Target:
+    foreign = FOREIGN.get(target.scheme)
+    if foreign is not None and target.password_file and not foreign.takes_password:
+        raise UsageError(f"{foreign.program} is asked without a password: leave out password_file=.")
+    return target
 
 
 def _split_name(word: str) -> tuple[str, str]:
@@ -154,13 +163,14 @@ def _target(name: str, address: str, port: int) -> Target:
     if not separator:
         scheme, rest = "http", address
     if scheme not in SCHEMES:
-        raise UsageError(f"{scheme[:20]}:// is not known; this version asks nodes by {', '.join(SCHEMES)}.")
+        raise UsageError(f"{scheme[:20]}:// is not known; this version asks by {', '.join(SCHEMES)}.")
     user, rest = _user(scheme, rest.rstrip("/"))
     host, own_port = _host_and_port(rest)
+    usual = FOREIGN[scheme].port if scheme in FOREIGN else port
     chosen = name or (host if own_port is None else rest)
     if not is_name(chosen):  # invisible and bidi characters: pages leave them out, so no link would lead there
         raise UsageError(f"{chosen[:40]!r} cannot be a name: no spaces, quotes, slashes, '=', '?', '&' or '#', nothing invisible.")
-    return Target(chosen, host, own_port or (0 if scheme in SSH else port), scheme, user=user)
+    return Target(chosen, host, own_port or (0 if scheme in SSH else usual), scheme, user=user)
 
 
 def _user(scheme: str, rest: str) -> tuple[Optional[str], str]:

@@ -6,6 +6,7 @@ import re
 from typing import NamedTuple, Optional
 
 from gpuwatch.model.cluster import Target
+from gpuwatch.model.foreign import FOREIGN, program_of
 from gpuwatch.wire.asking import SKEW_HEADER
 from gpuwatch.wire.http import Response
 
@@ -30,6 +31,8 @@ class Failure(NamedTuple):
 def refused(target: Target, response: Response) -> Failure:
     """The Failure for an answer that is not 200."""
     status = response.status
+    if target.scheme in FOREIGN:
+        return _foreign(target, response)
     skew_seconds = _skew_seconds(response)
     if status == 403 and skew_seconds is not None:
         side = "ahead of" if skew_seconds > 0 else "behind"
@@ -57,6 +60,20 @@ def refused(target: Target, response: Response) -> Failure:
     return Failure(_other(target, response), True, True)
 
 
+def _foreign(target: Target, response: Response) -> Failure:
+    """node_info.py answers 404 to a wrong password; the others are asked without one."""
+    status, foreign = response.status, FOREIGN[target.scheme]
+    if foreign.takes_password and status == 404:
+        text = (
+            f"wrong password: {target.name} answered 404, as {foreign.program} does then. "
+            f"Next: write its password (the constant in {foreign.program}) into a file, and password_file= on its line of the hosts file."
+        )
+        return Failure(text, True, True)
+    if status in (401, 403):
+        return Failure(f"{target.name} answered {status}: it wants a password, and the hub sends none to {foreign.program}. Next: open it to the hub.", True, True)
+    return Failure(_other(target, response), True, True)
+
+
 def _other(target: Target, response: Response) -> str:
     status = response.status
     if 300 <= status < 400:
@@ -65,7 +82,7 @@ def _other(target: Target, response: Response) -> str:
     said = _said(response)
     return (
         f"{target.name} answered {status}{f' ({said})' if said else ''} instead of readings. "
-        f"Next: is it gpuwatch node that listens on {target.address}?"
+        f"Next: is it {program_of(target.scheme)} that listens on {target.address}?"
     )
 
 
@@ -73,7 +90,7 @@ def broken(target: Target, error: Exception) -> Failure:
     """The Failure for an answer that could not be read."""
     said = clean(str(error), 300)
     if "next:" not in said.lower():
-        said += f" Next: is it gpuwatch node that listens on {target.address}?"
+        said += f" Next: is it {program_of(target.scheme)} that listens on {target.address}?"
     return Failure(f"{target.name}: {said}", True, True)
 
 

@@ -9,12 +9,13 @@ import asyncio
 import logging
 import socket
 import time
-from typing import TYPE_CHECKING, List, Optional
+from typing import TYPE_CHECKING, List, Optional, Protocol
 
 from gpuwatch.hub.answers import LONGEST_WAIT_SECONDS, Failure, broken, refused, timed_out, unreachable
 from gpuwatch.hub.resolver import Address
 from gpuwatch.model.cluster import Target
 from gpuwatch.model.errors import GpuwatchError, WireError
+from gpuwatch.model.foreign import program_of
 from gpuwatch.wire.asking import Question, signer_of
 from gpuwatch.wire.http import Response, ResponseReader, network_error
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from gpuwatch.hub.poller import Poller
 
 log = logging.getLogger(__name__)
-PROGRAM = "gpuwatch node"
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -61,8 +61,15 @@ class Connection(asyncio.BufferedProtocol):
             self.transport.abort()
 
 
+class Asks(Protocol):
+    """Makes the requests to one target: ``wire.asking.Question`` those to a node."""
+
+    def request(self, shape_id: str, now: float) -> bytes:
+        """The bytes to send at ``now`` (epoch seconds), once; ``shape_id``: the shape that the hub has of the target."""
+
+
 class Link:
-    """Polls one target until ``close``."""
+    """Polls one target until ``close``. ``hub.speakers`` has one for programs that are not gpuwatch: it asks and takes in another way."""
 
     def __init__(self, poller: Poller, target: Target, machine_id: str, interval_seconds: float) -> None:
         self.poller = poller
@@ -78,7 +85,7 @@ class Link:
         self._busy = False
         self._asked_at = 0.0
         self._password: Optional[str] = None
-        self._question: Optional[Question] = None
+        self._question: Optional[Asks] = None
         """How this password asks; None until its key is made."""
         self._failures = 0
         self._resume_at = 0.0
@@ -192,7 +199,7 @@ class Link:
         self._end_poll()
 
     def _unreachable(self, error: OSError) -> Failure:
-        return unreachable(network_error(error, self.target.address, self.poller.deadline_seconds, PROGRAM))
+        return unreachable(network_error(error, self.target.address, self.poller.deadline_seconds, program_of(self.target.scheme)))
 
     # Answers.
 
@@ -221,7 +228,7 @@ class Link:
             self._failed(refused(self.target, response))
             return
         try:
-            self.poller.sink.accept(self.target, self.machine_id, response.body, self._asked_at, time.time())
+            self._take(response.body)
         except WireError as error:
             self._drop()
             self._failed(broken(self.target, error))
@@ -233,6 +240,10 @@ class Link:
             self._failures, self._resume_at = 0, 0.0
             self.poller.stats.good += 1
             self._end_poll()
+
+    def _take(self, body: bytes) -> None:
+        """Hand a 200 to the hub. Raises WireError in words."""
+        self.poller.sink.accept(self.target, self.machine_id, body, self._asked_at, time.time())
 
     def lost(self, connection: Connection, error: Optional[Exception]) -> None:
         """The node closed the connection, or the network did."""
@@ -247,7 +258,7 @@ class Link:
             return
         try:
             if error is not None:
-                raise network_error(error, self.target.address, self.poller.deadline_seconds, PROGRAM)
+                raise network_error(error, self.target.address, self.poller.deadline_seconds, program_of(self.target.scheme))
             self._answered(connection, reader.end())
         except WireError as reason:
             self._failed(broken(self.target, reason)._replace(answers=reader.began))

@@ -14,6 +14,7 @@ from gpuwatch.config.load import read_secret
 from gpuwatch.config.settings import DEFAULT_PASSWORD
 from gpuwatch.model.cluster import Target
 from gpuwatch.model.errors import UsageError
+from gpuwatch.model.foreign import FOREIGN
 
 log = logging.getLogger(__name__)
 LOOK_SECONDS = 2.0
@@ -39,6 +40,10 @@ class Passwords:
 
     def __call__(self, target: Target) -> str:
         """The password of this target. Raises UsageError in words when its file cannot be read."""
+        foreign = FOREIGN.get(target.scheme)
+        if foreign is not None and not (foreign.takes_password and target.password_file):
+            # in the clear: the common password is for signing, and never for these
+            return DEFAULT_PASSWORD if foreign.takes_password else ""
         path = target.password_file or self._common_file
         if not path:
             return self._common

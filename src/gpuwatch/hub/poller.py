@@ -12,7 +12,10 @@ from typing import Awaitable, Callable, Deque, Dict, Mapping, Optional, Protocol
 
 from gpuwatch.hub.link import Link
 from gpuwatch.hub.resolver import Resolver
+from gpuwatch.hub.speakers import SPEAKERS, ForeignLink
 from gpuwatch.model.cluster import Target
+from gpuwatch.model.snapshot import Snapshot
+from gpuwatch.query.latest import Report
 
 BUFFER_BYTES = 128 * 1024
 FIRST_SPREAD_SECONDS = 0.01
@@ -31,6 +34,9 @@ class Sink(Protocol):
 
     def accept(self, target: Target, machine_id: str, body: bytes, asked_at: float, answered_at: float) -> None:
         """A 200 of a node. Raises WireError where it holds no readings."""
+
+    def accept_snapshot(self, target: Target, machine_id: str, snapshot: Snapshot, answered_at: float, *, report: Report = ...) -> None:
+        """A 200 of a program that is not gpuwatch, as its speaker read it. Raises WireError where it is refused."""
 
     def fail(self, target: Target, error: str, now: float, answers: bool) -> None:
         """A poll failed, in words."""
@@ -89,7 +95,7 @@ class PollerStats:
 
 NewLink = Callable[["Poller", Target, str, float], AnyLink]
 """(poller, target, machine id, interval in seconds) -> what reads that target."""
-HTTP_ONLY: Mapping[str, NewLink] = MappingProxyType({"http": Link})
+HTTP_ONLY: Mapping[str, NewLink] = MappingProxyType({"http": Link, **dict.fromkeys(SPEAKERS, ForeignLink)})
 
 
 class Poller:

@@ -54,7 +54,7 @@ def error(text: str) -> bytes:
 
 def gpu_stats(snapshot: Snapshot) -> List[Document]:
     """``/api/gpu_stats``: the GPUs of one machine; a lost one has null numbers."""
-    return [_gpu(gpu) for gpu in snapshot.gpus]
+    return [gpu_entry(gpu) for gpu in snapshot.gpus]
 
 
 def cpu_live_info(snapshot: Snapshot) -> Document:
@@ -86,13 +86,14 @@ def all_gpu_status(cluster: ClusterNow) -> List[Document]:
 def _server(node: NodeState) -> Document:
     if node.snapshot is None or node.status not in ALIVE:
         return {"name": node.name, "reachable": False, "gpus": [{"status": "grey", "gpu": None}] * LEAST_GPUS}
-    gpus = [_gpu(gpu) for gpu in node.snapshot.gpus]
-    gpus += [_no_gpu(number) for number in range(len(gpus), LEAST_GPUS)]
+    gpus = [gpu_entry(gpu) for gpu in node.snapshot.gpus]
+    gpus += [no_gpu(number) for number in range(len(gpus), LEAST_GPUS)]
     shown = [{"status": "red" if gpu["gpu_util"] is None and gpu["mem_used"] is None else "green", "gpu": gpu} for gpu in gpus]
     return {"name": node.name, "reachable": True, "gpus": shown}
 
 
-def _gpu(gpu: GpuReading) -> Document:
+def gpu_entry(gpu: GpuReading) -> Document:
+    """One GPU as it writes it."""
     return {
         "index": gpu.index,
         "name": gpu.name,
@@ -105,8 +106,9 @@ def _gpu(gpu: GpuReading) -> Document:
     }
 
 
-def _no_gpu(index: int) -> Document:
-    return {**_gpu(GpuReading()), "index": index}
+def no_gpu(index: int) -> Document:
+    """The entry that stands for a GPU that is not there."""
+    return {**gpu_entry(GpuReading()), "index": index}
 
 
 def _total_memory(snapshot: Snapshot) -> Number:

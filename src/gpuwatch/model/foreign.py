@@ -1,0 +1,35 @@
+"""The programs that are not gpuwatch and that a hub can ask: which scheme of the hosts file names which, and where it listens. Pure data."""
+
+from __future__ import annotations
+
+from typing import Mapping, NamedTuple
+
+
+class Foreign(NamedTuple):
+    """One kind of target that is no gpuwatch node."""
+
+    program: str
+    """What should listen there, for sentences and pages."""
+    port: int
+    """Where it listens unless it is told otherwise."""
+    takes_password: bool = False
+    """It wants the plain password in the body of the request. All others are asked without one."""
+
+
+FOREIGN: Mapping[str, Foreign] = {
+    "node_info+http": Foreign("node_info.py", 7080, takes_password=True),
+    "accessgrid+http": Foreign("AccessGrid", 5000),
+    "dcgm+http": Foreign("dcgm-exporter", 9400),
+    "nvitop+http": Foreign("nvitop-exporter", 8000),
+    "node+http": Foreign("node_exporter", 9100),
+}
+"""By scheme of the hosts file. Ports: ``protocols`` of seeds 002 and 000; the exporters' own defaults."""
+
+NOT_TOLD = "not told by "
+"""So begins the reason for a field that a program never tells, in ``missing``; what follows is the program."""
+
+
+def program_of(scheme: str) -> str:
+    """What should listen on a target of this scheme."""
+    foreign = FOREIGN.get(scheme)
+    return foreign.program if foreign else "gpuwatch node"
