@@ -118,7 +118,7 @@ def read(body: bytes, target: Target, now: float, memory: Optional[Seen] = None)
         raise WireError("The page has no metric that begins with DCGM_.", "Next: is it dcgm-exporter that listens there?")
     cards = sorted(_cards(found).values(), key=lambda card: card.index)
     seen = _xids(cards, now, memory)
-    labels = cards[0].labels if cards else {}
+    labels: Mapping[str, str] = cards[0].labels if cards else {}
     host = HostReading(driver_version=text(labels.get("DCGM_FI_DRIVER_VERSION")), missing=not_told(target, "logins"))
     gpus = tuple([_gpu(card, target) for card in cards])
     return Told(snapshot_of(target, now, gpus, host, text(labels.get("Hostname")) or "", seen.events), seen)
@@ -127,9 +127,8 @@ def read(body: bytes, target: Target, now: float, memory: Optional[Seen] = None)
 class _Card:
     """What the lines of one GPU say."""
 
-    def __init__(self, labels: Mapping[str, str], place: int) -> None:
-        index = labels.get("gpu", "")
-        self.labels = labels
+    def __init__(self, index: str, place: int) -> None:
+        self.labels: Dict[str, str] = {}
         self.index = int(index) if index.isascii() and index.isdigit() and len(index) < 5 else place
         self.values: Dict[str, Any] = {}
         self.flags: Dict[str, Any] = {}
@@ -146,13 +145,14 @@ class _Slice:
 
 
 def _cards(found: Page) -> Dict[str, _Card]:
-    """By UUID, or by number where there is none. A card with slices has lines of its own only for what they share."""
+    """By UUID, or by number where there is none; lines of single NVLinks are left out. With slices, a card's own numbers stand on their lines too."""
     cards: Dict[str, _Card] = {}
     for name, series in found.items():
         for one in series:
             key = one.labels.get("UUID") or one.labels.get("gpu")
-            if key:
-                card = cards.setdefault(key, _Card(one.labels, len(cards)))
+            if key and "link" not in one.labels:
+                card = cards.setdefault(key, _Card(one.labels.get("gpu", ""), len(cards)))
+                card.labels.update(one.labels)
                 _note(card, name, one)
     return cards
 
