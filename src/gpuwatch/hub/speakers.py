@@ -66,7 +66,8 @@ class Speaker:
         self._memory = told.memory
         if told.snapshot is None:
             raise WireError(told.trouble or "There is no reading.")
-        return told._replace(snapshot=replace(told.snapshot, interval_seconds=self._interval_seconds))
+        interval_seconds = max(told.snapshot.interval_seconds, self._interval_seconds)
+        return told._replace(snapshot=replace(told.snapshot, interval_seconds=interval_seconds))
 
     def take(self, door: Door, machine_id: str, body: bytes, now: float) -> None:
         """Hand a 200 to the hub. Raises WireError in words."""

@@ -116,7 +116,7 @@ def _gpu(gpu: GpuView, gaps: Gaps) -> list[str]:
         gaps.leave(_state, gpu.state),
         gaps.leave(_reasons, reading.throttle_mask),
         _cell(" ".join(users(gpu))),
-        "" if reading.error else str(len(reading.processes)),
+        "" if reading.error or "processes" in reading.missing else str(len(reading.processes)),
         _cell(reading.error),
         gaps.leave(_numbers, *_values_of(reading)),
     ]

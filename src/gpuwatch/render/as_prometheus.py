@@ -247,7 +247,7 @@ def _dcgm(node: NodeState, snapshot: Snapshot) -> Iterator[Row]:
 def _gpus(node: NodeState, snapshot: Snapshot) -> Iterator[Row]:
     for gpu in snapshot.gpus:
         lost = gpu.error is not None
-        made = {"error": _flag(not lost), "processes": None if lost else str(len(gpu.processes))}
+        made = {"error": _flag(not lost), "processes": None if lost or "processes" in gpu.missing else str(len(gpu.processes))}
         flags = {name: None for name in ("unified_memory",) if lost}
         yield _row(metrics.GPU, _gpu_labels(node, gpu), {**_gpu_values(gpu), **made, **flags})
 

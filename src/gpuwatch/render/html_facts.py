@@ -125,7 +125,7 @@ def card(reading: GpuReading, host: Optional[HostReading]) -> list[Fact]:
         Fact("Memory temperature", _text(reading.memory_temperature_celsius, " °C"), reason=missing.get("memory_temperature_celsius")),
         Fact("Energy", None if reading.energy_joules is None else f"{reading.energy_joules / 3.6e6:,.1f} kWh", "since the driver was loaded",
              reason=missing.get("energy_joules")),
-        Fact("MIG", mode[reading.mig_enabled] or "not on this card"),
+        Fact("MIG", mode[reading.mig_enabled] or (None if "mig_enabled" in missing else "not on this card"), reason=missing.get("mig_enabled")),
         Fact("ECC", mode[reading.ecc_enabled], reason=missing.get("ecc_enabled")),
         Fact("Persistence", mode[reading.persistence_enabled], reason=missing.get("persistence_enabled")),
         Fact("Compute mode", reading.compute_mode, reason=missing.get("compute_mode")),
@@ -158,11 +158,11 @@ def machine(node: NodeState, moment: Moment) -> list[Fact]:
             Fact(f"Network {net.name}", f"{words.gb(net.received_bytes) or '?'} GB in, {words.gb(net.sent_bytes) or '?'} GB out", _address(host, net.name))
             for net in host.networks
         ),
-        Fact("Logged in", ", ".join(dict.fromkeys(login.user for login in host.logins)) or "nobody"),
+        Fact("Logged in", ", ".join(dict.fromkeys(login.user for login in host.logins)) or (None if "logins" in why else "nobody"), reason=why.get("logins")),
         Fact("Up", words.span(host.uptime_seconds) or None, f"since {moment.clock(host.boot_at)}" if host.boot_at else "", reason=why.get("uptime_seconds")),
         Fact("System", host.os, f"{host.kernel or ''} {host.architecture or ''}"),
         Fact("Driver", host.driver_version, _versions(host), reason=why.get("driver_version")),
-        Fact("Last reading", words.clock_seconds(node.received_at, moment.zone) or None, f"every {snapshot.interval_seconds:g} s, gpuwatch {snapshot.version}"),
+        Fact("Last reading", words.clock_seconds(node.received_at, moment.zone) or None, f"every {snapshot.interval_seconds:g} s, {words.source_of(snapshot)}"),
         Fact("Clock", None if skew is None else f"{skew:+.1f} s", "the node's clock against the hub's", None if skew is None else abs(skew) < 5),
     ]  # fmt: skip
 

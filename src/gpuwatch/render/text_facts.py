@@ -51,6 +51,7 @@ def host_facts(node: NodeState, now: float) -> Cells:
         ("driver", _driver(host)),
         ("addresses", ", ".join(f"{name} {ip}" for name, ip in host.ips)),
         ("gpuwatch", node.snapshot.version),
+        ("read", "" if node.snapshot.version else words.source_of(node.snapshot)),
         ("clock", _skew(node.clock_skew_seconds)),
     )
     return [(label, words.clean(text)) for label, text in told if text]

@@ -11,6 +11,8 @@ from functools import lru_cache
 from typing import Optional
 from zoneinfo import ZoneInfo
 
+from gpuwatch.model.snapshot import Snapshot
+
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 NOT_REPORTED = "not reported"
@@ -68,6 +70,14 @@ def _spelled(seconds: int, style: str) -> str:
     if minutes < 1440:
         return f"{minutes // 60}{h}{minutes % 60:02d}{hm}"
     return f"{minutes // 1440}{d}{minutes // 60 % 24:02d}{dh}"
+
+
+def source_of(snapshot: Snapshot) -> str:
+    """``gpuwatch 0.1.0``, or for what another program told ``from dcgm-exporter``: it tells less, and what it does not is not reported."""
+    if snapshot.version:
+        return f"gpuwatch {snapshot.version}"
+    programs = [part.name for part in snapshot.collectors[:1]]
+    return f"from {programs[0]}" if programs else "from another program"
 
 
 # ---- times of day

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from gpuwatch.model.snapshot import GpuReading, ProcessReading
-from gpuwatch.rules.states import mig_trouble, takers, unusable
+from gpuwatch.rules.states import mig_trouble, takers, unlisted, unusable
 
 
 class Row(NamedTuple):
@@ -26,7 +26,7 @@ class Row(NamedTuple):
 def rows(gpu: GpuReading) -> Sequence[Row]:
     """The GPU, then its slices. ``gpu``'s numbers are places."""
     lost, mig = gpu.error is not None, bool(gpu.mig_enabled)
-    processes = takers(gpu.processes, gpu.missing.get("processes") or mig_trouble(gpu) or unusable(gpu))
+    processes = takers(gpu.processes, unlisted(gpu) or mig_trouble(gpu) or unusable(gpu))
     first = Row(
         gpu.uuid, lost, mig, processes, gpu.unified_memory, place(gpu.utilization_percent), place(gpu.memory_used_bytes)
     )
@@ -39,7 +39,7 @@ def _slice_rows(gpu: GpuReading, lost: bool) -> List[Row]:
     found = []
     for part, inside in zip(gpu.mig, slice_processes(gpu)):
         blind = "in which slice, is not reported" if homeless or part.gpu_instance is None else None
-        processes = takers(inside, gpu.missing.get("processes") or blind)
+        processes = takers(inside, unlisted(gpu) or blind)
         found.append(Row(part.uuid, lost, False, processes, False, place(part.sm_activity_percent), place(part.memory_used_bytes)))
     return found
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Optional, Sequence, Tuple, Union
 
 from gpuwatch.model.cluster import GpuState
+from gpuwatch.model.foreign import NOT_TOLD
 from gpuwatch.model.snapshot import THROTTLE_ALARMS, GpuReading, MigReading, Number, ProcessReading, throttle_reasons
 from gpuwatch.rules.limits import Limits
 
@@ -44,6 +45,13 @@ def takers(processes: Sequence[ProcessReading], missing_reason: Optional[str]) -
     """How many processes take a GPU: those that compute. None when nothing is in it but, for ``missing_reason``, the GPU cannot be called free."""
     count = sum(1 for process in processes if process.kind != GRAPHICS)
     return None if missing_reason is not None and not count else count
+
+
+def unlisted(reading: GpuReading) -> Optional[str]:
+    """Why the list of processes is missing where one should be. A program that never tells any (an exporter) leaves it to the memory in use,
+    which a program on the GPU cannot do without: a GPU with less than ``idle_memory`` in use is free there."""
+    reason = reading.missing.get("processes")
+    return None if reason is None or reason.startswith(NOT_TOLD) else reason
 
 
 def unusable(reading: GpuReading) -> Optional[str]:

@@ -43,11 +43,15 @@ class Told(NamedTuple):
 
 
 def snapshot_of(
-    target: Target, now: float, gpus: Tuple[GpuReading, ...] = (), host: Optional[HostReading] = None, hostname: str = "", xids: Tuple[XidEvent, ...] = ()
+    target: Target, now: float, gpus: Tuple[GpuReading, ...] = (), host: Optional[HostReading] = None, hostname: str = "", *,
+    xids: Tuple[XidEvent, ...] = (), interval_seconds: float = 0.0,
 ) -> Snapshot:
-    """A snapshot that names its source as the one part of its collecting; it has no version of gpuwatch."""
+    """A snapshot that names its source as the one part of its collecting; it has no version of gpuwatch.
+
+    ``interval_seconds``: how often the program reads by itself; 0 = whenever it is asked.
+    """
     program = FOREIGN[target.scheme].program
-    return Snapshot(taken_at=now, hostname=hostname, host=host or HostReading(), gpus=gpus, collectors=(CollectorStatus(program),), xids=xids)
+    return Snapshot(taken_at=now, hostname=hostname, interval_seconds=interval_seconds, host=host or HostReading(), gpus=gpus, collectors=(CollectorStatus(program),), xids=xids)
 
 
 def made_up_uuid(target: Target, index: int) -> str:

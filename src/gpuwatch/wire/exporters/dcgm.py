@@ -121,7 +121,7 @@ def read(body: bytes, target: Target, now: float, memory: Optional[Seen] = None)
     labels: Mapping[str, str] = cards[0].labels if cards else {}
     host = HostReading(driver_version=text(labels.get("DCGM_FI_DRIVER_VERSION")), missing=not_told(target, "logins"))
     gpus = tuple([_gpu(card, target) for card in cards])
-    return Told(snapshot_of(target, now, gpus, host, text(labels.get("Hostname")) or "", seen.events), seen)
+    return Told(snapshot_of(target, now, gpus, host, text(labels.get("Hostname")) or "", xids=seen.events), seen)
 
 
 class _Card:

@@ -16,8 +16,10 @@ from gpuwatch.model.snapshot import GpuReading, HostReading, ProcessReading
 from gpuwatch.wire.foreign import Request, Told, index_of, made_up_uuid, mebibytes, not_told, number, snapshot_of, text
 from gpuwatch.wire.frame import loads
 
+INTERVAL_SECONDS = 4.0
+"""So often it reads the GPUs."""
 FROZEN_SECONDS = 20.0
-"""It reads the GPUs every 4 s: one that repeats itself for so long has stopped reading."""
+"""One that repeats itself for so long has stopped reading."""
 FRESH_SECONDS = 60.0
 """A first answer whose time is so near to ours is fresh; else it must be seen to move."""
 MOST_COMMAND = 500
@@ -53,7 +55,8 @@ def read(body: bytes, target: Target, now: float, memory: Optional[Seen] = None)
     if not seen.moves:
         why = f"It says that it last read its GPUs at {last_update[:30]}: that may be long ago. Next: wait whether it reads them again; else restart node_info.py there."
         return Told(None, seen, why, seen.since_at)
-    snapshot = snapshot_of(target, seen.since_at if last_update else now, _gpus(doc["gpus"], target), _host(doc, target), text(doc.get("hostname")) or "")
+    at, name = seen.since_at if last_update else now, text(doc.get("hostname")) or ""
+    snapshot = snapshot_of(target, at, _gpus(doc["gpus"], target), _host(doc, target), name, interval_seconds=INTERVAL_SECONDS)
     if last_update and now - seen.since_at > FROZEN_SECONDS:
         why = f"node_info.py repeats what it read at {last_update[:30]}: it has stopped reading. Next: restart it on {target.name}, and look at nvidia-smi there."
         return Told(snapshot, seen, why, seen.since_at)
