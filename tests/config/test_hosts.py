@@ -35,6 +35,32 @@ def test_a_line_is_a_target(line, name, host, port):
     assert (target.name, target.host, target.port) == (name, host, port)
 
 
+@pytest.mark.parametrize(
+    ("line", "scheme", "port"),
+    [
+        ("node_info+http://old1", "node_info+http", 7080),
+        ("accessgrid+http://old1", "accessgrid+http", 5000),
+        ("dcgm+http://old1", "dcgm+http", 9400),
+        ("nvitop+http://old1", "nvitop+http", 8000),
+        ("node+http://old1", "node+http", 9100),
+        ("x=dcgm+http://[::1]:9401 tags=a every=30s", "dcgm+http", 9401),
+    ],
+)
+def test_programs_that_are_not_gpuwatch_have_their_own_ports(line, scheme, port):
+    targets, bad = parse_hosts(line, port=7099)
+    assert not bad
+    assert (targets[0].scheme, targets[0].port) == (scheme, port)
+
+
+def test_one_machine_may_be_two_rows_and_only_node_info_takes_a_password():
+    targets, bad = parse_hosts("dcgm+http://gpu[1-2]\nnode-1=node+http://gpu1\nnode_info+http://o password_file=/p\ndcgm+http://x password_file=/p\nnode+http://gpu2\n")
+    assert [target.name for target in targets] == ["gpu1", "gpu2", "node-1", "o"]
+    assert targets[3].password_file == "/p"
+    assert [(line.line, line.message.partition(":")[0]) for line in bad] == [
+        (4, "dcgm-exporter is asked without a password"), (5, "the name gpu2 stands on line 1 already. Give this one another name"),
+    ]  # fmt: skip
+
+
 def test_keys():
     target = one("a=b tags=lab-a,train,lab-a password_file=/etc/p every=0.5")
     assert target.tags == ("lab-a", "train")

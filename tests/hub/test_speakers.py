@@ -162,11 +162,11 @@ def test_an_answer_of_days_ago_is_no_reading_until_it_moves(hub: Hub, start: Cal
         (reply(b"<html>", "404 NOT FOUND", "text/html"), "wrong password"),
         (reply(b"<html>"), "not JSON"),
         (reply(b"[]"), "no list of gpus"),
-        (fresh_002(last_update=None, gpus=[]), "has read no GPU yet"),
-        (fresh_002(gpus=[{"index": 0}, {"index": 0}]), "two GPUs or slices of the UUID"),
+        (lambda asked: fresh_002(last_update=None, gpus=[]), "has read no GPU yet"),
+        (lambda asked: fresh_002(gpus=[{"index": 0}, {"index": 0}]), "two GPUs or slices of the UUID"),
     ],
 )
-def test_errors_of_node_info_are_said(hub: Hub, start: Callable[[Any], Program], answer: bytes, words: str) -> None:
+def test_errors_of_node_info_are_said(hub: Hub, start: Callable[[Any], Program], answer: Any, words: str) -> None:
     hub.watch(target("node_info+http", start(answer)))
     until(lambda: hub.status() == "error")
     error = hub.node().error or ""

@@ -148,5 +148,17 @@ def test_a_gpu_that_takes_no_program_is_not_free(mode: Optional[str], free: bool
     assert states.takers((), states.unusable(reading)) == (0 if free else None)
 
 
+@pytest.mark.parametrize(
+    ("reason", "memory", "state"),
+    [("not told by dcgm-exporter", 5 * MB, "free"), ("not told by dcgm-exporter", 500 * MB, "busy"), ("not told by dcgm-exporter", None, "unknown"),
+     ("permission denied", 5 * MB, "unknown")],
+)  # fmt: skip
+def test_a_program_that_never_tells_processes_leaves_it_to_the_memory(reason: str, memory: Optional[int], state: str) -> None:
+    """A list that should be there and is not leaves the state unknown; an exporter has none."""
+    reading = GpuReading(missing={"processes": reason})
+    count = states.takers((), states.unlisted(reading))
+    assert states.base_state(False, False, count, memory, 0.0, False, LIMITS) == state
+
+
 def test_a_slice_has_no_marks() -> None:
     assert states.shown_state(BUSY, MigReading(), "up", None, LIMITS).marks == ()

@@ -18,6 +18,7 @@ from gpuwatch.config.load import load, read_secret
 from gpuwatch.config.settings import DEFAULT_PASSWORD, HubSettings
 from gpuwatch.model.cluster import Target
 from gpuwatch.model.errors import GpuwatchError, UsageError
+from gpuwatch.model.foreign import FOREIGN
 
 MOST_SKEW_SECONDS = 5.0
 DEADLINE_SECONDS = 5.0
@@ -87,6 +88,8 @@ def ask(target: Target, settings: HubSettings) -> Answer:
     from gpuwatch.wire.flat import Shape
     from gpuwatch.wire.http import fetch
 
+    if target.scheme in FOREIGN:
+        return _ask_foreign(target, settings)
     try:
         password = read_secret(target.password_file) if target.password_file else settings.password or DEFAULT_PASSWORD
         body, signer = asking.body_for(""), asking.signer_of(password)
@@ -104,6 +107,16 @@ def ask(target: Target, settings: HubSettings) -> Answer:
     except GpuwatchError as error:
         return Answer(target.name, target.address, False, str(error))
     return _judge(target, header, shape, middle)
+
+
+def _ask_foreign(target: Target, settings: HubSettings) -> Answer:
+    from gpuwatch.cli.check_foreign import told_by
+
+    try:
+        message, gpus = told_by(target, DEADLINE_SECONDS, settings.poll_max_bytes)
+    except GpuwatchError as error:
+        return Answer(target.name, target.address, False, str(error))
+    return Answer(target.name, target.address, True, message, None, gpus)
 
 
 def _judge(target: Target, header: dict[str, Any], shape: Any, middle: float) -> Answer:

@@ -77,7 +77,7 @@ def gpu_pieces(view: GpuView, moment: Moment, host_cell: Sequence[Piece], show_m
     yield _user_cell(reading.processes)
     yield _since_cell(state, reading.processes, moment)
     yield from _gauges(view)
-    yield f"{_process_cell(state, reading.processes)}</tr>"
+    yield f"{_process_cell(state, reading.processes, words.untold_processes(reading))}</tr>"
 
 
 def _open_row(view: GpuView, states: str) -> str:
@@ -183,9 +183,11 @@ def _whole_power(throttled: str, reason: Optional[str], watts: Optional[int], li
     return f'<td role="cell" class="num pow">{watts}{of_limit}</td>'
 
 
-def _process_cell(state: GpuState, processes: Sequence[ProcessReading]) -> str:
+def _process_cell(state: GpuState, processes: Sequence[ProcessReading], untold: str = "") -> str:
     if state.state in ("reserved", "unknown"):
         return f'<td role="cell" class="proc why">{e(state.why)}</td>'
+    if untold and not processes:
+        return f'<td role="cell" class="proc"><span class="nr" title="{e(untold)}">not reported</span></td>'
     if not processes:
         told = "no visible process" if state.state in ("busy", "idle") else ""
         return f'<td role="cell" class="proc">{told}</td>'

@@ -20,6 +20,9 @@ def process_table(views: Sequence[GpuView], moment: Moment, with_gpu: bool = Tru
     """All processes of these GPUs, GPU by GPU, most memory first."""
     found = [(view, process) for view in views for process in view.reading.processes]
     if not found:
+        untold = next(filter(None, (words.untold_processes(view.reading) for view in views)), "")
+        if untold:
+            return f'<p class="note">Processes are {e(untold)}.</p>'
         return '<p class="note">No process is visible on the GPU.</p>' if not with_gpu else '<p class="note">No process is visible on the GPUs.</p>'
     heads = "".join(f'<th scope="col" class="{css}">{word}</th>' for word, css in (_HEADS if with_gpu else _HEADS[1:]))
     rows = "".join(_row(view, process, moment, with_gpu) for view, process in found)

@@ -11,7 +11,8 @@ from functools import lru_cache
 from typing import Optional
 from zoneinfo import ZoneInfo
 
-from gpuwatch.model.snapshot import Snapshot
+from gpuwatch.model.foreign import NOT_TOLD
+from gpuwatch.model.snapshot import GpuReading, Snapshot
 
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -78,6 +79,12 @@ def source_of(snapshot: Snapshot) -> str:
         return f"gpuwatch {snapshot.version}"
     programs = [part.name for part in snapshot.collectors[:1]]
     return f"from {programs[0]}" if programs else "from another program"
+
+
+def untold_processes(gpu: GpuReading) -> str:
+    """``not reported: not told by dcgm-exporter``; empty where the processes are listed, or ought to be."""
+    reason = gpu.missing.get("processes", "")
+    return f"{NOT_REPORTED}: {reason}" if reason.startswith(NOT_TOLD) else ""
 
 
 # ---- times of day
