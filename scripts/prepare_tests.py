@@ -24,6 +24,8 @@ TOOLS = {
     "systemd-analyze": (("systemd-analyze",), "systemd"),
     "PostgreSQL": (("initdb", "/usr/lib/postgresql/*/bin/initdb", "/usr/pgsql-*/bin/initdb"), "postgresql"),
     "Prometheus": (("prometheus",), "prometheus"),
+    "openssl": (("openssl",), "openssl"),
+    "curl": (("curl",), "curl"),
     "libpq": (("/usr/lib/*/libpq.so.5", "/usr/lib*/libpq.so.5"), "libpq5"),
 }
 """what: (any of these on PATH or in the file system, Debian package)"""

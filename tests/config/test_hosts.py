@@ -126,3 +126,29 @@ def test_no_mix_of_the_grammar_s_pieces_raises(pieces):
     targets, bad = parse_hosts("".join(pieces))
     assert len(targets) + len(bad) >= 0
     assert all("\n" not in target.name and " " not in target.name for target in targets)
+
+
+def test_https_with_a_pin_or_an_authority():
+    digits = "0A:" * 31 + "0A"
+    targets, bad = parse_hosts(f"a=https://gpu1:7443 pin=SHA256:{digits}\nhttps://gpu2 ca=/etc/ca.pem\nhttps://gpu3\n")
+    assert bad == ()
+    assert [(t.scheme, t.address, t.pin, t.ca_file) for t in targets] == [
+        ("https", "gpu1:7443", "sha256:" + "0a" * 32, ""),
+        ("https", "gpu2:7080", "", "/etc/ca.pem"),
+        ("https", "gpu3:7080", "", ""),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("https://a pin=sha256:12", "not sha256: and 64 hex digits"),
+        ("https://a pin=md5:" + "a" * 64, "not sha256: and 64 hex digits"),
+        ("a pin=sha256:" + "a" * 64, "for https:// addresses"),
+        ("http://a ca=/x.pem", "for https:// addresses"),
+    ],
+)
+def test_a_pin_that_cannot_be_is_said(line, words):
+    targets, bad = parse_hosts(line)
+    assert targets == ()
+    assert words in str(bad[0])

@@ -380,7 +380,7 @@ def test_a_certificate_that_is_not_trusted_is_said(tls: Server) -> None:
 
 def test_http_where_https_is_asked(serve: Callable[..., Server]) -> None:
     server = serve(OK)
-    with pytest.raises(WireError, match="does not speak TLS as expected"):
+    with pytest.raises(WireError, match=r"does not speak TLS\. Next: write http://"):
         fetch(f"https://127.0.0.1:{server.port}/")
 
 

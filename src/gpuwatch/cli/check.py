@@ -87,6 +87,7 @@ def ask(target: Target, settings: HubSettings) -> Answer:
     from gpuwatch.wire import asking, frame
     from gpuwatch.wire.flat import Shape
     from gpuwatch.wire.http import fetch
+    from gpuwatch.wire.tls import Trust
 
     if target.scheme in FOREIGN:
         return _ask_foreign(target, settings)
@@ -96,8 +97,8 @@ def ask(target: Target, settings: HubSettings) -> Answer:
         began = time.time()
         headers = {**asking.HEADERS, "Authorization": signer.header("POST", asking.PATH, body, began)}
         reply = fetch(
-            f"http://{target.address}{asking.PATH}", method="POST", body=body, headers=headers, deadline_seconds=DEADLINE_SECONDS,
-            max_bytes=settings.poll_max_bytes, program="gpuwatch node",
+            f"{target.scheme}://{target.address}{asking.PATH}", method="POST", body=body, headers=headers, deadline_seconds=DEADLINE_SECONDS,
+            max_bytes=settings.poll_max_bytes, program="gpuwatch node", trust=Trust(target.pin, target.ca_file),
         )  # fmt: skip
         middle = (began + time.time()) / 2
         if reply.status != 200:

@@ -54,7 +54,7 @@ def serve(settings: HubSettings, ready: Optional[Callable[[Any, str], None]] = N
     Raises GpuwatchError for an address, hosts file or time zone that cannot be.
     """
     from gpuwatch.hub.service import Hub
-    from gpuwatch.serve.http import Server
+    from gpuwatch.serve.http import CertificateFiles, Server
     from gpuwatch.serve.uploads import UploadLimits
     from gpuwatch.web.app import make_app
     from gpuwatch.web.routes import ROUTES
@@ -63,7 +63,8 @@ def serve(settings: HubSettings, ready: Optional[Callable[[Any, str], None]] = N
     hub = Hub(settings)
     _require_hosts(settings.hosts)
     uploads = UploadLimits(tuple(route.path for route in ROUTES if route.upload), settings.upload_max_bytes)
-    server = Server(make_app(hub), settings.host, settings.port, settings.threads, not settings.no_access_log, uploads=uploads)
+    tls = CertificateFiles.of(settings.tls_cert, settings.tls_key)
+    server = Server(make_app(hub), settings.host, settings.port, settings.threads, not settings.no_access_log, uploads=uploads, tls=tls)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.close())
     hub.start()

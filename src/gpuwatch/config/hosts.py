@@ -2,7 +2,7 @@
 
 ``address`` is ``host``, ``host:port``, ``http://host:port``, ``ssh://user@host:port``, an IPv6 address in brackets, or a range ``gpu[01-16]``.
 Other schemes name programs that are not gpuwatch (``model.foreign``), each with a port of its own.
-Keys: ``tags=lab-a,train``, ``password_file=/path``, ``every=10s``. ``#`` starts a comment.
+Keys: ``tags=lab-a,train``, ``password_file=/path``, ``every=10s``; of ``https://`` also ``pin=sha256:...`` and ``ca=/path.pem``. ``#`` starts a comment.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from gpuwatch.model.units import parse_seconds
 
 MAX_TARGETS = 20000
 MAX_RANGE = 10000
-SCHEMES = ("http", *FOREIGN)
-KEYS = ("tags", "password_file", "every")
+SCHEMES = ("http", "https", *FOREIGN)
+KEYS = ("tags", "password_file", "every", "pin", "ca")
 _NAME = re.compile(r"[^\s=#/?&<>\"'\\\x00-\x1f\x7f-\x9f]{1,200}")
 _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?\.?")
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,63}")
@@ -90,6 +90,8 @@ def _allowed(target: Target) -> Target:
     foreign = FOREIGN.get(target.scheme)
     if foreign is not None and target.password_file and not foreign.takes_password:
         raise UsageError(f"{foreign.program} is asked without a password: leave out password_file=.")
+    if (target.pin or target.ca_file) and target.scheme != "https":
+        raise UsageError("pin= and ca= are for https:// addresses.")
     return target
 
 
@@ -112,6 +114,10 @@ def _options(words: Sequence[str]) -> dict[str, Any]:
             found["tags"] = tuple(dict.fromkeys(tag for tag in value.split(",") if _checked(tag)))
         elif key == "every":
             found["interval_seconds"] = _interval(value)
+        elif key == "pin":
+            found["pin"] = _pin(value)
+        elif key == "ca":
+            found["ca_file"] = value
         else:
             found["password_file"] = value
     return found
@@ -121,6 +127,15 @@ def _checked(tag: str) -> str:
     if tag and not is_name(tag):
         raise UsageError(f"{tag[:40]!r} is not a tag.")
     return tag
+
+
+def _pin(text: str) -> str:
+    """As `openssl x509 -fingerprint -sha256` writes it is fine too: capitals, with colons."""
+    algorithm, _, digits = text.partition(":")
+    digits = digits.replace(":", "").lower()
+    if algorithm.lower() != "sha256" or not re.fullmatch(r"[0-9a-f]{64}", digits):
+        raise UsageError("pin= is not sha256: and 64 hex digits; `gpuwatch cert --show` on the node prints it.")
+    return f"sha256:{digits}"
 
 
 def _interval(text: str) -> float:

@@ -52,6 +52,8 @@ class CommonSettings:
     state_dir: str = setting("", "folder for what must survive a restart; empty: $STATE_DIRECTORY, else ~/.local/state/gpuwatch", kind="path")
     password: str = setting("", "password between hub and nodes; never on the command line", kind="secret", where="no_flag")
     password_file: str = setting("", "file that holds the password", kind="path")
+    tls_cert: str = setting("", "certificate to answer with by TLS, PEM; gpuwatch cert makes one", kind="path", where="no_flag")
+    tls_key: str = setting("", "its private key, PEM without a password; empty: it is in the same file", kind="path", where="no_flag")
     timezone: str = setting("", "time zone of days and of times without one, such as Europe/Berlin; empty: this machine's")
     log_level: str = setting("info", "debug, info, warning or error")
     log_file: str = setting("", "write the log here instead of to stderr; reopened on SIGHUP", kind="path")

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import socket
 import time
-from typing import TYPE_CHECKING, List, Optional, Protocol
+from typing import TYPE_CHECKING, Any, List, Optional, Protocol
 
 from gpuwatch.hub.answers import LONGEST_WAIT_SECONDS, Failure, broken, refused, timed_out, unreachable
 from gpuwatch.hub.resolver import Address
@@ -38,6 +38,14 @@ class Connection(asyncio.BufferedProtocol):
         """The connection is usable."""
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
+
+    async def ready(self) -> None:
+        """Wait until it may be sent on."""
+
+    def send(self, data: bytes) -> None:
+        """Send."""
+        assert self.transport is not None
+        self.transport.write(data)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where to read to: the same memory for all, emptied in ``buffer_updated`` at once."""
@@ -89,6 +97,8 @@ class Link:
         """How this password asks; None until its key is made."""
         self._failures = 0
         self._resume_at = 0.0
+        self.session: Any = None
+        """(context, session) of the last TLS connection, for the next one."""
 
     def start(self, first: float, grid: float) -> None:
         """First poll at ``first``, all others at ``grid`` plus whole intervals (times of the event loop)."""
@@ -152,10 +162,9 @@ class Link:
             self._task = self.poller.loop.create_task(self._connect_and_send())
 
     def _send(self, connection: Connection) -> None:
-        assert connection.transport is not None
         assert self._question is not None
         self._reader = ResponseReader(self.poller.max_bytes)
-        connection.transport.write(self._question.request(self.poller.sink.shape_id(self.machine_id), time.time()))
+        connection.send(self._question.request(self.poller.sink.shape_id(self.machine_id), time.time()))
 
     # Connecting.
 
@@ -180,13 +189,28 @@ class Link:
 
     async def _connect_and_send(self) -> None:
         try:
+            connection = self._new_connection()
             sock = await self._open()
-            _, connection = await self.poller.loop.create_connection(lambda: Connection(self), sock=sock)
+            await self.poller.loop.create_connection(lambda: connection, sock=sock)
+            self._connection = connection
+            await connection.ready()
+        except WireError as error:
+            self._drop()
+            self._failed(broken(self.target, error))
+            return
         except OSError as error:
+            self._drop()
             self._failed(self._unreachable(error))
             return
-        self._connection = connection
         self._send(connection)
+
+    def _new_connection(self) -> Connection:
+        """Raises WireError where nobody's certificate could be trusted."""
+        if self.target.scheme != "https":
+            return Connection(self)
+        from gpuwatch.hub.secure import SecureConnection
+
+        return SecureConnection(self)
 
     async def _probe(self) -> None:
         """Back-off: only look whether something takes connections. If not, it was restarted or died: forget the back-off."""

@@ -95,7 +95,7 @@ class PollerStats:
 
 NewLink = Callable[["Poller", Target, str, float], AnyLink]
 """(poller, target, machine id, interval in seconds) -> what reads that target."""
-HTTP_ONLY: Mapping[str, NewLink] = MappingProxyType({"http": Link, **dict.fromkeys(SPEAKERS, ForeignLink)})
+HTTP_ONLY: Mapping[str, NewLink] = MappingProxyType({"http": Link, "https": Link, **dict.fromkeys(SPEAKERS, ForeignLink)})
 
 
 class Poller:

@@ -34,6 +34,10 @@ class Target:
     line: int = 0
     user: Optional[str] = None
     """Who to log in as (ssh); None = as ssh's own configuration says."""
+    pin: str = ""
+    """``sha256:`` and 64 hex digits of the certificate that it must show (https); empty = any that an authority vouches for."""
+    ca_file: str = ""
+    """PEM file of the authorities of its certificate (https); empty = the system's."""
 
     @property
     def sends(self) -> bool:

@@ -20,7 +20,7 @@ from gpuwatch.node.app import MAX_BODY_BYTES, NodeApp
 from gpuwatch.node.inventory import Inventory, boot_id
 from gpuwatch.node.newest import Newest
 from gpuwatch.node.supervisor import Supervisor
-from gpuwatch.serve.http import Server
+from gpuwatch.serve.http import CertificateFiles, Server
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +70,8 @@ def run(
     password = check_password(settings)
     newest = Newest(_zone(settings))
     app = NodeApp(newest, password, hostname=settings.name or socket.gethostname(), metrics_open=settings.metrics_open, plain_password=settings.plain_password)
-    server = Server(app, settings.host, settings.port, settings.threads, not settings.no_access_log, MAX_BODY_BYTES)
+    tls = CertificateFiles.of(settings.tls_cert, settings.tls_key)
+    server = Server(app, settings.host, settings.port, settings.threads, not settings.no_access_log, MAX_BODY_BYTES, tls=tls)
     end = stop or threading.Event()
     options = sampler_options(settings)
     inventory = Inventory(_inventory_path(settings), boot_id(settings.root))

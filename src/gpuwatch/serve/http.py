@@ -10,7 +10,7 @@ import logging
 import resource
 import socket
 import time
-from typing import Any
+from typing import Any, NamedTuple, Optional
 
 from gpuwatch.model.errors import GpuwatchError
 from gpuwatch.serve import wsgi
@@ -25,6 +25,22 @@ TRANSPORT_BODY_BYTES = 4
 """waitress itself takes bodies up to this many times the limit, and hangs up on larger ones; between the two a client reads a clean 413."""
 
 
+class CertificateFiles(NamedTuple):
+    """Paths of the certificate (with those of the authorities between) and of its key, both PEM; one path twice where both are in one file."""
+
+    cert: str
+    key: str
+
+    @classmethod
+    def of(cls, cert: str, key: str) -> Optional[CertificateFiles]:
+        """The files of two settings; None where both are empty. Raises GpuwatchError where the certificate alone is missing."""
+        if not cert and not key:
+            return None
+        if not cert:
+            raise GpuwatchError("tls_key is set and tls_cert is not.", "Set both; `gpuwatch cert` makes a pair.")
+        return cls(cert, key or cert)
+
+
 class Server:
     """One WSGI app on one address. The socket listens as soon as the Server is made; ``run`` answers until ``close``."""
 
@@ -37,14 +53,17 @@ class Server:
         access_log: bool = True,
         max_body_bytes: int = 1024**2,
         uploads: UploadLimits = NO_UPLOADS,
+        tls: Optional[CertificateFiles] = None,
     ) -> None:
-        """Raises GpuwatchError with the next step if the address cannot be had. ``host`` "" = all, "::" = all, IPv6 too."""
+        """Raises GpuwatchError with the next step if address or certificate cannot be had. ``host`` "" = all, "::" = all, IPv6 too."""
         from waitress.channel import HTTPChannel
         from waitress.server import create_server
 
         # at 500 waiting requests it would write 500 lines; a full queue shows in the response times
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)
         limit = _connection_limit()
+        channel: Any = HTTPChannel if tls is None else _secure(HTTPChannel, tls)
+        self._scheme = "http" if tls is None else "https"
         self._sockets = open_sockets(host, port)
         self.host = host
         self.port: int = self._sockets[0].getsockname()[1]
@@ -61,23 +80,25 @@ class Server:
             channel_timeout=CHANNEL_TIMEOUT_SECONDS,
             cleanup_interval=10,
             ident="gpuwatch",
+            url_scheme=self._scheme,
             clear_untrusted_proxy_headers=True,
             max_request_body_size=max_body_bytes * TRANSPORT_BODY_BYTES,
             max_request_header_size=65536,
             log_socket_errors=False,
         )
         if uploads.paths:
-            channel_class = type("Channel", (HTTPChannel,), {"parser_class": parser_class(uploads)})
+            channel = type("Channel", (channel,), {"parser_class": parser_class(uploads)})
+        if channel is not HTTPChannel:
             for one in list(self._map.values()):
                 if hasattr(one, "channel_class"):  # a socket that listens
-                    one.channel_class = channel_class
+                    one.channel_class = channel
         self._trigger = next(one for one in self._map.values() if hasattr(one, "pull_trigger"))
 
     @property
     def url(self) -> str:
-        """``http://host:port/`` as a person on this machine can open it."""
+        """``http://host:port/``, or with https, as a person on this machine can open it."""
         host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.host, self.host)
-        return f"http://{f'[{host}]' if ':' in host and '[' not in host else host}:{self.port}/"
+        return f"{self._scheme}://{f'[{host}]' if ':' in host and '[' not in host else host}:{self.port}/"
 
     def run(self) -> None:
         """Answer until ``close``; requests that are being answered then get 5 seconds."""
@@ -106,6 +127,12 @@ class Server:
         while time.monotonic() < until and any(getattr(c, "total_outbufs_len", 0) for c in self._map.values()):
             wasyncore.loop(timeout=0.1, use_poll=True, map=self._map, count=1)
         wasyncore.close_all(self._map, ignore_all=True)
+
+
+def _secure(channel: Any, files: CertificateFiles) -> Any:
+    from gpuwatch.serve import tls  # imports ssl, which most nodes do without
+
+    return tls.channel_class(channel, tls.Certificate(files))
 
 
 def _connection_limit() -> int:

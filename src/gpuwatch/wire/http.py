@@ -11,10 +11,13 @@ import re
 import socket
 import threading
 import time
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 from urllib.parse import urlsplit
 
 from gpuwatch.model.errors import WireError
+
+if TYPE_CHECKING:
+    from gpuwatch.wire.tls import Trust
 
 MAX_HEAD_BYTES = 16 * 1024
 MAX_CHUNK_LINE_BYTES = 256
@@ -215,10 +218,11 @@ def fetch(
     deadline_seconds: float = 4.0,
     max_bytes: int = 4 * 1024**2,
     program: str = "gpuwatch",
+    trust: Optional[Trust] = None,
 ) -> Response:
     """One request on a connection of its own. ``deadline_seconds`` is for all of it: name, connection, certificate, answer.
 
-    ``program``: what should run there, for the sentences. Raises WireError in words; any HTTP status is a Response.
+    ``program``: what should run there, for the sentences; ``trust``: whose certificate is taken, None = the system's authorities. Raises WireError in words; any HTTP status is a Response.
     """
     host, port, secure, path = _parse_url(url)
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -226,7 +230,7 @@ def fetch(
     request = build_request(method, address, path, body, headers or {}, close=True)
     try:
         with _connect(host, port, ends_at) as plain:
-            with _secured(plain, host, ends_at) if secure else plain as connection:
+            with _secured(plain, host, address, ends_at, trust) if secure else plain as connection:
                 connection.settimeout(_left(ends_at))
                 connection.sendall(request)
                 return _read_all(connection, ResponseReader(max_bytes, has_body=method != "HEAD"), ends_at)
@@ -258,11 +262,10 @@ def network_error(error: BaseException, address: str, deadline_seconds: float, p
         return WireError(f"the name of {address} is not known: {error.strerror or error}.", "Next: check the name, or write the address.")
     if isinstance(error, (TimeoutError, socket.timeout)):
         return _no_answer(address, deadline_seconds, program)
-    if type(error).__name__ == "SSLCertVerificationError":
-        reason = getattr(error, "verify_message", "") or "it is not trusted"
-        return WireError(f"certificate of {address} refused: {reason}.", "Next: check its name and date, and that its authority is known here.")
     if type(error).__module__ == "ssl":
-        return WireError(f"{address} does not speak TLS as expected: {getattr(error, 'reason', None) or error}.", "Next: http:// or https://?")
+        from gpuwatch.wire import tls
+
+        return tls.explained(error, address)  # type: ignore[arg-type]
     if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
         return WireError("too many files are open here.", "Next: raise the limit (ulimit -n, or LimitNOFILE= of the service).")
     if isinstance(error, ConnectionError):
@@ -350,11 +353,18 @@ def _numeric(host: str, port: int) -> List[Tuple[int, Any]]:
     return [(family, address) for family, _, _, _, address in infos]
 
 
-def _secured(plain: socket.socket, host: str, ends_at: float) -> socket.socket:
-    import ssl
+def _secured(plain: socket.socket, host: str, address: str, ends_at: float, trust: Optional[Trust]) -> socket.socket:
+    from gpuwatch.wire import tls
 
+    chosen = trust or tls.Trust()
     plain.settimeout(_left(ends_at))
-    return ssl.create_default_context().wrap_socket(plain, server_hostname=host)
+    secure = tls.context_of(chosen).wrap_socket(plain, server_hostname=host)
+    try:
+        tls.check_pin(chosen, secure.getpeercert(True), address)
+    except WireError:
+        secure.close()
+        raise
+    return secure
 
 
 def _read_all(connection: socket.socket, reader: ResponseReader, ends_at: float) -> Response:
