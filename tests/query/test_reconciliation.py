@@ -75,13 +75,12 @@ class Lab:
         self.kept = {name: self._kept(machine_id) for name, machine_id in self.ids.items()}
 
     def _kept(self, machine_id):
-        """(time in ms, snapshot, whether it is the last of its block) of each raw snapshot, by time."""
+        """(time in ms, snapshot) of each raw snapshot, by time."""
         shapes, found = {}, []
-        last_of_block = {row[0] for row in self.store.rows("SELECT end_ms FROM block WHERE machine_id = ?", (machine_id,))}
         for entry in snapshots.read(self.store, machine_id):
             if entry.shape_id not in shapes:
                 shapes[entry.shape_id] = Shape.parse(snapshots.shape(self.store, machine_id, entry.shape_id))
-            found.append((entry.taken_at_ms, shapes[entry.shape_id].build(entry.values), entry.taken_at_ms in last_of_block))
+            found.append((entry.taken_at_ms, shapes[entry.shape_id].build(entry.values)))
         return found
 
     def _fill(self, name, argument):
@@ -121,16 +120,15 @@ def counted(lab, first_day, last_day):
     begin, end = moment(first_day), moment((date.fromisoformat(last_day) + timedelta(days=1)).isoformat())
     users, gpus = defaultdict(lambda: dict.fromkeys(SUMS, 0.0)), defaultdict(lambda: dict.fromkeys((*SUMS, "measured", "nobody"), 0.0))
     for name, kept in lab.kept.items():
-        for (at_ms, now, is_last), (next_ms, following, _) in zip(kept, kept[1:]):  # the newest is not packed, so it is not in reports yet
+        for (at_ms, now), (next_ms, following) in zip(kept, [*kept[1:], (kept[-1][0] + 1000 * SPACING, None)]):  # the newest: for an interval
             seconds = (next_ms - at_ms) / 1000
             is_gap = seconds > 3 * SPACING
             seconds = SPACING if is_gap else seconds
             at = at_ms / 1000
             inside = max(0.0, min(at + seconds, end) - max(at, begin))
             if inside:
-                same_block = not is_last and not is_gap
                 for gpu in now.gpus:
-                    later = next((one for one in following.gpus if one.uuid == gpu.uuid), None) if same_block else None
+                    later = None if is_gap or following is None else next((one for one in following.gpus if one.uuid == gpu.uuid), None)
                     count_gpu(name, gpu, later, seconds, inside / seconds, users, gpus)
     return users, gpus
 

@@ -9,6 +9,7 @@ from tests.rules.machine import Machine
 
 from gpuwatch.model.errors import UsageError
 from gpuwatch.model.series import Bucket, Digest
+from gpuwatch.query import tail
 from gpuwatch.query.series import STEPS, many, series
 from gpuwatch.query.subjects import NoSuch
 from gpuwatch.store.chunks import UNITS
@@ -84,10 +85,15 @@ def test_a_metric_of_gpus_of_a_host_is_over_all_of_them(lab):
     assert_is(found, both.minutes["all"], now, cards=4)
 
 
-def test_the_fleet_is_what_is_packed(lab):
+@pytest.mark.parametrize("large", [False, True])
+def test_the_fleet_is_all_that_was_read(lab, large, monkeypatch):
+    """In a large lab what is packed, and it says so."""
+    monkeypatch.setattr(tail, "MOST_WAITING", 10 if large else 1500)
     now = lab.end_at("alpha")
-    packed = add(lab.digest("alpha", 640), lab.digest("beta", 80), 0)
+    packed = add(lab.digest("alpha", 640), lab.digest("beta", 80), 0) if large else add(lab.digest("alpha"), lab.digest("beta"), 0)
     found = series(lab.store, lab.latest, metric="held_percent", start_at=lab.at("2026-11-20T22:00:00"), end_at=now, step=3600, now=now)
+    first = min(lab.all["alpha"][640].at, lab.all["beta"][80].at)
+    assert found.counted_until_at == (pytest.approx(first, abs=0.001) if large else None)
     buckets, _ = wanted(packed.fleet, "held_percent", 0, 3600)
     assert {at: count for at, count in zip(found.times, found.count) if count} == {at: pytest.approx(one.count, abs=4) for at, one in buckets.items()}
     assert [mean for mean in found.mean if mean is not None] == [pytest.approx(one.mean, abs=1) for one in buckets.values()]

@@ -9,6 +9,7 @@ from tests.rules.machine import Machine
 from gpuwatch.model.errors import UsageError
 from gpuwatch.model.series import GpuDay, UserDay
 from gpuwatch.model.snapshot import GpuReading
+from gpuwatch.query import tail
 from gpuwatch.query.usage import BY, report
 from gpuwatch.store import imports, usage
 
@@ -22,7 +23,7 @@ def lab(tmp_path_factory):
     lab = Lab(tmp_path_factory.mktemp("lab") / "lab.db", "alpha", "beta", "silent")
     lab.add("alpha", Machine(1, lab.at("2026-10-24T21:11:13"), 300, name="a", power_is_known=True), 300, packed=270)
     lab.add("beta", Machine(2, lab.at("2026-10-25T01:31:00"), 60, name="b", power_is_known=True), 200, packed=180)
-    lab.packed = {"alpha": lab.digest("alpha", 270), "beta": lab.digest("beta", 180)}
+    lab.counted = {"alpha": lab.digest("alpha"), "beta": lab.digest("beta")}
     return lab
 
 
@@ -55,13 +56,23 @@ def of(row):
 def test_the_total_is_what_the_samples_give(lab, days):
     found = asked(lab, "user", **days)
     wanted = total(
-        [one for part in lab.packed.values() for (day, _), one in part.gpu_days.items() if found.first_day <= day <= found.last_day], GpuDay
+        [one for part in lab.counted.values() for (day, _), one in part.gpu_days.items() if found.first_day <= day <= found.last_day], GpuDay
     )
     assert of(found.total) == hours(wanted)
     assert found.total.measured_hours == near(wanted.measured_seconds / 3600)
     assert found.total.unattributed_hours == near(wanted.unattributed_seconds / 3600)
     assert found.total.held_hours == near(found.total.busy_hours + found.total.idle_hours + found.total.unknown_hours)
     assert found.total.held_hours > 0
+    assert found.counted_until_at is None  # what waits in the journals is counted
+
+
+def test_a_large_lab_says_until_when_it_counts(lab, monkeypatch):
+    monkeypatch.setattr(tail, "MOST_WAITING", 10)
+    found = asked(lab, "user", last_day="2026-11-20")
+    packed = [lab.digest("alpha", 270), lab.digest("beta", 180)]
+    assert of(found.total) == hours(total([one for part in packed for one in part.gpu_days.values()], GpuDay))
+    assert found.counted_until_at == pytest.approx(min(lab.all["alpha"][270].at, lab.all["beta"][180].at), abs=0.001)
+    assert asked(lab, "user", last_day="2026-10-24").counted_until_at is None  # that day is over, and all of it is packed
 
 
 @pytest.mark.parametrize("by", [one for one in BY if one != "tag"])
@@ -84,7 +95,7 @@ def test_by_user(lab):
     users = {row.key: row for row in found.rows}
     assert set(users) == {"lisa", "chen", ""}
     for user in ("lisa", "chen"):
-        wanted = total([one for part in lab.packed.values() for (_, _, name), one in part.user_days.items() if name == user], UserDay)
+        wanted = total([one for part in lab.counted.values() for (_, _, name), one in part.user_days.items() if name == user], UserDay)
         assert of(users[user]) == hours(wanted)
         assert users[user].coverage is None
     assert users[""].held_hours == near(users[""].unattributed_hours)
@@ -94,9 +105,9 @@ def test_by_user(lab):
 def test_by_host_gpu_model_and_tag(lab):
     hosts = {row.key: row for row in asked(lab, "host").rows}
     assert set(hosts) == {"alpha", "beta"}
-    assert of(hosts["alpha"]) == hours(total(lab.packed["alpha"].gpu_days.values(), GpuDay))
+    assert of(hosts["alpha"]) == hours(total(lab.counted["alpha"].gpu_days.values(), GpuDay))
     gpus = {row.key: row for row in asked(lab, "gpu").rows}
-    one = total([day for (_, uuid), day in lab.packed["beta"].gpu_days.items() if uuid == "GPU-b1"], GpuDay)
+    one = total([day for (_, uuid), day in lab.counted["beta"].gpu_days.items() if uuid == "GPU-b1"], GpuDay)
     assert of(gpus["GPU-b1"]) == hours(one)
     assert (gpus["GPU-b1"].name, gpus["MIG-b1"].name, gpus["MIG-b1"].coverage) == ("beta GPU 1", "beta GPU 2 0", None)
     models = {row.key for row in asked(lab, "model").rows}
@@ -118,7 +129,7 @@ def test_coverage_counts_the_hours_that_there_were(tmp_path):
     half = report(lab.store, lab.latest, first_day="2026-10-25", last_day="2026-10-25", by="gpu", now=lab.at("2026-10-25T12:00:00"))
     assert half.total.possible_hours == near(13)
     later = report(lab.store, lab.latest, first_day="2026-10-25", last_day="2026-10-29", by="host", now=lab.at("2026-10-30T00:00:00"))
-    assert later.rows[0].coverage == near(26 / (25 + 4 * 24))
+    assert later.rows[0].coverage == near((26 + 1 / 6) / (25 + 4 * 24))  # the newest one waits in the journal, and counts
     before = report(lab.store, lab.latest, first_day="2026-10-20", last_day="2026-10-25", by="gpu", now=lab.at("2026-11-20T00:00:00"))
     assert before.rows[0].coverage == 1.0
     assert before.kept_since_at == lab.at("2026-10-24T00:00:00")

@@ -89,7 +89,7 @@ def test_two_pieces_add_up_to_the_whole(seed):
     samples, _ = machine.samples(120)
     cut, ends_at = 1 + seed * 11, samples[-1].at + 5
     whole = digest(samples, ends_at, limits=LIMITS, zone=BERLIN)
-    first = digest(samples[:cut], samples[cut].at, limits=LIMITS, zone=BERLIN)
+    first = digest(samples[:cut], samples[cut].at, limits=LIMITS, zone=BERLIN, following=samples[cut])
     second = digest(samples[cut:], ends_at, limits=LIMITS, zone=BERLIN)
     both = brute.add(first, second, 3 * machine.interval)
     for days in (whole.gpu_days, both.gpu_days):

@@ -157,6 +157,8 @@ class Series:
     user: str = ""
     kept_since_at: Optional[float] = None
     """Before this time there are no readings of this tier; None = nothing is kept yet."""
+    counted_until_at: Optional[float] = None
+    """Later readings may not be counted yet; None = all are."""
 
 
 @dataclass(frozen=True)
@@ -195,6 +197,8 @@ class UsageReport:
     rows: Tuple[UsageRow, ...]
     total: UsageRow
     kept_since_at: Optional[float] = None
+    counted_until_at: Optional[float] = None
+    """Later readings of the period may not be counted yet; None = all are."""
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,11 @@ from gpuwatch.model.series import FLEET_METRICS, Downtime, FleetReport, GpuUse, 
 from gpuwatch.query.latest import Latest
 from gpuwatch.query.processes import longest
 from gpuwatch.query.subjects import Names
-from gpuwatch.query.tail import zone_of
-from gpuwatch.query.usage import HOUR, Period, kept_since, period_of
+from gpuwatch.query.tail import Tails, Waiting, fleet_of, waiting, zone_of
+from gpuwatch.query.usage import HOUR, Period, gpu_sums, kept_since, period_of
 from gpuwatch.rules.permissions import STRANGER
-from gpuwatch.store import intervals, machines, rollups, usage
+from gpuwatch.store import intervals, machines, rollups
+from gpuwatch.store.chunks import coarsen, merge
 from gpuwatch.store.database import Store
 from gpuwatch.store.tables import IMPORTED
 from gpuwatch.store.usage import GpuDayRow
@@ -29,20 +30,29 @@ LEAST_SHARE = 0.5
 
 
 def fleet_report(
-    store: Store, latest: Latest, *, first_day: str, last_day: str, now: float, metric: str = "utilization_percent", audience: str = STRANGER
+    store: Store,
+    latest: Latest,
+    *,
+    first_day: str,
+    last_day: str,
+    now: float,
+    metric: str = "utilization_percent",
+    audience: str = STRANGER,
+    tails: Optional[Tails] = None,
 ) -> FleetReport:
     """The days from ``first_day`` to ``last_day``, both included. ``metric``: of the heat map. Raises UsageError, StoreError."""
     if metric not in FLEET_METRICS:
         raise UsageError(f"metric={metric[:40]!r} is not one of {', '.join(FLEET_METRICS)}.")
     zone = zone_of(latest.display.timezone)
     with store.reading():
-        period = period_of(store, latest, first_day, last_day, now)
+        tail = waiting(store, latest, tails or Tails())
+        period = period_of(store, latest, first_day, last_day, now, tail)
         names = Names(store, latest)
-        rows = usage.gpu_days(store, *period.names, by=("machine_id", "gpu_uuid"))
+        rows = gpu_sums(store, period, tail, ("machine_id", "gpu_uuid"))
         return FleetReport(
             *period.names,
             latest.display.timezone,
-            heat_map(store, period, zone, metric),
+            heat_map(store, period, zone, metric, tail),
             _most_idle(store, latest, names, period, rows, audience),
             _inactive(store, names, period, rows),
             _downtime(store, latest, names, period),
@@ -50,9 +60,11 @@ def fleet_report(
         )
 
 
-def heat_map(store: Store, period: Period, zone: tzinfo, metric: str) -> HeatMap:
+def heat_map(store: Store, period: Period, zone: tzinfo, metric: str, tail: Waiting) -> HeatMap:
     """One of FLEET_METRICS by hour of the week: means over all readings. The hour that is repeated when clocks go back counts twice."""
     chunk = rollups.read(store, rollups.FLEET, rollups.HOST, 3600, period.start_at // 3600 * 3600, period.end_at, (metric,))
+    more = coarsen(fleet_of(tail).only((metric,)), 3600).cut(period.start_at // 3600 * 3600, period.end_at)
+    chunk = merge(chunk, more)
     _, means, _, counts = chunk.floats(metric)
     total = [[0.0] * 24 for _ in range(7)]
     count = [[0] * 24 for _ in range(7)]

@@ -6,14 +6,15 @@ A step in which nothing was measured is a gap: None, never 0. Never writes.
 from __future__ import annotations
 
 import math
+from operator import add
 from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, TypeVar
 
 from gpuwatch.model.errors import UsageError
 from gpuwatch.model.series import FLEET_METRICS, GPU_METRICS, HOST_METRICS, TIERS, USER_METRICS, Series, UserDay
-from gpuwatch.query.days import days_between
+from gpuwatch.query.days import Day, days_between
 from gpuwatch.query.latest import Latest
 from gpuwatch.query.subjects import SLICE, Subject, card_uuids, cards, find
-from gpuwatch.query.tail import Tails, zone_of
+from gpuwatch.query.tail import Tails, Waiting, fleet_of, waiting, zone_of
 from gpuwatch.store import rollups, usage
 from gpuwatch.store.chunks import COVERED_UNIT, Chunk, coarsen, merge, merge_all, of_minutes
 from gpuwatch.store.database import Store
@@ -70,8 +71,8 @@ def many(
 
     A GPU's metric with ``host`` alone is over all GPUs of the host. With ``user``: sums a day (``USER_METRICS``), of one GPU or host or of all.
     Steps are ``step`` seconds (0 = as fine as ``points`` allow), rounded up to whole intervals of the coarsest tier not above it, and
-    further until there are at most ``points``; they begin at multiples of themselves, a user's at midnight. Of a single machine the journal
-    is counted in. Raises UsageError (unknown metric, host or GPU; no time), StoreError.
+    further until there are at most ``points``; they begin at multiples of themselves, a user's at midnight. What waits in the journal is counted
+    in, of all machines together where it is little; else ``counted_until_at`` says until when they count. Raises UsageError (unknown metric, host or GPU; no time), StoreError.
     """
     if not (0 <= start_at < end_at and end_at - start_at <= MOST_SECONDS):
         raise UsageError("The series would end before it begins, or is over more than 100 years.", "Give a to= that is later than from=.")
@@ -80,7 +81,7 @@ def many(
         if metric not in units:
             raise UsageError(f"metric={metric[:40]!r} is not one of {', '.join(units)}.")
     if user:
-        return _of_user(store, latest, metrics, (host, gpu, user), start_at, end_at)
+        return _of_user(store, latest, metrics, (host, gpu, user), start_at, end_at, tails or Tails())
     grid = _grid(start_at, end_at, step, max(1, points))
     source = _Source(store, latest, tails or Tails(), grid)
     if not host and not gpu:
@@ -124,11 +125,12 @@ def _steps(start_at: float, end_at: float, wanted: int) -> Grid:
 
 
 class _Found(NamedTuple):
-    """Intervals of the grid's tier; ``cards``: how many GPUs ``covered`` is of; ``since``: before it nothing is kept."""
+    """Intervals of the grid's tier; ``cards``: how many GPUs ``covered`` is of; ``since``: before it nothing is kept; ``until``: see ``Series``."""
 
     chunk: Chunk
     cards: int
     since_at: Optional[float]
+    until_at: Optional[float] = None
 
 
 class _Source:
@@ -140,12 +142,17 @@ class _Source:
         self._chunks: Dict[str, _Found] = {}
 
     def fleet(self, metric: str) -> _Found:
-        """All GPUs, as stored."""
+        """All GPUs."""
+        grid = self._grid
         if "" not in self._chunks:
-            chunk = rollups.read(self._store, rollups.FLEET, rollups.HOST, self._grid.tier, self._grid.begin, self._grid.end)
-            most = max(chunk.covered_seconds(), default=0.0) / self._grid.tier
-            since = _since(self._store, rollups.FLEET, rollups.HOST, self._grid.tier, Chunk())
-            self._chunks[""] = _Found(chunk, max(1, cards(self._latest), math.ceil(most - 0.01)), since)
+            with self._store.reading():
+                tail = waiting(self._store, self._latest, self._tails)
+                chunk = rollups.read(self._store, rollups.FLEET, rollups.HOST, grid.tier, grid.begin, grid.end)
+                more = fleet_of(tail)
+                since = _since(self._store, rollups.FLEET, rollups.HOST, grid.tier, more)
+            chunk = merge(chunk, coarsen(more, grid.tier).cut(grid.begin, grid.end))
+            most = max(chunk.covered_seconds(), default=0.0) / grid.tier
+            self._chunks[""] = _Found(chunk, max(1, cards(self._latest), math.ceil(most - 0.01)), since, tail.counted_until_at)
         return self._chunks[""]
 
     def one(self, metric: str, metrics: Sequence[str]) -> _Found:
@@ -189,7 +196,7 @@ def _series(metric: str, unit: str, found: _Found, grid: Grid, span: Tuple[float
     return Series(
         metric, unit, start_at, end_at, grid.step, grid.tier, tuple(range(grid.begin, grid.end, grid.step)), _placed(minima, None, at, grid),
         _placed(means, None, at, grid), _placed(maxima, None, at, grid), _placed(counts, 0, at, grid), _placed(coverage, 0.0, at, grid),
-        subject.host, subject.gpu, "", found.since_at,
+        subject.host, subject.gpu, "", found.since_at, None if found.until_at is None or found.until_at >= end_at else found.until_at,
     )  # fmt: skip
 
 
@@ -235,29 +242,55 @@ def _placed(values: Sequence[Value], empty: Value, stretches: Sequence[Stretch],
 
 
 def _of_user(
-    store: Store, latest: Latest, metrics: Sequence[str], about: Tuple[str, str, str], start_at: float, end_at: float
+    store: Store, latest: Latest, metrics: Sequence[str], about: Tuple[str, str, str], start_at: float, end_at: float, tails: Tails
 ) -> Dict[str, Series]:
     """A day on which the user had nothing is 0; one on which nothing at all was measured is a gap."""
     host, gpu, user = about
     subject = find(store, latest, host, gpu) if host or gpu else Subject("", "")
     days = days_between(start_at, end_at, zone_of(latest.display.timezone))
-    by = ("day", "gpu_uuid") if subject.gpu else ("day",)
-    ids = [subject.machine_id] if subject.machine_id else None
-    rows = usage.user_days(store, days[0].name, days[-1].name, ids, user=user, by=by)
-    sums = {row.day: row.sums for row in rows if not subject.gpu or row.gpu_uuid == subject.gpu}
-    chunk = rollups.read(store, subject.machine_id or rollups.FLEET, rollups.HOST, TIERS[-1], days[0].begin, days[-1].end, ())
-    most = 1 if subject.machine_id else max(1, cards(latest), math.ceil(max(chunk.covered_seconds(), default=0.0) / TIERS[-1] - 0.01))
-    coverage = [min(1.0, round(sum(chunk.cut(day.begin, day.end).covered_seconds()) / (day.end - day.begin) / most, 4)) for day in days]
+    with store.reading():
+        tail = Waiting({subject.machine_id: tails.of(store, latest, subject.machine_id)}, None) if subject.machine_id else waiting(store, latest, tails)
+        sums = _sums_of_user(store, subject, user, days, tail)
+        found = _measured(store, latest, subject, days, tail)
+    most = 1 if subject.machine_id else found.cards
+    coverage = [min(1.0, round(sum(found.chunk.cut(day.begin, day.end).covered_seconds()) / (day.end - day.begin) / most, 4)) for day in days]
     coverage = [max(share, 0.0001) if day.name in sums else share for day, share in zip(days, coverage)]
-    since = _since(store, subject.machine_id or rollups.FLEET, rollups.HOST, TIERS[-1], Chunk())
+    until = None if found.until_at is None or found.until_at >= end_at else found.until_at
     made = {}
     for metric in metrics:
         values = tuple(_user_value(metric, sums.get(day.name, UserDay())) if share else None for day, share in zip(days, coverage))
         made[metric] = Series(
             metric, USER_METRICS[metric], start_at, end_at, DAY_SECONDS, DAY_SECONDS, tuple(day.begin for day in days), values, values, values,
-            tuple(int(value is not None) for value in values), tuple(coverage), subject.host, subject.gpu, user, since,
+            tuple(int(value is not None) for value in values), tuple(coverage), subject.host, subject.gpu, user, found.since_at, until,
         )  # fmt: skip
     return made
+
+
+def _sums_of_user(store: Store, subject: Subject, user: str, days: Sequence[Day], tail: Waiting) -> Dict[str, UserDay]:
+    """By day, of one GPU or host or of all, with what waits."""
+    by = ("day", "gpu_uuid") if subject.gpu else ("day",)
+    ids = [subject.machine_id] if subject.machine_id else None
+    rows = usage.user_days(store, days[0].name, days[-1].name, ids, user=user, by=by)
+    sums = {row.day: row.sums for row in rows if not subject.gpu or row.gpu_uuid == subject.gpu}
+    for one in tail.digests.values():
+        for (day, uuid, name), its in one.user_days.items():
+            if name == user and (not subject.gpu or uuid == subject.gpu):
+                sums[day] = _added(sums.get(day, UserDay()), its)
+    return sums
+
+
+def _measured(store: Store, latest: Latest, subject: Subject, days: Sequence[Day], tail: Waiting) -> _Found:
+    """The hours in which the host, or the fleet, was measured at all."""
+    owner = subject.machine_id or rollups.FLEET
+    more = of_minutes(tail.digests[owner].minutes.get("", {})) if subject.machine_id else fleet_of(tail)
+    stored = rollups.read(store, owner, rollups.HOST, TIERS[-1], days[0].begin, days[-1].end, ())
+    chunk = merge(stored, coarsen(more.only(()), TIERS[-1]).cut(days[0].begin, days[-1].end))
+    most = max(1, cards(latest), math.ceil(max(chunk.covered_seconds(), default=0.0) / TIERS[-1] - 0.01))
+    return _Found(chunk, most, _since(store, owner, rollups.HOST, TIERS[-1], more), tail.counted_until_at)
+
+
+def _added(one: UserDay, other: UserDay) -> UserDay:
+    return UserDay(*map(add, vars(one).values(), vars(other).values()))
 
 
 def _user_value(metric: str, sums: UserDay) -> float:

@@ -1,6 +1,6 @@
 """Who used what over whole days: sums by user, host, GPU, model or tag, that add up to the sums over all GPUs. Never writes.
 
-What still waits in the journal (at most a quarter of an hour) is not in it.
+What still waits in the journals is counted in where it is little; else the report says until when it counts (``counted_until_at``).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from gpuwatch.model.series import TIERS, GpuDay, UsageReport, UsageRow, UserDay
 from gpuwatch.query.days import Day, days_from
 from gpuwatch.query.latest import Latest
 from gpuwatch.query.subjects import SLICE, Known, Names
-from gpuwatch.query.tail import zone_of
+from gpuwatch.query.tail import Tails, Waiting, waiting, zone_of
 from gpuwatch.store import rollups, usage
 from gpuwatch.store.database import Store
 from gpuwatch.store.tables import LIVE_MACHINES
@@ -42,10 +42,12 @@ class Period(NamedTuple):
         return self.days[0].name, self.days[-1].name
 
 
-def period_of(store: Store, latest: Latest, first_day: str, last_day: str, now: float) -> Period:
+def period_of(store: Store, latest: Latest, first_day: str, last_day: str, now: float, tail: Waiting) -> Period:
     """The days from ``first_day`` to ``last_day``, both included (YYYY-MM-DD). Raises UsageError for what are no days."""
     days = days_from(first_day, last_day, zone_of(latest.display.timezone))
     kept = kept_since(store, rollups.FLEET, rollups.HOST)
+    if kept is None:
+        kept = min((float(at) for one in tail.digests.values() for at in one.fleet), default=None)
     start_at = float(days[0].begin) if kept is None else min(max(float(days[0].begin), kept), float(days[-1].end))
     return Period(days, start_at, max(start_at, min(now, days[-1].end)), kept)
 
@@ -59,7 +61,32 @@ def kept_since(store: Store, machine_id: str, uuid: str) -> Optional[float]:
     return float(times[0]) if times else None
 
 
-def report(store: Store, latest: Latest, *, first_day: str, last_day: str, by: str = "user", now: float) -> UsageReport:
+def gpu_sums(store: Store, period: Period, tail: Waiting, by: Sequence[str]) -> List[GpuDayRow]:
+    """Sums of GPUs over the period, by some of ``usage.GPU_KEYS``, with what waits in the journals."""
+    found = {(row.machine_id, row.day, row.gpu_uuid): row for row in usage.gpu_days(store, *period.names, by=by)}
+    for machine_id, one in tail.digests.items():
+        for (day, uuid), sums in one.gpu_days.items():
+            if period.days[0].name <= day <= period.days[-1].name:
+                key = (machine_id if "machine_id" in by else "", day if "day" in by else "", uuid if "gpu_uuid" in by else "")
+                known = found.get(key)
+                found[key] = GpuDayRow(*key, sums if known is None else _added((known.sums, sums)))
+    return list(found.values())
+
+
+def user_sums(store: Store, period: Period, tail: Waiting) -> Dict[str, UserDay]:
+    """Sums of users over the period, with what waits in the journals."""
+    found = {row.user_name: row.sums for row in usage.user_days(store, *period.names, by=("user_name",))}
+    for one in tail.digests.values():
+        for (day, _, user), sums in one.user_days.items():
+            if period.days[0].name <= day <= period.days[-1].name:
+                known = found.get(user, UserDay())
+                found[user] = UserDay(**{name: value + getattr(known, name) for name, value in vars(sums).items()})
+    return found
+
+
+def report(
+    store: Store, latest: Latest, *, first_day: str, last_day: str, by: str = "user", now: float, tails: Optional[Tails] = None
+) -> UsageReport:
     """Usage of the days from ``first_day`` to ``last_day``, both included; rows by ``by`` (one of BY), most held first.
 
     Rows add up to ``total``; by tag they may be more, for a host counts in each of its tags. By user the row without a key is nobody: what is held
@@ -69,14 +96,21 @@ def report(store: Store, latest: Latest, *, first_day: str, last_day: str, by: s
     if by not in BY:
         raise UsageError(f"by={by[:40]!r} is not one of {', '.join(BY)}.")
     with store.reading():
-        period = period_of(store, latest, first_day, last_day, now)
+        tail = waiting(store, latest, tails or Tails())
+        period = period_of(store, latest, first_day, last_day, now, tail)
         names = Names(store, latest)
-        possible = possible_seconds(store, names, period)
-        sums = usage.gpu_days(store, *period.names, by=() if by == "user" else ("machine_id", "gpu_uuid"))
+        possible = possible_seconds(store, names, period, tail)
+        sums = gpu_sums(store, period, tail, () if by == "user" else ("machine_id", "gpu_uuid"))
         total = _row("", _added(one.sums for one in sums), sum(possible.values()))
-        rows = _by_user(store, period, total) if by == "user" else _by_gpus(sums, names, by, possible)
+        rows = _by_user(user_sums(store, period, tail), total) if by == "user" else _by_gpus(sums, names, by, possible)
     ordered = tuple(sorted(rows, key=lambda row: (not row.key, -row.held_hours, row.name or row.key)))
-    return UsageReport(*period.names, by, latest.display.timezone, ordered, total, period.kept_since_at)
+    return UsageReport(*period.names, by, latest.display.timezone, ordered, total, period.kept_since_at, counted_until(period, tail))
+
+
+def counted_until(period: Period, tail: Waiting) -> Optional[float]:
+    """Until when the period is counted; None = all of it, as far as it is over."""
+    until = tail.counted_until_at
+    return None if until is None or until >= period.end_at else max(until, period.start_at)
 
 
 def _row(key: str, sums: Sums, possible_seconds: float = 0.0, name: str = "") -> UsageRow:
@@ -95,8 +129,8 @@ def _row(key: str, sums: Sums, possible_seconds: float = 0.0, name: str = "") ->
     )
 
 
-def _by_user(store: Store, period: Period, total: UsageRow) -> List[UsageRow]:
-    rows = [_row(one.user_name, one.sums) for one in usage.user_days(store, *period.names, by=("user_name",))]
+def _by_user(sums: Dict[str, UserDay], total: UsageRow) -> List[UsageRow]:
+    rows = [_row(user, one) for user, one in sorted(sums.items())]
     rest = {
         name: _rest(getattr(total, name), sum(getattr(row, name) for row in rows))
         for name in ("held_hours", "busy_hours", "idle_hours", "unknown_hours", "memory_gib_hours", "energy_joules")
@@ -139,7 +173,7 @@ _KEYS: Dict[str, Callable[[Known, str], Sequence[str]]] = {
 }
 
 
-def possible_seconds(store: Store, names: Names, period: Period) -> Dict[Gpu, float]:
+def possible_seconds(store: Store, names: Names, period: Period, tail: Waiting) -> Dict[Gpu, float]:
     """For how long each whole GPU could have been measured: from when it was first seen; to the end of the period, or of the last day on which
     it was seen where it is not in its machine, or the machine not in the hosts file, any more.
     """
@@ -148,7 +182,7 @@ def possible_seconds(store: Store, names: Names, period: Period) -> Dict[Gpu, fl
     known_since: Dict[str, float] = {}
     opening = next((day.name for day in period.days if period.start_at < day.end), "")
     found: Dict[Gpu, float] = {}
-    for machine_id, uuid, first, last in _seen(store, period):
+    for (machine_id, uuid), (first, last) in _seen(store, period, tail).items():
         if uuid.startswith(SLICE):
             continue
         start_at, end_at = period.start_at, period.end_at
@@ -165,10 +199,17 @@ def possible_seconds(store: Store, names: Names, period: Period) -> Dict[Gpu, fl
     return found
 
 
-def _seen(store: Store, period: Period) -> Iterable[Tuple[Any, ...]]:
-    """(machine id, UUID, first and last day) of each GPU and slice that was seen in the period."""
-    return store.rows(
+def _seen(store: Store, period: Period, tail: Waiting) -> Dict[Gpu, Tuple[str, str]]:
+    """(first, last day) of each GPU and slice that was seen in the period."""
+    rows = store.rows(
         f"""SELECT machine_id, gpu_uuid, min(day), max(day) FROM gpu_day
            WHERE machine_id IN ({LIVE_MACHINES}) AND day BETWEEN ? AND ? GROUP BY machine_id, gpu_uuid""",
         period.names,
     )
+    found = {(machine_id, uuid): (first, last) for machine_id, uuid, first, last in rows}
+    for machine_id, one in tail.digests.items():
+        for day, uuid in one.gpu_days:
+            if period.days[0].name <= day <= period.days[-1].name:
+                first, last = found.get((machine_id, uuid), (day, day))
+                found[machine_id, uuid] = min(first, day), max(last, day)
+    return found

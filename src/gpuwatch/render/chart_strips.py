@@ -190,7 +190,7 @@ def measured(found: Sequence[Series]) -> Optional[Series]:
 
 
 def gaps(series: Series, now: float) -> List[Tuple[float, float]]:
-    """(from, to) of each gap: steps without a reading, after the first that is kept and before ``now``."""
+    """(from, to) of each gap: steps without a reading, after the first that is kept and before ``now``; what is not counted yet is none."""
     since = series.kept_since_at
     if since is None:
         return []
@@ -200,7 +200,7 @@ def gaps(series: Series, now: float) -> List[Tuple[float, float]]:
         if series.times[first] - end >= step:  # what is kept may begin within a step
             found.append((end, float(series.times[first])))
         end = max(end, float(series.times[behind]) if behind < len(series.times) else float(series.times[-1] + step))
-    until = min(series.end_at, now)
+    until = min(series.end_at, now, series.counted_until_at or now)
     if until - end > step:  # the step that has just begun has no reading yet
         found.append((end, until))
     return found

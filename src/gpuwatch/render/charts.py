@@ -71,6 +71,12 @@ def by_metric(found: Iterable[Series]) -> Dict[str, Series]:
     return {series.metric: series for series in found}
 
 
+def counted_words(charts: Charts) -> str:
+    """Until when the charts count, where that is not now; empty otherwise."""
+    until = min((series.counted_until_at for series in charts.series.values() if series.counted_until_at is not None), default=None)
+    return "" if until is None else f"Counted up to {words.clock(until, charts.now, charts.timezone)}; what was read since follows within a quarter of an hour."
+
+
 def nothing_words(charts: Charts) -> str:
     """What stands where a metric has no value at all: it was not reported, where others were."""
     return "not reported" if any(any(series.count) for _, series in charts.shown) else "no reading"

@@ -15,7 +15,7 @@ from gpuwatch.model.series import Series
 from gpuwatch.render import words
 from gpuwatch.render.chart_strips import Row, Strip, rows, runs, shown, summary, top_of, total
 from gpuwatch.render.chart_window import LEAST_USER_SECONDS, RANGES, Window, ticks
-from gpuwatch.render.charts import Charts, kept_words, nothing_words
+from gpuwatch.render.charts import Charts, counted_words, kept_words, nothing_words
 from gpuwatch.render.html_parts import e, gpu_url, host_url
 from gpuwatch.render.html_timeline import lanes_by_gpu, lanes_by_user, lanes_html, process_intervals
 
@@ -285,7 +285,7 @@ def axis_html(window: Window, zone: str) -> str:
 
 
 def _kept(charts: Charts) -> str:
-    told = kept_words(charts)
+    told = " ".join(filter(None, (kept_words(charts), counted_words(charts))))
     return f'<p class="note">{e(told)}</p>' if told else ""
 
 

@@ -21,6 +21,7 @@ from gpuwatch.render.reports import (
     Reports,
     co2,
     cost,
+    counted_words,
     days_words,
     has_user_only,
     holders,
@@ -40,7 +41,7 @@ _COLD = 0.5
 
 def reports_page(cluster: ClusterNow, reports: Reports) -> str:
     """The page. ``cluster``: for its title, zone and notices."""
-    told = days_words(reports.days, reports.today)
+    told, counted = days_words(reports.days, reports.today), counted_words(reports.usage, reports.now)
     body = (
         f'{HELD}<div id="notices">{notices_html(cluster)}</div><div class="head"><h1>Reports</h1><span class="soft">{e(told)}</span>'
         f'<span class="gap"></span>{_steps(reports)}</div>{_steering(reports)}{_figures(reports)}{_usage(reports)}{_fleet(reports)}'
@@ -52,7 +53,7 @@ def reports_page(cluster: ClusterNow, reports: Reports) -> str:
             main_html=body,
             read_at=words.clock_seconds(cluster.taken_at, cluster.timezone),
             footer_html=f"<span>Days are of {e(words.zone_label(cluster.taken_at, cluster.timezone))}</span>"
-            "<span>What the last quarter of an hour brought may be missing</span>",
+            + (f"<span>{e(counted)}</span>" if counted else ""),
             terminal=_address(reports, term="true"),
             here="reports",
             css="view-detail",

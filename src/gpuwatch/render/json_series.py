@@ -18,6 +18,7 @@ SERIES_FIELDS = (
     ("step_seconds", "length of a step"),
     ("tier_seconds", "length of the intervals that the steps are made of"),
     ("kept_since_at", "before this time there are no readings; null = nothing is kept yet"),
+    ("counted_until_at", "readings that came later may not be counted yet; null = all are"),
     ("times", "begin of each step; the following lists are as long"),
     ("minimum", "lowest reading of the step; null = nothing was measured"),
     ("mean", "mean of the readings of the step"),

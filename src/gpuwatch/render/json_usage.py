@@ -29,6 +29,7 @@ REPORT_FIELDS = (
     ("by", "what the rows are by"),
     ("timezone", "time zone of the days"),
     ("kept_since_at", "before this time there is no usage; null = there is none yet"),
+    ("counted_until_at", "readings of the period that came later may not be counted yet; null = all are"),
 )
 
 PROCESS_FIELDS = (

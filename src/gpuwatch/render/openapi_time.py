@@ -20,7 +20,7 @@ _WHOLE: Schema = {"type": "integer"}
 _VALUES: Schema = {"type": "array", "items": _MAYBE}
 _KINDS: Mapping[str, Schema] = {
     "metric": _WORD, "unit": _WORD, "host": _WORD, "gpu": _WORD, "user": _WORD, "step_seconds": _WHOLE, "tier_seconds": _WHOLE,
-    "kept_since_at": _MAYBE, "times": {"type": "array", "items": _WHOLE}, "minimum": _VALUES, "mean": _VALUES, "maximum": _VALUES,
+    "kept_since_at": _MAYBE, "counted_until_at": _MAYBE, "times": {"type": "array", "items": _WHOLE}, "minimum": _VALUES, "mean": _VALUES, "maximum": _VALUES,
     "count": {"type": "array", "items": _WHOLE}, "coverage": {"type": "array", "items": _NUMBER},
 }  # fmt: skip
 _ROW_KINDS: Mapping[str, Schema] = {"key": _WORD, "name": _WORD, "coverage": _MAYBE}
@@ -50,7 +50,7 @@ SCHEMAS: Mapping[str, Fields] = {
     ),
     "UsageRow": _typed(ROW_FIELDS, _ROW_KINDS),
     "Usage": (
-        *_typed(REPORT_FIELDS, {"kept_since_at": _MAYBE}, _WORD),
+        *_typed(REPORT_FIELDS, {"kept_since_at": _MAYBE, "counted_until_at": _MAYBE}, _WORD),
         ("rows", _list_of("UsageRow"), "most held first; they add up to the total, but by tag a host counts in each of its tags"),
         ("total", {"$ref": "#/components/schemas/UsageRow"}, "the same sums over all GPUs"),
     ),

@@ -61,6 +61,12 @@ class Reports:
 # ---- days
 
 
+def counted_words(report: UsageReport, now: float) -> str:
+    """Until when the report counts, where that is not now; empty otherwise."""
+    until = report.counted_until_at
+    return "" if until is None else f"Counted up to {words.clock(until, now, report.timezone)}; what was read since follows within a quarter of an hour"
+
+
 def days_of(period: str, day: date) -> Days:
     """The calendar's day, week (Monday to Sunday) or month in which ``day`` lies."""
     if period == "day":

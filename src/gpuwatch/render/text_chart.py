@@ -12,7 +12,7 @@ from gpuwatch.model.series import PastProcess, Series
 from gpuwatch.render import words
 from gpuwatch.render.chart_strips import Strip, shown, summary, top_of, total
 from gpuwatch.render.chart_window import Window, ticks
-from gpuwatch.render.charts import Charts, gpu_name, kept_words, nothing_words, until_words
+from gpuwatch.render.charts import Charts, counted_words, gpu_name, kept_words, nothing_words, until_words
 from gpuwatch.render.text_cells import ALARM, BOLD, DIM, Look
 from gpuwatch.render.text_words import UNKNOWN
 
@@ -211,7 +211,7 @@ def _processes(charts: Charts, look: Look) -> List[str]:
 
 
 def _notes(charts: Charts, look: Look) -> List[str]:
-    notes = [kept_words(charts)]
+    notes = [kept_words(charts), counted_words(charts)]
     if charts.gaps:
         notes.append(f"{ASCII_GAP if look.ascii_only else GAP} no reading")
     held = sum(until - since for since, until in charts.held)

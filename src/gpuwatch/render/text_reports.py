@@ -12,6 +12,7 @@ from gpuwatch.render.reports import (
     Reports,
     co2,
     cost,
+    counted_words,
     days_words,
     has_user_only,
     holders,
@@ -35,7 +36,8 @@ def reports_text(reports: Reports, look: Look) -> str:
         fleet = reports.fleet
         lines += ["", *_heat(fleet.heat, look), "", *_idle(fleet.most_idle, look), "", *_inactive(reports, fleet.inactive, look)]
         lines += ["", *_downtime(reports, fleet.downtime, look)]
-    lines += ["", look.paint(look.cut(f"days: {words.zone_label(reports.now, reports.usage.timezone)}; the last quarter of an hour may be missing", look.width), DIM)]
+    foot = filter(None, (f"Days are of {words.zone_label(reports.now, reports.usage.timezone)}", counted_words(reports.usage, reports.now)))
+    lines += ["", *(look.paint(line, DIM) for text in foot for line in look.wrap(f"{text}.", look.width))]
     return look.final("\n".join(line.rstrip() for line in lines) + "\n")
 
 

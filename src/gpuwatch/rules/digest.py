@@ -64,17 +64,27 @@ class Run:
 
 
 def digest(
-    samples: Sequence[Sample], ends_at: Optional[float], *, limits: Limits, zone: tzinfo, asked_every_seconds: float = 0.0
+    samples: Sequence[Sample],
+    ends_at: Optional[float],
+    *,
+    limits: Limits,
+    zone: tzinfo,
+    asked_every_seconds: float = 0.0,
+    following: Optional[Sample] = None,
 ) -> Digest:
     """All that is kept of ``samples`` (ordered by time; epoch seconds). ``ends_at``: time of the snapshot after the last one; None = unknown.
+    ``following``: that snapshot, whose energy counters tell what the last sample took; without it that is power times seconds.
 
     The interval is the node's own, that of whoever asks it (``asked_every_seconds``), or what the samples themselves keep, whichever is longest.
 
     Days are those of ``zone``. Two digests of adjoining stretches add up to the digest of both, where ``ends_at`` of the first is the
-    start of the second; only the energy of the sample between them is then power times seconds instead of the counter's difference.
+    start of the second.
     """
     found, usage = Digest(), Usage(zone, limits)
-    for run in _runs(samples, ends_at, max(asked_every_seconds, _spacing_seconds(samples))):
+    runs = _runs(samples, ends_at, max(asked_every_seconds, _spacing_seconds(samples)))
+    if runs and following is not None and runs[-1].end_at == following.at:
+        runs[-1].next = Run(Plan(following.places), [following], [0.0], runs[-1].interval_seconds)
+    for run in runs:
         _take(run, found, usage, limits)
     found.gpu_days, found.user_days = usage.gpu_days, usage.user_days
     found.intervals = tuple(sorted(usage.intervals, key=lambda interval: interval.start_at))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+from itertools import islice
 from typing import Any, Callable, Optional, Tuple
 
 from gpuwatch.model.errors import StoreError
-from gpuwatch.store import digests
-from gpuwatch.store.blocks import unpack
+from gpuwatch.store import digests, snapshots
+from gpuwatch.store.blocks import Entry, unpack
 from gpuwatch.store.database import Store
 from gpuwatch.store.digests import Digester
 
@@ -43,7 +44,7 @@ def _digest(store: Store, digester: Digester, row: Tuple[Any, ...]) -> bool:
     for (data,) in store.rows(f"SELECT data FROM block WHERE {_KEY}", key):
         try:
             entries = sorted(unpack(bytes(data)), key=lambda entry: entry.taken_at_ms)
-            derived = digester.derive(store, machine_id, entries, _next_ms(store, machine_id, end_ms)) if entries else None
+            derived = digester.derive(store, machine_id, entries, *_next(store, machine_id, end_ms)) if entries else None
         except StoreError as error:
             _log.warning("snapshots of machine %s from %.3f are not in its rollups: %s", machine_id, start_ms / 1000, error)
     with store.writing():
@@ -53,6 +54,15 @@ def _digest(store: Store, digester: Digester, row: Tuple[Any, ...]) -> bool:
             digests.add(store, machine_id, derived)
     digests.settle(store, machine_id)
     return True
+
+
+def _next(store: Store, machine_id: str, end_ms: int) -> Tuple[Optional[int], Optional[Entry]]:
+    """Time of the machine's first snapshot after ``end_ms``, and that snapshot, where it can be read."""
+    at_ms = _next_ms(store, machine_id, end_ms)
+    if at_ms is None:
+        return None, None
+    found = islice(snapshots.read(store, machine_id, at_ms / 1000, at_ms / 1000, on_damage=lambda error: None), 1)
+    return at_ms, next(found, None)
 
 
 def _next_ms(store: Store, machine_id: str, end_ms: int) -> Optional[int]:

@@ -62,8 +62,11 @@ class Digester:
     asked_every_seconds: float = 0.0
     """How often the hub asks."""
 
-    def derive(self, store: Store, machine_id: str, entries: Sequence[Entry], ends_ms: Optional[int]) -> Optional[Derived]:
-        """What follows from consecutive snapshots of a machine; ``ends_ms``: time of the one after them. None = nothing does.
+    def derive(
+        self, store: Store, machine_id: str, entries: Sequence[Entry], ends_ms: Optional[int], following: Optional[Entry] = None
+    ) -> Optional[Derived]:
+        """What follows from consecutive snapshots of a machine; ``ends_ms``: time of the one after them, ``following``: that one, as far as it
+        can be read. None = nothing does.
 
         Snapshots that cannot be read are left out, with a line in the log: they must not keep the others from being counted.
         """
@@ -72,7 +75,10 @@ class Digester:
             if not samples:
                 return None
             ends_at = None if ends_ms is None else ends_ms / 1000
-            found = digest(samples, ends_at, limits=self.limits, zone=self.zone, asked_every_seconds=self.asked_every_seconds)
+            more = samples_of(store, machine_id, [following], self.shape_of) if following is not None else []
+            found = digest(
+                samples, ends_at, limits=self.limits, zone=self.zone, asked_every_seconds=self.asked_every_seconds, following=more[0] if more else None
+            )
             _drop_hostile(found)
             gap_seconds = min(MOST_GAP_SECONDS, MOST_INTERVALS * max(self.asked_every_seconds, samples[-1].places.interval_seconds))
             return Derived(entries[0].taken_at_ms, found, rollups.parts_of(found.minutes, found.fleet), gap_seconds)

@@ -99,7 +99,8 @@ def pack_machine(store: Store, machine_id: str, count: int, *, keep_newest: bool
     entries = _readable(machine_id, rows)
     data = pack(entries) if entries else b""
     ends_ms = waiting[len(rows)][0] if len(rows) < len(waiting) else None
-    derived = digester.derive(store, machine_id, entries, ends_ms) if digester and entries else None
+    following = _readable(machine_id, waiting[len(rows) : len(rows) + 1], quiet=True) if digester else []
+    derived = digester.derive(store, machine_id, entries, ends_ms, following[0] if following else None) if digester and entries else None
     try:
         with store.writing():
             _swap(store, machine_id, rows, entries, data, digester is not None)
@@ -150,14 +151,15 @@ def entry_of(
     return Entry(taken_at_ms, received_at_ms, shape_id, values)
 
 
-def _readable(machine_id: str, rows: Rows) -> List[Entry]:
-    """The rows that can be read: a damaged one must not keep the others from being packed for ever."""
+def _readable(machine_id: str, rows: Rows, *, quiet: bool = False) -> List[Entry]:
+    """The rows that can be read: a damaged one must not keep the others from being packed for ever. ``quiet``: they are not packed yet."""
     entries, numbers = [], Numbers()
     for row in rows:
         try:
             entries.append(entry_of(*row, numbers=numbers))
         except StoreError as error:
-            _log.warning("snapshot of machine %s at %.3f is lost: %s", machine_id, row[0] / 1000, error)
+            if not quiet:
+                _log.warning("snapshot of machine %s at %.3f is lost: %s", machine_id, row[0] / 1000, error)
     return entries
 
 

@@ -63,7 +63,7 @@ def usage(ctx: Context) -> Reply:
 
     def ask(store: Any) -> Any:
         def work() -> Any:
-            return past_usage.report(store, ctx.hub.latest, first_day=first_day, last_day=last_day, by=by, now=ctx.now)
+            return past_usage.report(store, ctx.hub.latest, first_day=first_day, last_day=last_day, by=by, now=ctx.now, tails=_tails(ctx))
 
         return ctx.fragments.get(("api usage", first_day, last_day, by), int(ctx.now // FRESH_SECONDS), work)
 

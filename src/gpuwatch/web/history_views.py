@@ -9,6 +9,7 @@ from gpuwatch.model.errors import GpuwatchError
 from gpuwatch.query import reports as past_reports
 from gpuwatch.query import usage as past_usage
 from gpuwatch.query.subjects import NoSuch
+from gpuwatch.query.tail import Tails
 from gpuwatch.render import words
 from gpuwatch.render.chart_window import MOST_POINTS
 from gpuwatch.render.csv_reports import reports_csv
@@ -112,14 +113,20 @@ def gather_reports(ctx: Context, days: Days, today: date, by: str, heat: str, *,
     store, latest, settings = ctx.hub.store, ctx.hub.latest, ctx.hub.settings
     if store is None:
         raise GpuwatchError("The database is not open, so there is nothing to report.", "The notice on the cluster page says why.")
-    span = {"first_day": days.first, "last_day": days.last}
+    first, last, tails = days.first, days.last, ctx.fragments.get("tails", 0, Tails)
     turn = int(ctx.now // FRESH_SECONDS)
-    usage = ctx.fragments.get(("usage", days, by), turn, lambda: past_usage.report(store, latest, **span, by=by, now=ctx.now))
+    usage = ctx.fragments.get(
+        ("usage", days, by), turn, lambda: past_usage.report(store, latest, first_day=first, last_day=last, by=by, now=ctx.now, tails=tails)
+    )
     fleet = None
     if with_fleet:
         key = ("fleet", days, heat, ctx.audience)
         fleet = ctx.fragments.get(
-            key, turn, lambda: past_reports.fleet_report(store, latest, **span, now=ctx.now, metric=heat, audience=ctx.audience)
+            key,
+            turn,
+            lambda: past_reports.fleet_report(
+                store, latest, first_day=first, last_day=last, now=ctx.now, metric=heat, audience=ctx.audience, tails=tails
+            ),
         )
     rates = Rates(settings.price_per_kwh, settings.currency, settings.co2_grams_per_kwh)
     return Reports(days, today.isoformat(), usage, fleet, ctx.now, rates)

@@ -49,7 +49,7 @@
       open = false;
       end = Math.max(end, data.times[place + 1] ?? at + step);   // days have 23 or 25 hours where clocks change
     });
-    const last = Math.min(data.end_at, until);
+    const last = Math.min(data.end_at, until, data.counted_until_at ?? Infinity);
     if (last - end > step) found.push([end, last]);
     return found;
   }
