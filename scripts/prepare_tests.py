@@ -21,6 +21,8 @@ TOOLS = {
     "C headers": (("/usr/include/stdio.h",), "libc6-dev"),
     "Chromium": (("chromium", "chromium-browser"), "chromium"),
     "ip": (("ip",), "iproute2"),
+    "sshd": (("/usr/sbin/sshd",), "openssh-server"),
+    "ssh": (("ssh",), "openssh-client"),
     "systemd-analyze": (("systemd-analyze",), "systemd"),
     "PostgreSQL": (("initdb", "/usr/lib/postgresql/*/bin/initdb", "/usr/pgsql-*/bin/initdb"), "postgresql"),
     "Prometheus": (("prometheus",), "prometheus"),

@@ -1,6 +1,7 @@
 """Child processes, with real ones: lines, limits, deadlines, endings, back-off, and the one that cannot be killed."""
 
 import os
+import select
 import signal
 import sys
 import threading
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gpuwatch import child as child_module
-from gpuwatch.child import Child, ChildError, Exit, Keeper
+from gpuwatch.child import Child, ChildError, Done, Exit, Keeper, run
 
 
 def python(code):
@@ -237,3 +238,37 @@ def test_keeper_ends_a_child_that_closed_its_output():
     child = keeper.start(time.monotonic())
     child.read_line(10.0)
     assert tend_until(keeper, bool).returncode == -signal.SIGTERM
+
+
+def test_run_gives_input_of_any_size_and_takes_the_output_as_it_comes():
+    seen = []
+    code = "import sys; data = sys.stdin.buffer.read(); print(len(data), flush=True); print('trouble', file=sys.stderr); print('end'); sys.exit(3)"
+    done = run(python(code), b"x" * 3_000_000, timeout_seconds=30.0, on_line=seen.append)
+    assert done == Done(3, (b"3000000", b"end"), ("trouble",))
+    assert seen == [b"3000000", b"end"]
+
+
+def test_run_does_not_mind_a_child_that_wants_no_input():
+    assert run(python("print('no')"), b"x" * 3_000_000, timeout_seconds=30.0) == Done(0, (b"no",), ())
+
+
+def test_run_ends_what_takes_too_long():
+    began = time.monotonic()
+    done = run(python("import sys, time; print('a', flush=True); print('b', file=sys.stderr); time.sleep(600)"), timeout_seconds=1.0)
+    assert done == Done(None, (b"a",), ("b",))
+    assert time.monotonic() - began < 20
+
+
+def test_run_refuses_endless_output():
+    with pytest.raises(ChildError, match="more than 5 lines"):
+        run(python("while True: print('x')"), timeout_seconds=30.0, most_lines=5)
+
+
+def test_an_event_loop_can_read_it(started):
+    child = started("import sys; print('one'); print('two'); print('err', file=sys.stderr)")
+    until = time.monotonic() + 10
+    while child.outputs and time.monotonic() < until:
+        for fd in select.select(child.outputs, [], [], 1.0)[0]:
+            child.take_in(fd)
+    assert [child.next_line(), child.next_line(), child.next_line()] == [b"one", b"two", None]
+    assert child.last_words == "err"

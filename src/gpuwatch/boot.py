@@ -55,6 +55,11 @@ def self_argv() -> list[str]:
     return [sys.executable, *isolated, os.path.join(os.path.dirname(os.path.abspath(__file__)), "__main__.py")]
 
 
+def archive() -> Optional[str]:
+    """The path of the running gpuwatch.pyz; None from source."""
+    return _archive
+
+
 def make_output_safe() -> None:
     """Let no character make print() fail: under an ASCII or Latin-1 locale it is shown as \\xNN or \\uNNNN instead.
 

@@ -1,4 +1,4 @@
-"""The one shape of a child process: ``Child`` for one that talks, ``Keeper`` to keep one alive.
+"""The one shape of a child process: ``Child`` for one that talks, ``Keeper`` to keep one alive, ``run`` for one that does one thing.
 
 Every child has a process group of its own, a deadline and a limit on its output, and ends by SIGTERM first, SIGKILL long after
 (a SIGKILL inside a driver has frozen GPUs). One that cannot be killed (state D: it hangs in the kernel) is remembered, and no other is
@@ -12,6 +12,7 @@ import select
 import signal
 import subprocess
 import time
+from collections import deque
 from dataclasses import dataclass
 from typing import Callable, Optional, Sequence
 
@@ -19,6 +20,8 @@ from gpuwatch.model.errors import GpuwatchError
 
 CHUNK_BYTES = 65536
 INPUT_BYTES = 65536
+MOST_LINE_BYTES = 1024**2
+MOST_ERRORS = 40
 KILL_WAIT_SECONDS = 3.0
 """A killed process that is not gone after this hangs in the kernel."""
 SILENT_SECONDS = 1.0
@@ -70,6 +73,7 @@ class Child:
         self._buffer = bytearray()
         self._errors = bytearray()
         self._open = {self._stdout, self._stderr}
+        self._input: Optional[memoryview] = None
         self._closed = False
 
     def write(self, data: bytes, close: bool = False) -> None:
@@ -85,6 +89,10 @@ class Child:
         if close and self._process.stdin is not None:
             self._process.stdin.close()
 
+    def send(self, data: bytes) -> None:
+        """Write ``data`` of any size while ``read_line`` waits for output, and end its input then."""
+        self._input = memoryview(data)
+
     def read_line(self, timeout_seconds: float) -> Optional[bytes]:
         """The next whole line of stdout without its line break; None after the timeout, ``interrupt``, or at the end of the output.
 
@@ -92,11 +100,16 @@ class Child:
         """
         until = time.monotonic() + timeout_seconds
         while True:
-            line = self._take_line()
+            line = self.next_line()
             if line is not None:
                 return line
             if self._stdout not in self._open or not self._pump(until - time.monotonic()):
                 return None
+
+    @property
+    def outputs(self) -> tuple[int, ...]:
+        """The file descriptors of stdout and stderr that are still open: for an event loop, which calls ``take_in`` when one can be read."""
+        return tuple(self._open)
 
     @property
     def output_ended(self) -> bool:
@@ -175,7 +188,8 @@ class Child:
                 break
         return Exit(self._process.returncode, self.asked_to_end, time.monotonic() - self.started_at, self.last_words)
 
-    def _take_line(self) -> Optional[bytes]:
+    def next_line(self) -> Optional[bytes]:
+        """The next whole line that is here already. Raises ChildError as ``read_line``."""
         end = self._buffer.find(b"\n")
         if end > self._max_line_bytes or (end < 0 and len(self._buffer) > self._max_line_bytes):
             raise ChildError(f"Process {self.pid} wrote a line of more than {self._max_line_bytes} bytes.")
@@ -190,15 +204,33 @@ class Child:
         poll = select.poll()
         for fd in (*self._open, self._wake_read):
             poll.register(fd, select.POLLIN)
+        if self._input is not None:
+            poll.register(self._stdin, select.POLLOUT)
         ready = [fd for fd, _ in poll.poll(max(0.0, timeout_seconds) * 1000)]
         if self._wake_read in ready:
             os.read(self._wake_read, CHUNK_BYTES)
         for fd in ready:
-            if fd != self._wake_read:
-                self._take_in(fd)
+            if fd == self._stdin:
+                self._give()
+            elif fd != self._wake_read:
+                self.take_in(fd)
         return bool(ready) and self._wake_read not in ready
 
-    def _take_in(self, fd: int) -> None:
+    def _give(self) -> None:
+        """As much of ``send``'s data as its stdin takes now. Who does not want it closes its end: that is no error."""
+        assert self._input is not None
+        try:
+            self._input = self._input[os.write(self._stdin, self._input[:CHUNK_BYTES]) :]
+        except BlockingIOError:
+            return
+        except OSError:
+            self._input = self._input[:0]
+        if not self._input:
+            self._input = None
+            self.write(b"", close=True)
+
+    def take_in(self, fd: int) -> None:
+        """What waits in one of ``outputs`` (64 KiB at most), without waiting for more."""
         try:
             data = os.read(fd, CHUNK_BYTES)
         except BlockingIOError:
@@ -332,3 +364,37 @@ def _signal_group(process: subprocess.Popen[bytes], number: int) -> None:
             os.killpg(process.pid, number)
         except OSError:  # gone meanwhile
             pass
+
+
+@dataclass(frozen=True)
+class Done:
+    """What became of a child that was run to its end."""
+
+    returncode: Optional[int]
+    """None: it took too long, or would not end, and was told to."""
+    lines: tuple[bytes, ...]
+    errors: tuple[str, ...]
+    """The last lines of its stderr."""
+
+
+def run(
+    argv: Sequence[str], data: bytes = b"", *, timeout_seconds: float, on_line: Optional[Callable[[bytes], None]] = None, most_lines: int = 2000
+) -> Done:
+    """Run a child to its end with ``data`` as its input; blocks. ``on_line`` gets each line as it comes. Raises ChildError."""
+    errors, lines = deque[str](maxlen=MOST_ERRORS), list[bytes]()
+    child = Child(argv, MOST_LINE_BYTES, errors.append)
+    until = time.monotonic() + timeout_seconds
+    try:
+        child.send(data)
+        while (line := child.read_line(until - time.monotonic())) is not None:
+            lines.append(line)
+            if len(lines) > most_lines:
+                raise ChildError(f"Process {child.pid} wrote more than {most_lines} lines.")
+            if on_line is not None:
+                on_line(line)
+        ended = child.output_ended and child.wait(SILENT_SECONDS)
+        child.exit()  # takes in the last of stderr
+        return Done(child.returncode if ended else None, tuple(lines), tuple(errors))
+    finally:
+        child.end(KILL_WAIT_SECONDS)
+        child.close()

@@ -152,3 +152,31 @@ def test_a_pin_that_cannot_be_is_said(line, words):
     targets, bad = parse_hosts(line)
     assert targets == ()
     assert words in str(bad[0])
+
+
+@pytest.mark.parametrize(
+    ("line", "name", "user", "host", "port", "address"),
+    [
+        ("ssh://gpu1", "gpu1", None, "gpu1", 0, "ssh://gpu1"),
+        ("ssh://ops@gpu1", "gpu1", "ops", "gpu1", 0, "ssh://ops@gpu1"),
+        ("ssh+copy://ops@gpu1:2222", "gpu1:2222", "ops", "gpu1", 2222, "ssh://ops@gpu1:2222"),
+        ("a=ssh://me@corp.example@[fe80::1]:22", "a", "me@corp.example", "fe80::1", 22, "ssh://me@corp.example@[fe80::1]:22"),
+    ],
+)
+def test_a_line_for_ssh(line, name, user, host, port, address):
+    target = one(line)
+    assert (target.name, target.user, target.host, target.port, target.address) == (name, user, host, port, address)
+    assert target.scheme == line.partition("=")[2 if "=" in line else 0].partition("://")[0]
+
+
+@pytest.mark.parametrize("line", ["ssh://-oProxyCommand=x@gpu1", "ssh://-oProxyCommand", "ssh://@gpu1", "ssh://a b@gpu1", "http://ops@gpu1", "ssh://ops:pw@gpu1"])
+def test_no_word_of_ssh_s_command_line_is_an_option(line):
+    targets, bad = parse_hosts(line)
+    assert not targets
+    assert len(bad) == 1
+
+
+def test_a_password_in_an_address_is_not_shown():
+    _, (bad,) = parse_hosts("ssh://ops:s3cret@gpu1")
+    assert "s3cret" not in str(bad)
+    assert "ssh logs in with a key" in str(bad)

@@ -16,12 +16,13 @@ from gpuwatch.config.checks import Problem, check_hub
 from gpuwatch.config.hosts import parse_hosts
 from gpuwatch.config.load import load, read_secret
 from gpuwatch.config.settings import DEFAULT_PASSWORD, HubSettings
-from gpuwatch.model.cluster import Target
+from gpuwatch.model.cluster import SSH, Target
 from gpuwatch.model.errors import GpuwatchError, UsageError
 from gpuwatch.model.foreign import FOREIGN
 
 MOST_SKEW_SECONDS = 5.0
 DEADLINE_SECONDS = 5.0
+SSH_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,8 @@ def _ask_all(targets: Sequence[Target], settings: HubSettings, quiet: bool) -> l
 
 def ask(target: Target, settings: HubSettings) -> Answer:
     """One node: reachable, password, version, skew."""
+    if target.scheme in SSH:
+        return ask_over_ssh(target, settings)
     from gpuwatch.wire import asking, frame
     from gpuwatch.wire.flat import Shape
     from gpuwatch.wire.http import fetch
@@ -118,6 +121,26 @@ def _ask_foreign(target: Target, settings: HubSettings) -> Answer:
     except GpuwatchError as error:
         return Answer(target.name, target.address, False, str(error))
     return Answer(target.name, target.address, True, message, None, gpus)
+
+
+def ask_over_ssh(target: Target, settings: HubSettings) -> Answer:
+    """A target that is read through ssh: let in, Python, file and its version."""
+    from gpuwatch.child import run
+    from gpuwatch.wire import ssh
+
+    way = ssh.Way(settings.ssh_config, settings.ssh_python, settings.ssh_file)
+    try:
+        done = run(ssh.argv(target, ssh.version_command(way), way), timeout_seconds=SSH_SECONDS)
+    except GpuwatchError as error:
+        return Answer(target.name, target.address, False, str(error))
+    said = done.lines[-1].decode("utf-8", "replace") if done.lines else ""
+    if done.returncode == 0:
+        version = ssh.shown(said.rpartition(" ")[2], 20)
+        return Answer(target.name, target.address, True, f"version {version}", version)
+    trouble = ssh.explain(target, way, done.returncode, done.errors, said)
+    if target.scheme == "ssh+copy" and trouble.kind == "setup" and ssh.is_missing(done.errors):
+        return Answer(target.name, target.address, True, "ssh and Python are there; the hub will copy gpuwatch")
+    return Answer(target.name, target.address, False, trouble.words)
 
 
 def _judge(target: Target, header: dict[str, Any], shape: Any, middle: float) -> Answer:

@@ -16,7 +16,8 @@ from gpuwatch.config.settings import NodeSettings
 @click.command("node")
 @settings_options(NodeSettings)
 @click.option("--debug", is_flag=True, help="Print one status as JSON and exit.")
-def command(debug: bool, **flags: Any) -> None:
+@click.option("--stdio", is_flag=True, help="Open no port: write readings to standard output until standard input ends, for a hub with ssh:// targets.")
+def command(debug: bool, stdio: bool, **flags: Any) -> None:
     """Read the GPUs of this machine and serve them to a hub.
 
     Needs no root. The password comes from --password-file, GPUWATCH_PASSWORD or the settings file, never from the command line.
@@ -25,6 +26,11 @@ def command(debug: bool, **flags: Any) -> None:
     logs.set_up(settings)
     if debug:
         click.echo(_status(settings))
+        return
+    if stdio:
+        from gpuwatch.node import stdio as without_port
+
+        without_port.run(settings)
         return
     from gpuwatch.node.service import run
 

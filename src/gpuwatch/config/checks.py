@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Sequence
 
 from gpuwatch.config.settings import DEFAULT_PASSWORD, HubSettings
-from gpuwatch.model.cluster import Target
+from gpuwatch.model.cluster import SSH, Target
 from gpuwatch.model.foreign import FOREIGN
 
 
@@ -33,7 +33,8 @@ def check_hub(settings: HubSettings, targets: Sequence[Target]) -> list[Problem]
     found = []
     if not targets:
         found.append(Problem("hosts.empty", f"{settings.hosts} names no host.", "Write one name or address a line."))
-    remote = [target for target in targets if target.scheme not in FOREIGN and not is_loopback(target.host) and not target.password_file]
+    asked = [target for target in targets if target.scheme not in FOREIGN and target.scheme not in SSH]
+    remote = [target for target in asked if not is_loopback(target.host) and not target.password_file]
     if remote and settings.password in ("", DEFAULT_PASSWORD):
         found.append(Problem(
             "password.default", f"{len(remote)} hosts are asked with the default password, which everybody knows.",

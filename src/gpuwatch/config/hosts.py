@@ -21,7 +21,7 @@ from gpuwatch.model.units import parse_seconds
 
 MAX_TARGETS = 20000
 MAX_RANGE = 10000
-SCHEMES = ("http", "https", *FOREIGN)
+SCHEMES = ("http", "https", *SSH, *FOREIGN)
 KEYS = ("tags", "password_file", "every", "pin", "ca")
 _NAME = re.compile(r"[^\s=#/?&<>\"'\\\x00-\x1f\x7f-\x9f]{1,200}")
 _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?\.?")

@@ -15,6 +15,7 @@ from typing import Dict, List, Optional, Sequence, Set, Tuple, Union
 from zoneinfo import ZoneInfo
 
 from gpuwatch import __version__
+from gpuwatch.boot import archive
 from gpuwatch.config.load import state_dir, timezone_name
 from gpuwatch.config.settings import HubSettings
 from gpuwatch.hub.enrol import Roster
@@ -26,6 +27,7 @@ from gpuwatch.hub.passwords import Passwords
 from gpuwatch.hub.poller import Poller
 from gpuwatch.hub.restore import display_of, limits_of, restore
 from gpuwatch.hub.share import Share
+from gpuwatch.hub.ssh_link import SshLinks
 from gpuwatch.loops import AsyncLoop, Loop, Repeats, Stop
 from gpuwatch.model.cluster import ClusterNow, Target
 from gpuwatch.model.errors import StoreError
@@ -39,6 +41,7 @@ from gpuwatch.store.digests import Digester
 from gpuwatch.store.hub_lock import HubLock
 from gpuwatch.store.leases import HubFacts
 from gpuwatch.store.retention import Retention, Tended, tend
+from gpuwatch.wire.ssh import Way
 
 log = logging.getLogger(__name__)
 BEAT_SECONDS = 1.0
@@ -62,12 +65,15 @@ class Hub:
         """The open database; None while it cannot be opened (a notice says why)."""
         self.latest = Latest(limits_of(settings), display_of(settings, self.timezone))
         self.ingest = Ingest(self.latest, ArrivalQueue())
+        by_ssh = SshLinks(Way(settings.ssh_config, settings.ssh_python, settings.ssh_file), archive())
         self.poller = Poller(
             self.ingest,
             Passwords(settings.password, settings.password_file),
             interval_seconds=settings.interval,
             deadline_seconds=settings.poll_deadline,
             max_bytes=settings.poll_max_bytes,
+            links=by_ssh.kinds,
+            at_end=(by_ssh.finish,),
         )
         self._hosts = HostsFile(settings.hosts, settings.node_port)
         self.roster = Roster()

@@ -74,7 +74,7 @@ def run(
     server = Server(app, settings.host, settings.port, settings.threads, not settings.no_access_log, MAX_BODY_BYTES, tls=tls)
     end = stop or threading.Event()
     options = sampler_options(settings)
-    inventory = Inventory(_inventory_path(settings), boot_id(settings.root))
+    inventory = Inventory(inventory_path(settings), boot_id(settings.root))
     supervisor = Supervisor(settings, newest, inventory, options, sampler_argv or [*self_argv(), "_sampler"])
     ending = threading.Event()
     watch = Loop("sampler", supervisor.run_once, 0.0, ending).start()
@@ -114,7 +114,8 @@ def _on_signals(close: Callable[[], None]) -> Dict[int, Any]:
     return {number: signal.signal(number, lambda *_: close()) for number in (signal.SIGTERM, signal.SIGINT)}
 
 
-def _inventory_path(settings: NodeSettings) -> Optional[Path]:
+def inventory_path(settings: NodeSettings) -> Optional[Path]:
+    """Where the GPUs of this boot are kept; None (and a warning) where nothing can be."""
     try:
         return state_dir(settings) / "inventory.json"
     except GpuwatchError as error:
