@@ -30,10 +30,11 @@ class NodeApp(bottle.Bottle):  # type: ignore[misc]
     """The WSGI app of a node. Errors reach the server's wrappers; bottle's own pages are replaced by one line of text."""
 
     def __init__(
-        self, newest: Newest, password: str, *, hostname: str = "", metrics_open: bool = False, plain_password: bool = True
+        self, newest: Newest, password: str, *, hostname: str = "", metrics_open: bool = False, plain_password: bool = True,
+        public_status: bool = False,
     ) -> None:
         """``hostname``: what this machine is called before there is a sample; ``metrics_open``: /metrics needs no password;
-        ``plain_password``: readings for the password itself, beside signed requests."""
+        ``plain_password``: readings for the password itself, beside signed requests; ``public_status``: seed 000's address answers everybody."""
         super().__init__()
         self.config["catchall"] = False
         self._newest = newest
@@ -42,6 +43,8 @@ class NodeApp(bottle.Bottle):  # type: ignore[misc]
         self.route("/get-status", "POST", self._get_status)
         self.route("/metrics", "GET", self._metrics)
         self.route("/healthz", "GET", self._healthz)
+        if public_status:
+            self.route("/api/gpu_status", "GET", self._public)
 
     def default_error_handler(self, error: Any) -> str:
         """bottle's 404 and 405 as text."""
@@ -85,6 +88,14 @@ class NodeApp(bottle.Bottle):  # type: ignore[misc]
             return refusal and _refused(refusal)
         how = "Give it as basic or bearer authorization, or set metrics_open = true on the node."
         return _text(401, f"{refusal.words} {how}", {"WWW-Authenticate": 'Basic realm="gpuwatch"'})
+
+    def _public(self) -> bottle.HTTPResponse:
+        """Seed 000's hub looks at the body alone: also its errors are 200."""
+        from gpuwatch.wire.legacy import seed000_node
+
+        answer = self._newest.answer()
+        body = seed000_node.answer(None) if answer is None else answer.public()
+        return bottle.HTTPResponse(body, 200, {"Content-Type": "application/json", "Cache-Control": "no-store"})
 
     def _healthz(self) -> bottle.HTTPResponse:
         answer, trouble = self._newest.answer(), self._newest.trouble

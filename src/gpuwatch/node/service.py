@@ -69,7 +69,10 @@ def run(
     """
     password = check_password(settings)
     newest = Newest(_zone(settings))
-    app = NodeApp(newest, password, hostname=settings.name or socket.gethostname(), metrics_open=settings.metrics_open, plain_password=settings.plain_password)
+    app = NodeApp(
+        newest, password, hostname=settings.name or socket.gethostname(), metrics_open=settings.metrics_open, plain_password=settings.plain_password,
+        public_status=settings.public_status,
+    )  # fmt: skip
     tls = CertificateFiles.of(settings.tls_cert, settings.tls_key)
     server = Server(app, settings.host, settings.port, settings.threads, not settings.no_access_log, MAX_BODY_BYTES, tls=tls)
     end = stop or threading.Event()
