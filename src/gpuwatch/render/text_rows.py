@@ -175,7 +175,8 @@ class Rows:
         """The processes, in the first line what else is to be said of the GPU; where there is none, that alone."""
         reading, state = gpu.reading, gpu.state
         quiet_since = state.no_work_since_at if state.state == "idle" else None
-        why = words.clean(state.why) if state.state != "unknown" else ""
+        untold = words.clean(words.untold_processes(reading))
+        why = "; ".join(filter(None, (words.clean(state.why) if state.state != "unknown" else "", untold and f"processes {untold}")))
         first = processes[0] if processes else None
         start, name = (self._start(first), program(first)) if first else ("", "")
         size = first.gpu_memory_bytes if first else None
