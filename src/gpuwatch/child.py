@@ -175,6 +175,7 @@ class Child:
         if self._closed:
             return
         self._closed = True
+        self._open.clear()
         for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
             if pipe is not None:
                 pipe.close()
@@ -353,8 +354,7 @@ def _spawn(argv: Sequence[str]) -> subprocess.Popen[bytes]:
 
 
 def _fds(process: subprocess.Popen[bytes]) -> tuple[int, int, int]:
-    pipes = [pipe for pipe in (process.stdin, process.stdout, process.stderr) if pipe is not None]
-    stdin, stdout, stderr = (pipe.fileno() for pipe in pipes)
+    stdin, stdout, stderr = (pipe.fileno() for pipe in (process.stdin, process.stdout, process.stderr) if pipe is not None)
     return stdin, stdout, stderr
 
 
@@ -378,20 +378,21 @@ class Done:
 
 
 def run(
-    argv: Sequence[str], data: bytes = b"", *, timeout_seconds: float, on_line: Optional[Callable[[bytes], None]] = None, most_lines: int = 2000
-) -> Done:
-    """Run a child to its end with ``data`` as its input; blocks. ``on_line`` gets each line as it comes. Raises ChildError."""
+    argv: Sequence[str], data: bytes = b"", *, timeout_seconds: float, on_line: Callable[[bytes], object] = len,
+    on_start: Callable[[Child], object] = id, most_lines: int = 2000,
+) -> Done:  # fmt: skip
+    """Run a child to its end with ``data`` as its input; blocks. ``on_line`` gets each line as it comes, ``on_start`` the child. Raises ChildError."""
     errors, lines = deque[str](maxlen=MOST_ERRORS), list[bytes]()
     child = Child(argv, MOST_LINE_BYTES, errors.append)
     until = time.monotonic() + timeout_seconds
     try:
+        on_start(child)
         child.send(data)
         while (line := child.read_line(until - time.monotonic())) is not None:
             lines.append(line)
             if len(lines) > most_lines:
                 raise ChildError(f"Process {child.pid} wrote more than {most_lines} lines.")
-            if on_line is not None:
-                on_line(line)
+            on_line(line)
         ended = child.output_ended and child.wait(SILENT_SECONDS)
         child.exit()  # takes in the last of stderr
         return Done(child.returncode if ended else None, tuple(lines), tuple(errors))

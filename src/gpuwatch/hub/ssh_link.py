@@ -14,9 +14,9 @@ import re
 import time
 from collections import deque
 from pathlib import Path
-from typing import TYPE_CHECKING, Awaitable, Callable, Deque, Dict, Mapping, Optional, Tuple, Union
+from typing import TYPE_CHECKING, Callable, Deque, Dict, List, Mapping, Optional, Set, Tuple, Union
 
-from gpuwatch.child import ChildError, run
+from gpuwatch.child import Child, ChildError, run
 from gpuwatch.hub.answers import clean
 from gpuwatch.hub.passwords import stamp_of
 from gpuwatch.hub.ssh_stream import Children, Stream
@@ -60,6 +60,8 @@ class SshLinks:
         self.children = Children()
         self._turns: Optional[asyncio.Semaphore] = None
         self._hash: Dict[object, str] = {}
+        self._copying: Set[Child] = set()
+        self._closing: Set[asyncio.Task[None]] = set()
 
     @property
     def kinds(self) -> Mapping[str, Callable[[Poller, Target, str, float], SshLink]]:
@@ -70,10 +72,20 @@ class SshLinks:
 
         return {"ssh": make, "ssh+copy": make}
 
-    def finish(self) -> Awaitable[None]:
-        """Once all links are closed: until their processes are gone, 3 s at most."""
+    async def finish(self) -> None:
+        """Once all links are closed: until their processes are gone, 4 s at most."""
         self._turns = None
-        return self.children.finish()
+        for child in list(self._copying):
+            child.ask_to_end()
+        await asyncio.gather(*self._closing, return_exceptions=True)
+        self._closing.clear()
+        await self.children.finish()
+
+    def close(self, task: asyncio.Task[None]) -> None:
+        """End a link's task, which ends its process."""
+        task.cancel()
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
 
     @property
     def turns(self) -> asyncio.Semaphore:
@@ -101,6 +113,10 @@ class SshLinks:
         log.info("%s: gpuwatch was copied there", target.name)
         return None
 
+    def _began(self, child: Child, mine: List[Child]) -> None:
+        mine.append(child)
+        self._copying.add(child)
+
     def _file(self) -> Tuple[bytes, str]:
         if self.archive is None:
             raise OSError(2, "it runs from source, not from gpuwatch.pyz")
@@ -111,7 +127,13 @@ class SshLinks:
 
     def _run(self, target: Target, command: str, data: bytes = b"") -> Union[str, Trouble]:
         """The last line that the command prints there, or what went wrong."""
-        done = run(ssh.argv(target, command, self.way), data, timeout_seconds=COPY_SECONDS, most_lines=1000)
+        mine: List[Child] = []
+        try:
+            done = run(
+                ssh.argv(target, command, self.way), data, timeout_seconds=COPY_SECONDS, most_lines=1000, on_start=lambda child: self._began(child, mine)
+            )
+        finally:
+            self._copying.difference_update(mine)
         last = done.lines[-1].decode("utf-8", "replace").strip() if done.lines else ""
         return last if done.returncode == 0 else ssh.explain(target, self.way, done.returncode, done.errors, last)
 
@@ -139,7 +161,7 @@ class SshLink:
     def close(self) -> None:
         """End the connection; nothing is reported any more."""
         if self._task is not None:
-            self._task.cancel()
+            self._shared.close(self._task)
 
     async def _keep(self, first: float) -> None:
         loop = self.poller.loop

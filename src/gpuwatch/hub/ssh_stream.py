@@ -52,12 +52,10 @@ class Children:
 
     async def finish(self) -> None:
         """Once all were told to end: until they have."""
-        until = asyncio.get_running_loop().time() + KILL_SECONDS
-        while self._ending and asyncio.get_running_loop().time() < until:
-            await asyncio.sleep(LOOK_SECONDS / 4)
-            self._reap()
-        for child in list(self._ending):
-            self._kill(child)
+        for seconds in (KILL_SECONDS, LOOK_SECONDS * 10):
+            await self._wait(seconds)
+            for child in self._ending:
+                self._kill(child)
         if self._threads is not None:
             self._threads.shutdown(wait=False)
             self._threads = None
@@ -70,14 +68,20 @@ class Children:
                 done.result().kill()
                 done.result().close()
 
+    async def _wait(self, seconds: float) -> None:
+        until = asyncio.get_running_loop().time() + seconds
+        self._reap()
+        while self._ending and asyncio.get_running_loop().time() < until:
+            await asyncio.sleep(LOOK_SECONDS / 4)
+            self._reap()
+
     def _reap(self) -> None:
         self._ending = [child for child in self._ending if child.returncode is None]
 
     def _kill(self, child: Child) -> None:
         if child.returncode is None:
             child.kill()
-            child.wait(0.05)
-        self._reap()
+            asyncio.get_running_loop().call_later(LOOK_SECONDS, self._reap)
 
     def _pool(self) -> ThreadPoolExecutor:
         if self._threads is None:
