@@ -18,10 +18,8 @@ from typing import Callable, Optional, Sequence
 
 from gpuwatch.model.errors import GpuwatchError
 
-CHUNK_BYTES = 65536
-INPUT_BYTES = 65536
-MOST_LINE_BYTES = 1024**2
-MOST_ERRORS = 40
+CHUNK_BYTES = INPUT_BYTES = 65536
+MOST_LINE_BYTES, MOST_ERRORS = 1024**2, 40
 KILL_WAIT_SECONDS = 3.0
 """A killed process that is not gone after this hangs in the kernel."""
 SILENT_SECONDS = 1.0
