@@ -28,6 +28,7 @@ TOOLS = {
     "Prometheus": (("prometheus",), "prometheus"),
     "openssl": (("openssl",), "openssl"),
     "curl": (("curl",), "curl"),
+    "VictoriaMetrics": (("victoria-metrics", "victoria-metrics-prod"), "victoria-metrics"),
     "libpq": (("/usr/lib/*/libpq.so.5", "/usr/lib*/libpq.so.5"), "libpq5"),
 }
 """what: (any of these on PATH or in the file system, Debian package)"""

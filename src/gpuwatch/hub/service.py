@@ -23,6 +23,7 @@ from gpuwatch.hub.hosts import HostsFile
 from gpuwatch.hub.ingest import Ingest
 from gpuwatch.hub.journal import ArrivalQueue
 from gpuwatch.hub.keeper import NOTICE, Keeper
+from gpuwatch.hub.lines import LineSender
 from gpuwatch.hub.passwords import Passwords
 from gpuwatch.hub.poller import Poller
 from gpuwatch.hub.restore import display_of, limits_of, restore
@@ -102,6 +103,11 @@ class Hub:
         self._writer = Loop("writer", self.write, min(BEAT_SECONDS, settings.interval / 2), self._stop)
         self._retention = Loop("retention", self.prune, RETENTION_SECONDS, self._stop)
         self._loops = [self._clock, self._writer, self._retention]
+        self.lines: Optional[LineSender] = None
+        """Sends numbers on, where line_url is set."""
+        if settings.line_url:
+            self.lines = LineSender(settings.line_url, settings.line_token_file, self.cluster, lambda id: self.ingest.owns(id), self.latest.notice, self._stop)
+            self._loops.append(Loop("lines", self.lines.run_once, settings.line_interval, self._stop))
         if is_postgres(self.database):
             share = Share(
                 self.database, self._me, self.ingest, interval_seconds=settings.interval, steer=self._steer, cut_off=self._abandon

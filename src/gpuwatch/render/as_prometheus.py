@@ -51,11 +51,11 @@ def cluster_metrics(cluster: ClusterNow, *, processes: bool = False, openmetrics
     states = _Columns((metrics.GPU_STATE,))
     for node in cluster.nodes:
         if node.status == "up":
-            blocks = _filled(node, tables, cache)
+            blocks = filled_blocks(node, tables, cache)
             for one, block in zip(columns, blocks):
                 one.add(*block)
             if blocks:
-                states.add(*_states(node, blocks[_GPU_TABLE][0]))
+                states.add(*states_block(node, blocks[GPU_TABLE][0]))
     yield _one(metrics.BUILD, _labels(version=gpuwatch.__version__), openmetrics)
     yield metrics.NODE_UP.head(openmetrics) + "".join([_up(node.name, node.status == "up") for node in cluster.nodes])
     for one in (*columns, states):
@@ -124,7 +124,7 @@ def _blocks(node: NodeState, snapshot: Snapshot, tables: Sequence[Table]) -> lis
     return blocks
 
 
-class _Form:
+class Form:
     """The rows of a live node: labels, and where each value is in a pool of the node's numbers, its clock's skew, and the constants."""
 
     def __init__(self, node: NodeState, tables: Sequence[Table]) -> None:
@@ -150,12 +150,12 @@ class _Form:
         return [(labels, values[part]) for labels, part in self._slices]
 
 
-def _filled(node: NodeState, tables: Sequence[Table], cache: Cache | None) -> list[Block]:
-    """The rows of a node with its numbers as texts."""
+def filled_blocks(node: NodeState, tables: Sequence[Table], cache: Cache | None) -> list[Block]:
+    """The rows of a node with its numbers as texts, a block for each table; none where it has no readings."""
     texts = texts_of(node)
     if texts is not None:
         key = ("prometheus", len(tables), node.name)
-        form = _Form(node, tables) if cache is None else cache.get(key, facts_of(node), lambda: _Form(node, tables))
+        form = Form(node, tables) if cache is None else cache.get(key, facts_of(node), lambda: Form(node, tables))
         return form.filled([*texts, number(node.clock_skew_seconds)])
     if node.snapshot is None:
         return []
@@ -174,7 +174,7 @@ def _distinct(rows: Iterable[Row]) -> list[Row]:
     return list(first.values())
 
 
-def _states(node: NodeState, gpu_labels: Sequence[str]) -> Block:
+def states_block(node: NodeState, gpu_labels: Sequence[str]) -> Block:
     """State of each GPU, which changes without a change of facts. A node by itself knows none."""
     if len(node.states) != len(gpu_labels):
         return (), ()
@@ -341,5 +341,5 @@ TABLES = (
     Table(metrics.COLLECTOR, _collectors),
 )
 """In the order of the page."""
-_GPU_TABLE = 4
+GPU_TABLE = 4
 _PROCESSES = Table(metrics.PROCESS, _processes)
