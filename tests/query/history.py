@@ -13,6 +13,7 @@ from gpuwatch.query.latest import Display, Latest
 from gpuwatch.query.past import Pasts, cluster_at
 from gpuwatch.store import machines, packing, snapshots
 from gpuwatch.store.database import open_store
+from gpuwatch.store.digests import Digester
 from gpuwatch.store.snapshots import JournalEntry
 
 START = 1_790_000_000
@@ -50,10 +51,10 @@ class History:
             docs[machine_id, shape.id] = shape.doc
         assert snapshots.append(self.store, entries, docs) == set()
 
-    def pack(self) -> None:
-        """All but the newest of each machine go into blocks."""
+    def pack(self, digester: Optional[Digester] = None) -> None:
+        """All but the newest of each machine go into blocks; with a digester, what follows from them is stored too."""
         for machine_id in self.ids.values():
-            packing.pack_machine(self.store, machine_id, 1000)
+            packing.pack_machine(self.store, machine_id, 1000, digester=digester)
 
     def at(self, at: float, audience: str = "stranger", *, now: float = START + 40 * 86400, pasts: Optional[Pasts] = None, **only: str) -> ClusterNow:
         """The cluster as it was."""

@@ -4,6 +4,7 @@ import io
 import json
 import shutil
 import threading
+from datetime import datetime, timezone
 from urllib.parse import parse_qs, urlsplit
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 
@@ -14,6 +15,7 @@ from tests.query.history import START, History
 
 from gpuwatch.config.settings import HubSettings
 from gpuwatch.query.cluster import cluster
+from gpuwatch.store.digests import Digester
 from gpuwatch.web import app as app_module
 from gpuwatch.web.app import make_app
 
@@ -55,18 +57,18 @@ def lab(tmp_path):
 def get(lab, monkeypatch):
     monkeypatch.setattr(app_module.time, "time", lambda: NOW)
     app = make_app(Hub(lab))
+    return lambda path, query="", accept="": ask_of(app, path, query, accept)
 
-    def ask(path, query="", accept=""):
-        told = {}
-        environ = {
-            "REQUEST_METHOD": "GET", "PATH_INFO": path, "QUERY_STRING": query, "wsgi.input": io.BytesIO(), "SERVER_NAME": "hub", "SERVER_PORT": "1",
-            "wsgi.url_scheme": "http", "HTTP_ACCEPT": accept,
-        }  # fmt: skip
-        body = app(environ, lambda status, headers, *_: told.update(status=int(status[:3]), headers=dict(headers)))
-        text = b"".join(body).decode()
-        return told["status"], told["headers"], text
 
-    return ask
+def ask_of(app, path, query="", accept=""):
+    told = {}
+    environ = {
+        "REQUEST_METHOD": "GET", "PATH_INFO": path, "QUERY_STRING": query, "wsgi.input": io.BytesIO(), "SERVER_NAME": "hub", "SERVER_PORT": "1",
+        "wsgi.url_scheme": "http", "HTTP_ACCEPT": accept,
+    }  # fmt: skip
+    body = app(environ, lambda status, headers, *_: told.update(status=int(status[:3]), headers=dict(headers)))
+    text = b"".join(body).decode()
+    return told["status"], told["headers"], text
 
 
 VIEWS = (
@@ -254,3 +256,49 @@ def test_without_a_script_all_of_it_works(lab, address):
         page.locator("#back").click()
         assert asked(page) == {"q": "lisa"}
         browser.close()
+
+
+# ---- from change to change of the processes
+
+
+def moment_of(text):
+    return text.split('data-at="')[1].split('"')[0]
+
+
+@pytest.fixture
+def comings(tmp_path):
+    """dgx-a: a process from 10 s to 20 s and from 45 s on; dgx-b: nobody."""
+    made = History(str(tmp_path / "gpuwatch.db"), "dgx-a", "dgx-b")
+    made.add("dgx-a", *[(5 * n, (busy(0) if n in (2, 3) or n >= 9 else gpu(0),)) for n in range(12)])
+    made.add("dgx-b", *[(5 * n, (gpu(2),)) for n in range(10)])
+    made.pack(Digester())
+    made.now("dgx-a", gpu(0))
+    yield made
+    made.store.close()
+
+
+@pytest.mark.parametrize("path", ["/", "/hosts/dgx-a", f"/gpus/{UUID}"])
+def test_steps_from_change_to_change(comings, monkeypatch, path):
+    monkeypatch.setattr(app_module.time, "time", lambda: NOW)
+    app = make_app(Hub(comings))
+    seen, at = [], START
+    for way in ("after", "after", "after", "before", "before"):
+        _, _, text = ask_of(app, path, f"at={at}&change={way}")
+        assert all(part in text for part in ('id="changed-before"', 'id="changed-after"', "change=before"))
+        moment = moment_of(text)
+        at = datetime.fromisoformat(moment).replace(tzinfo=timezone.utc).timestamp()
+        seen.append(at - START)
+    assert seen == [10, 20, 45, 20, 10]
+    _, _, text = ask_of(app, path, f"at={at}&change=before")
+    assert "No process is known to have begun or ended before" in text
+    assert datetime.fromisoformat(moment_of(text)).replace(tzinfo=timezone.utc).timestamp() == at
+
+
+def test_the_same_in_text_and_json_and_where_there_is_nobody(comings, monkeypatch):
+    monkeypatch.setattr(app_module.time, "time", lambda: NOW)
+    app = make_app(Hub(comings))
+    assert json.loads(ask_of(app, "/api/v1/cluster", f"at={START}&change=after")[2])["at"] == START + 10
+    assert "14:13:30" in ask_of(app, "/", f"term=true&at={START}&change=after")[2]
+    assert "No process is known to have begun or ended after" in ask_of(app, "/hosts/dgx-b", f"at={START}&change=after")[2]
+    assert ask_of(app, "/", f"at={START}&change=sideways")[0] == 400
+    assert ask_of(app, "/", "change=after")[0] == 200  # of now there is no next

@@ -12,7 +12,7 @@ from gpuwatch.model.errors import UsageError
 from gpuwatch.model.series import PastProcess, ProcessInterval
 from gpuwatch.model.snapshot import ProcessReading
 from gpuwatch.query.latest import Known, Latest
-from gpuwatch.query.subjects import Names, Subject, find
+from gpuwatch.query.subjects import Names, Subject, find, with_slices
 from gpuwatch.query.tail import Tails
 from gpuwatch.rules.digest_plan import Plan
 from gpuwatch.rules.permissions import STRANGER, visible_command
@@ -55,7 +55,7 @@ def processes(
         raise UsageError("The time would end before it begins.", "Give a to= that is later than from=.")
     limit = max(1, min(limit, MOST_ROWS))
     subject = find(store, latest, host, gpu) if host or gpu else Subject("", "")
-    uuids = _uuids(latest, subject)
+    uuids = with_slices(latest, subject) if subject.gpu else None
     with store.reading():
         found = _stored(store, subject, uuids, user, start_at - MOST_GAP_SECONDS, end_at, limit)
         for machine_id in _tailed(latest, subject, user):
@@ -66,17 +66,6 @@ def processes(
     wanted = [one for one in found if _is_wanted(one.interval, uuids, user, start_at, end_at)]
     wanted.sort(key=lambda one: (-one.interval.start_at, one.machine_id, one.interval.gpu_uuid, one.interval.pid))
     return tuple(_shown(latest, names, wanted[:limit], audience))
-
-
-def _uuids(latest: Latest, subject: Subject) -> Optional[List[str]]:
-    """The GPU with its slices; None = all."""
-    if not subject.gpu:
-        return None
-    known = latest.get(subject.host)
-    for gpu in known.plan.shape.gpu_facts() if known is not None and known.plan is not None else ():
-        if gpu["uuid"] == subject.gpu:
-            return [subject.gpu, *(part["uuid"] for part in gpu.get("mig") or () if part.get("uuid"))]
-    return [subject.gpu]
 
 
 def _stored(

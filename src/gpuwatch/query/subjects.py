@@ -64,6 +64,15 @@ def _find_gpu(store: Store, latest: Latest, uuid: str) -> Subject:
     raise NoSuch(f"There is no GPU {uuid[:100]!r}.", "Name it by its UUID, or by host= and its number. The GPUs are listed at /.")
 
 
+def with_slices(latest: Latest, subject: Subject) -> List[str]:
+    """The subject's GPU and the slices that it has now."""
+    known = latest.get(subject.host)
+    for gpu in known.plan.shape.gpu_facts() if known is not None and known.plan is not None else ():
+        if gpu["uuid"] == subject.gpu:
+            return [subject.gpu, *(part["uuid"] for part in gpu.get("mig") or () if part.get("uuid"))]
+    return [subject.gpu]
+
+
 def gpus_of(store: Store, latest: Latest, machine_id: str, host: str) -> Sequence[GpuReading]:
     """The GPUs of a machine at its newest reading; their numbers are not values. Empty where none is known."""
     known = latest.get(host)

@@ -11,7 +11,7 @@ from gpuwatch.render.html_past import FIRST_LOOK, Past, band, keep_moment, with_
 from gpuwatch.render.static_files import static_url
 
 KEYS = (
-    ("/", "filter"), ("f", "free only"), ("Esc", "clear, close"), (", .", "earlier, later by one reading"), ("&lt; &gt;", "earlier, later by an hour"),
+    ("/", "filter"), ("f", "free only"), ("Esc", "clear, close"), (", .", "earlier, later by one reading"), ("&lt; &gt;", "previous, next change of a process"),
     ("l", "back to live"), ("?", "this list"),
     ("Home End", "in the grid: first, last host"), ("Arrows", "in the grid: next host or GPU"), ("Enter", "in the grid: open the host"),
     ("← → PgUp PgDn", "in charts: move the reading line"),

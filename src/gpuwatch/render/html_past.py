@@ -55,7 +55,7 @@ def past_of(cluster: ClusterNow, address: str) -> Optional[Past]:
 def with_moment(address: str, moment: str) -> str:
     """A path and query that ask about ``moment`` (as written in addresses); empty = about now."""
     path, _, query = address.partition("?")
-    pairs = [pair for pair in parse_qsl(query, keep_blank_values=True) if pair[0] != "at"]
+    pairs = [pair for pair in parse_qsl(query, keep_blank_values=True) if pair[0] not in ("at", "change")]
     pairs += [("at", moment)] if moment else []
     return f"{path}?{urlencode(pairs, safe=':', quote_via=quote)}" if pairs else path
 
@@ -98,7 +98,17 @@ def _steps(past: Past) -> str:
         + _step(past, "after", f"{small} ›", past.at + step, f"{small} later")
         + _step(past, "later", f"{hour} »", past.at + HOUR, f"{hour} later")
         + "</span>"
+        + '<span class="steps" role="group" aria-label="Changes of processes">'
+        + _change(past, "before", "‹ change", "Previous change: a process began or ended")
+        + _change(past, "after", "change ›", "Next change: a process began or ended")
+        + "</span>"
     )
+
+
+def _change(past: Past, way: str, word: str, title: str) -> str:
+    """Where it leads is looked up when somebody goes there: of a thousand GPUs that takes longer than the page."""
+    address = with_moment(past.address, words.moment(past.at, past.zone))
+    return f'<a class="btn" id="changed-{way}" href="{e(f"{address}&change={way}")}" title="{title}" aria-label="{title}">{word}</a>'
 
 
 def _step(past: Past, name: str, word: str, at: float, title: str) -> str:

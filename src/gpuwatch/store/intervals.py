@@ -171,6 +171,28 @@ def read(
     return [IntervalRow(machine, _interval_of(row)) for machine, *row in rows]
 
 
+def gpus(store: Store, machine_id: str) -> List[str]:
+    """UUIDs of the GPUs and slices that a machine has intervals of: a seek for each, whatever lies between."""
+    found: List[str] = []
+    rows = store.rows("SELECT min(gpu_uuid) FROM process_interval WHERE machine_id = ?", (machine_id,))
+    while rows[0][0] is not None:
+        found.append(rows[0][0])
+        rows = store.rows("SELECT min(gpu_uuid) FROM process_interval WHERE machine_id = ? AND gpu_uuid > ?", (machine_id, found[-1]))
+    return found
+
+
+def next_change(store: Store, machine_id: str, gpu_uuids: Iterable[str], at_ms: int, *, later: bool) -> Optional[int]:
+    """When the next interval on one of these GPUs begins or ends after ``at_ms``, or the last one before it, in ms; None = never. Two seeks a GPU."""
+    first, sign = ("min", ">") if later else ("max", "<")
+    found = []
+    for uuid in gpu_uuids:
+        for column in ("start_ms", "end_ms"):
+            where = f"machine_id = ? AND gpu_uuid = ? AND {column} {sign} ?"
+            found += store.rows(f"SELECT {first}({column}) FROM process_interval WHERE {where}", (machine_id, uuid, at_ms))
+    times = [at for (at,) in found if at is not None]
+    return (min(times) if later else max(times)) if times else None
+
+
 def count_of(store: Store, machine_id: str) -> int:
     """How many intervals a machine has."""
     return int(store.rows("SELECT count(*) FROM process_interval WHERE machine_id = ?", (machine_id,))[0][0])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Callable, List, Tuple
 
-from gpuwatch.store import rollups, usage
+from gpuwatch.store import intervals, rollups, usage
 from gpuwatch.store.backfill import backfill
 from gpuwatch.store.chunks import SPANS
 from gpuwatch.store.database import Store
@@ -92,7 +92,7 @@ def _delete_intervals(store: Store, before: float) -> int:
     deleted = store.drop_before("process_interval", old_ms).rows
     old_ms = store.cutoff_ms("process_interval", old_ms)
     for machine_id in _machines(store):
-        for uuid in _gpus_of_intervals(store, machine_id):
+        for uuid in intervals.gpus(store, machine_id):
             deleted += _delete_some(store, "machine_id = ? AND gpu_uuid = ? AND end_ms < ?", (machine_id, uuid, old_ms))
     return deleted
 
@@ -155,13 +155,3 @@ def _delete_surplus_intervals(store: Store, machine_id: str, now: float) -> int:
 
 def _machines(store: Store) -> List[str]:
     return [machine_id for (machine_id,) in store.rows("SELECT id FROM machine ORDER BY id")]
-
-
-def _gpus_of_intervals(store: Store, machine_id: str) -> List[str]:
-    """A seek for each, whatever lies between."""
-    found: List[str] = []
-    rows = store.rows("SELECT min(gpu_uuid) FROM process_interval WHERE machine_id = ?", (machine_id,))
-    while rows[0][0] is not None:
-        found.append(rows[0][0])
-        rows = store.rows("SELECT min(gpu_uuid) FROM process_interval WHERE machine_id = ? AND gpu_uuid > ?", (machine_id, found[-1]))
-    return found

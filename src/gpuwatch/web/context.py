@@ -12,13 +12,18 @@ from gpuwatch.model.cluster import ClusterNow
 from gpuwatch.model.errors import GpuwatchError
 from gpuwatch.model.hubs import HubShare
 from gpuwatch.model.view import ViewOptions
+from gpuwatch.query.changes import change
 from gpuwatch.query.latest import Latest
 from gpuwatch.query.past import Pasts, cluster_at
+from gpuwatch.query.tail import Tails
 from gpuwatch.render import words
 from gpuwatch.render.fragments import Fragments
 from gpuwatch.web.params import Params
 from gpuwatch.web.replies import Body, Pages, Reply, Streams
 from gpuwatch.web.uploads import Rate
+
+CHANGES = ("", "before", "after")
+"""``change=``: from ``at=`` to the change of processes before or after it."""
 
 
 class Readings(Protocol):
@@ -66,8 +71,31 @@ class Context:
 
     @cached_property
     def at(self) -> Optional[float]:
-        """The past moment asked about, epoch seconds; None = now. Raises UsageError."""
+        """The past moment asked about, epoch seconds; None = now. With ``change=before|after`` that of the change. Raises UsageError, StoreError."""
+        at = self._asked_at
+        return at if self._change is None else self._change
+
+    @cached_property
+    def _asked_at(self) -> Optional[float]:
         return self.params.moment(self.now, words.zone_of(self.hub.timezone))
+
+    @cached_property
+    def _change(self) -> Optional[float]:
+        """The moment before or after ``at=`` at which a process of what the path names began or ended; None = not asked for, or there is none."""
+        way = self.params.choice("change", CHANGES)
+        if not way or self._asked_at is None or self.hub.store is None:
+            return None
+        tails = self.fragments.get("tails", 0, Tails)
+        host, gpu = self.path.get("name", ""), self.path.get("uuid", "")
+        return change(self.hub.store, self.hub.latest, self._asked_at, self.now, later=way == "after", host=host, gpu=gpu, tails=tails)
+
+    @property
+    def _no_change(self) -> str:
+        """What a page says whose next change was asked for in vain."""
+        way = self.params.choice("change", CHANGES)
+        if not way or self._asked_at is None or self._change is not None:
+            return ""
+        return f"No process is known to have begun or ended {way} {words.date_time(self._asked_at, self.hub.timezone)}."
 
     def options(self) -> ViewOptions:
         """The view's options. Raises UsageError."""
@@ -80,7 +108,8 @@ class Context:
             return self.hub.cluster(self.audience, **only)
         if self.hub.store is None:
             raise GpuwatchError("The database is not open, so there is no past to look at.", "The page of now says why.")
-        return cluster_at(self.hub.store, self.hub.latest, self.at, self.now, self.audience, pasts=self.pasts, **only)
+        found = cluster_at(self.hub.store, self.hub.latest, self.at, self.now, self.audience, pasts=self.pasts, **only)
+        return replace(found, notices=(*found.notices, self._no_change)) if self._no_change else found
 
     def kept(self, key: Hashable, content_type: str, render: Callable[[ClusterNow], bytes], **only: str) -> Reply:
         """A body that many readers share: by key, audience, and the cluster's version or the moment. ``only``: what the key is about."""
@@ -90,7 +119,7 @@ class Context:
 
         if self.at is None:
             return Reply(self.pages.get((key, self.audience), self.hub.version(), make))
-        return Reply(self.pages.get((key, self.audience, self.at), 0, make), headers=self.dated())
+        return Reply(self.pages.get((key, self.audience, self.at, self._no_change), 0, make), headers=self.dated())
 
     def dated(self) -> Mapping[str, str]:
         """The header that marks an answer as one of the past (RFC 7089); none for an answer of now."""

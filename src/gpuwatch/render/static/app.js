@@ -239,10 +239,11 @@
 
   /* ---- the past: links that this script makes stay at the moment, too; the slider goes where it is let go */
 
-  const KEY_LINKS = { ",": "#before, #goto", ".": "#after", "<": "#earlier", ">": "#later", l: "#back" };
+  const KEY_LINKS = { ",": "#before, #goto", ".": "#after", "<": "#changed-before", ">": "#changed-after", l: "#back" };
 
   function atMoment(url) {
     if (moment) url.searchParams.set("at", moment);
+    url.searchParams.delete("change");   // the page shows where it led
     return readable(url);
   }
 
