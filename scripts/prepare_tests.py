@@ -26,6 +26,8 @@ TOOLS = {
     "systemd-analyze": (("systemd-analyze",), "systemd"),
     "PostgreSQL": (("initdb", "/usr/lib/postgresql/*/bin/initdb", "/usr/pgsql-*/bin/initdb"), "postgresql"),
     "Prometheus": (("prometheus",), "prometheus"),
+    "nginx": (("nginx", "/usr/sbin/nginx"), "nginx-light"),
+    "Caddy": (("caddy",), "caddy"),
     "openssl": (("openssl",), "openssl"),
     "curl": (("curl",), "curl"),
     "VictoriaMetrics": (("victoria-metrics", "victoria-metrics-prod"), "victoria-metrics"),

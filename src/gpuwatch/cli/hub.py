@@ -58,14 +58,18 @@ def serve(settings: HubSettings, ready: Optional[Callable[[Any, str], None]] = N
     from gpuwatch.serve.http import CertificateFiles, Server
     from gpuwatch.serve.uploads import UploadLimits
     from gpuwatch.web.app import make_app
+    from gpuwatch.web.base import checked
     from gpuwatch.web.routes import ROUTES
 
     _keep_memory_small()
     hub = Hub(settings)
     _require_hosts(settings.hosts)
-    uploads = UploadLimits(tuple(route.path for route in ROUTES if route.upload), settings.upload_max_bytes)
+    base = checked(settings.base_path)
+    uploads = UploadLimits(tuple({way + route.path: None for route in ROUTES if route.upload for way in ("", base)}), settings.upload_max_bytes)
     tls = CertificateFiles.of(settings.tls_cert, settings.tls_key)
-    server = Server(make_app(hub), settings.host, settings.port, settings.threads, not settings.no_access_log, uploads=uploads, tls=tls)
+    server = Server(
+        make_app(hub), settings.host, settings.port, settings.threads, not settings.no_access_log, uploads=uploads, tls=tls, trusted_proxies=settings.trusted_proxies,
+    )  # fmt: skip
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.close())
     hub.start()
@@ -73,7 +77,7 @@ def serve(settings: HubSettings, ready: Optional[Callable[[Any, str], None]] = N
     # a poll gives up the interpreter at each system call; while a page is rendered it must get it back soon
     sys.setswitchinterval(SWITCH_SECONDS)
     try:
-        (ready or _announce)(hub, server.url)
+        (ready or _announce)(hub, server.url.rstrip("/") + base + "/")
         server.run()
     finally:
         hub.stop()

@@ -313,4 +313,5 @@ class Hub:
 
 def _address(settings: HubSettings) -> str:
     host = socket.gethostname() if settings.host in ("", "0.0.0.0", "::") else settings.host
-    return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
+    scheme = "https" if settings.tls_cert else "http"
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{settings.port}{settings.base_path.rstrip('/')}"

@@ -74,7 +74,9 @@ def run(
         public_status=settings.public_status,
     )  # fmt: skip
     tls = CertificateFiles.of(settings.tls_cert, settings.tls_key)
-    server = Server(app, settings.host, settings.port, settings.threads, not settings.no_access_log, MAX_BODY_BYTES, tls=tls)
+    server = Server(
+        app, settings.host, settings.port, settings.threads, not settings.no_access_log, MAX_BODY_BYTES, tls=tls, trusted_proxies=settings.trusted_proxies
+    )  # fmt: skip
     end = stop or threading.Event()
     options = sampler_options(settings)
     inventory = Inventory(inventory_path(settings), boot_id(settings.root))

@@ -63,7 +63,7 @@ def page(frame: Frame) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark">'
         f'<title>{e(frame.title)}</title><link rel="icon" href="{static_url("icon.svg")}">'
         f'<link rel="stylesheet" href="{static_url("app.css")}"><script src="{static_url("app.js")}" defer></script>{_chart_files(frame)}</head>'
-        f'<body class="{frame.css}" data-live="{e(frame.live)}" data-poll="{frame.poll_seconds:g}" data-version="{frame.version}" '
+        f'<body class="{frame.css}" data-live="{e(frame.live)}" data-poll="{frame.poll_seconds:g}" data-version="{frame.version}" data-root="/" '
         f'data-order="{e(frame.order)}"{moment}><a class="skip" href="#main">Skip to the GPUs</a>{SPRITE}'
         f'<header class="top">{_bar(frame)}{band(past) if past else ""}{frame.heading_html}</header>'
         f'<main id="main" tabindex="-1">{frame.main_html}</main>{_footer(frame)}{_keys()}</body></html>\n'

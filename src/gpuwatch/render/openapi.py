@@ -123,8 +123,8 @@ VIEW_PARAMETERS: tuple[tuple[str, Schema, str], ...] = (
 )
 
 
-def document() -> Schema:
-    """The whole description, as a dict that JSON can hold."""
+def document(base_path: str = "") -> Schema:
+    """The whole description, as a dict that JSON can hold. ``base_path``: before all of its paths."""
     return {
         "openapi": "3.1.0",
         "info": {
@@ -132,6 +132,7 @@ def document() -> Schema:
             "version": gpuwatch.__version__,
             "description": "GPUs of a cluster. Times are UTC epoch seconds, units stand in the names, null means not reported.",
         },
+        "servers": [{"url": base_path or "/"}],
         "paths": {
             "/api/v1/cluster": _path("Every node with its newest snapshot", "Cluster", (AT, FORMAT, *FILTERS)),
             "/api/v1/hosts/{name}": _path("One node", "NodeAnswer", (AT, FORMAT), "name"),

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Optional
 
 from gpuwatch.model.errors import GpuwatchError
 from gpuwatch.serve import wsgi
+from gpuwatch.serve.forwarded import forwarded, networks
 from gpuwatch.serve.uploads import NO_UPLOADS, UploadLimits, parser_class
 
 CONNECTION_LIMIT = 2000
@@ -54,6 +55,7 @@ class Server:
         max_body_bytes: int = 1024**2,
         uploads: UploadLimits = NO_UPLOADS,
         tls: Optional[CertificateFiles] = None,
+        trusted_proxies: str = "",
     ) -> None:
         """Raises GpuwatchError with the next step if address or certificate cannot be had. ``host`` "" = all, "::" = all, IPv6 too."""
         from waitress.channel import HTTPChannel
@@ -61,7 +63,7 @@ class Server:
 
         # at 500 waiting requests it would write 500 lines; a full queue shows in the response times
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)
-        limit = _connection_limit()
+        limit, proxies = _connection_limit(), networks(trusted_proxies)
         channel: Any = HTTPChannel if tls is None else _secure(HTTPChannel, tls)
         self._scheme = "http" if tls is None else "https"
         self._sockets = open_sockets(host, port)
@@ -71,7 +73,7 @@ class Server:
         self._map: dict[int, Any] = {}
         self._closing = False
         self._server = create_server(
-            wsgi.wrap(app, max_body_bytes, access_log, dict.fromkeys(uploads.paths, uploads.most_bytes)),
+            forwarded(wsgi.wrap(app, max_body_bytes, access_log, dict.fromkeys(uploads.paths, uploads.most_bytes)), proxies),
             map=self._map,
             sockets=self._sockets,
             threads=threads,
@@ -81,7 +83,7 @@ class Server:
             cleanup_interval=10,
             ident="gpuwatch",
             url_scheme=self._scheme,
-            clear_untrusted_proxy_headers=True,
+            clear_untrusted_proxy_headers=False,  # ``forwarded`` takes them away
             max_request_body_size=max_body_bytes * TRANSPORT_BODY_BYTES,
             max_request_header_size=65536,
             log_socket_errors=False,

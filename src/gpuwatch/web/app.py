@@ -20,6 +20,7 @@ from gpuwatch.render.fragments import Fragments
 from gpuwatch.render.html_frame import message_page
 from gpuwatch.render.words import clean
 from gpuwatch.serve.wsgi import accepts_gzip
+from gpuwatch.web.base import Base, checked, mounted
 from gpuwatch.web.context import Context, Readings
 from gpuwatch.web.guard import HEADERS, audience, check_routes
 from gpuwatch.web.params import Params
@@ -29,6 +30,8 @@ from gpuwatch.web.uploads import Rate, TooMany
 
 log = logging.getLogger(__name__)
 
+LIVE = "/live"
+"""What holds parts of a page in JSON."""
 View = Callable[[Context], Reply]
 TITLES = {400: "The address is not understood", 404: "Not found", 405: "Not possible", 429: "Too much at once", 503: "Not now"}
 
@@ -40,14 +43,15 @@ class NotFound(GpuwatchError):
 def make_app(hub: Readings) -> Any:
     """The WSGI app over a running hub."""
     check_routes(ROUTES)
+    base = Base(checked(hub.settings.base_path))
     app = bottle.Bottle()
     app.config["json.enable"] = False
     most = max(1, hub.settings.threads // 2)
     shared = _Shared(Pages(), past_pages(), Fragments(), Streams(most), Pasts(most_waiting=most), Rate())
     for route in ROUTES:
-        app.route(route.path, route.method, _handler(route, hub, shared))
-    app.default_error_handler = _bottle_error  # 404, 405 and what bottle itself refuses
-    return app
+        app.route(route.path, route.method, _handler(route, hub, shared, base))
+    app.default_error_handler = lambda error: _bottle_error(error, base)  # 404, 405 and what bottle itself refuses
+    return mounted(app, base.path)
 
 
 class _Shared(NamedTuple):
@@ -73,14 +77,14 @@ def _load(dotted: str) -> View:
     return view
 
 
-def _handler(route: Route, hub: Readings, shared: _Shared) -> Callable[..., Any]:
+def _handler(route: Route, hub: Readings, shared: _Shared, base: Base) -> Callable[..., Any]:
     view = _load(route.function)
 
     def handle(**path: str) -> Any:
         try:
-            return _answer(view(shared.context(hub, path)))
+            return _answer(view(shared.context(hub, path)), base)
         except Exception as error:  # one way out: nothing of the inside may reach the client
-            return _answer(_error_reply(error))
+            return _answer(_error_reply(error), base)
 
     return handle
 
@@ -111,25 +115,27 @@ def error_reply(status: int, message: str, next_step: str = "") -> Reply:
     return Reply(Body(f"{message} {next_step}".strip().encode("utf-8", "replace") + b"\n", TEXT), status)
 
 
-def _bottle_error(error: Any) -> Any:
+def _bottle_error(error: Any, base: Base) -> Any:
     """404, 405 and malformed requests that never reach a view."""
     status = int(getattr(error, "status_code", 500))
     path = bottle.request.path[:100]
     told = {
-        404: (f"There is no page {path}.", "The cluster is at /."),
+        404: (f"There is no page {path}.", f"The cluster is at {base.path}/."),
         405: (f"{bottle.request.method[:20]} is not possible on {path}.", "This hub answers GET."),
     }.get(status, ("The request cannot be understood.", ""))
     reply = error_reply(status, *told)
     allow = getattr(error, "headers", {}).get("Allow")
-    return _answer(Reply(reply.body, status, {"Allow": allow} if allow else {}))
+    return _answer(Reply(reply.body, status, {"Allow": allow} if allow else {}), base)
 
 
-def _answer(reply: Reply) -> Any:
+def _answer(reply: Reply, base: Base) -> Any:
     headers = {**HEADERS, "Cache-Control": "no-cache", **reply.headers}
+    if "Location" in headers:
+        headers["Location"] = base.location(headers["Location"])
     if not isinstance(reply.body, Body):
         headers["Content-Type"] = reply.content_type
         return bottle.HTTPResponse(reply.body, reply.status, headers)
-    body = reply.body
+    body = base.body(reply.body, bottle.request.path == LIVE)
     headers["Content-Type"] = body.content_type
     if reply.status == 200:
         headers.update({"ETag": body.etag, "Vary": "Accept-Encoding"})

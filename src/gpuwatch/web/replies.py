@@ -39,6 +39,8 @@ class Body:
         self.content_type = content_type
         self.etag = f'"{hashlib.sha256(data).hexdigest()[:20]}"'
         self._packed: Optional[bytes] = None
+        self.based: Optional[Body] = None
+        """The same with its links under the base path, once it was asked for (``web.base``)."""
 
     @property
     def packed(self) -> bytes:

@@ -13,6 +13,7 @@ from gpuwatch.render.static_files import static_file
 from gpuwatch.render.text_past import marked
 from gpuwatch.web import charts
 from gpuwatch.web.app import NotFound
+from gpuwatch.web.base import checked
 from gpuwatch.web.context import Context
 from gpuwatch.web.replies import CSV, HTML, JSON, TEXT, Body, Reply, text_reply
 from gpuwatch.wire.legacy import seed004
@@ -139,7 +140,7 @@ def openapi(ctx: Context) -> Reply:
     """The OpenAPI description of /api/v1."""
     from gpuwatch.render.openapi import document  # large, and asked for rarely
 
-    return ctx.kept("openapi", JSON, lambda _: json.dumps(document(), indent=1).encode())
+    return ctx.kept("openapi", JSON, lambda _: json.dumps(document(checked(ctx.hub.settings.base_path)), indent=1).encode())
 
 
 def healthz(ctx: Context) -> Reply:

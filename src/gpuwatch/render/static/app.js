@@ -3,7 +3,7 @@
 (() => {
   const $ = (selector, within = document) => within.querySelector(selector);
   const $$ = (selector, within = document) => [...within.querySelectorAll(selector)];
-  const body = document.body;
+  const body = document.body, root = body.dataset.root || "/";   // where a proxy shows the hub
   const local = !body.classList.contains("is-paged");   // the page holds every row, so that filters need no request
   const address = new URL(location.href), moment = body.dataset.at;   // the page shows that moment of the past
   const table = $("#gpus"), input = $("#q"), free = $("#free"), none = $("#none"), shown = $("#shown");
@@ -251,7 +251,7 @@
     history.replaceState(null, "", atMoment(new URL(location.href)));   // -2h is another time tomorrow
     document.addEventListener("click", (event) => {
       const link = event.target.closest("a[href]");
-      if (link && link.origin === location.origin && /^\/($|hosts\/|gpus\/)/.test(link.pathname) && !link.closest(".past")) link.href = atMoment(new URL(link.href));
+      if (link && link.origin === location.origin && link.pathname.startsWith(root) && /^($|hosts\/|gpus\/)/.test(link.pathname.slice(root.length)) && !link.closest(".past")) link.href = atMoment(new URL(link.href));
     }, true);
     const slider = $("#slider");
     let letGo = 0;
@@ -391,7 +391,7 @@
     function sayPool({ key, items, label }) {
       const total = items.reduce((sum, item) => sum + item.letters.length, 0), freeOnes = items.reduce((sum, item) => sum + freeOf(item), 0);
       const models = [...new Set(items.map((item) => item.model).filter(Boolean))];
-      const named = $("#group").value === "tag" && key !== "no tag" ? `<a href="/?tag=${encodeURIComponent(key)}">${escaped(key)}</a>` : escaped(key);
+      const named = $("#group").value === "tag" && key !== "no tag" ? `<a href="${root}?tag=${encodeURIComponent(key)}">${escaped(key)}</a>` : escaped(key);
       morphChildren(label, parse(`<b>${named}</b><span class="small">${escaped(models.slice(0, 2).join(", ") + (models.length > 2 ? " …" : ""))}</span>`
         + `<span class="small"><b class="go">${freeOnes} free</b> of ${total}, ${items.length} ${items.length === 1 ? "host" : "hosts"}</span>`));
     }
@@ -435,7 +435,7 @@
     async function open(item) {
       if (opened !== item.name) { opened = item.name; draw(); rows(); }
       try {
-        const news = await (await get(atMoment(new URL(`/live?view=rows&since=0&host=${encodeURIComponent(item.name)}`, location.href)))).json();
+        const news = await (await get(atMoment(new URL(`${root}live?view=rows&since=0&host=${encodeURIComponent(item.name)}`, location.href)))).json();
         if (opened === item.name) showOne(item, news.hosts[item.name] || "");
       } catch (problem) {
         if (opened === item.name && !one.firstElementChild) one.textContent = "The hub did not answer. Choose the host again, or open its page.";
@@ -443,9 +443,9 @@
     }
 
     function showOne(item, html) {
-      const tag = item.tag ? ` <a class="tag" href="/?tag=${encodeURIComponent(item.tag)}">${escaped(item.tag)}</a>` : "";
+      const tag = item.tag ? ` <a class="tag" href="${root}?tag=${encodeURIComponent(item.tag)}">${escaped(item.tag)}</a>` : "";
       const cards = item.model ? `${item.letters.length} × ${item.model}` : "no GPU", heads = ["State", "GPU", "User", "Since", "Utilization", "Memory, GB"];
-      const title = `<h2 class="sec"><a href="/hosts/${encodeURIComponent(item.name)}">${escaped(item.name)}</a>${tag} <small>${escaped(cards)}</small></h2>`;
+      const title = `<h2 class="sec"><a href="${root}hosts/${encodeURIComponent(item.name)}">${escaped(item.name)}</a>${tag} <small>${escaped(cards)}</small></h2>`;
       morphChildren(one, parse(`${title}<table class="gpus mini"><colgroup>${"<col>".repeat(heads.length)}</colgroup><thead><tr>`
         + `${heads.map((head) => `<th scope="col">${head}</th>`).join("")}</tr></thead>${html}</table>`));
     }
@@ -476,7 +476,7 @@
       const shapes = letters.map((letter) => `<i class="k k-${letter}">${shape(KINDS[letter][0])}</i>`).join("");
       const bar = known.length ? `<div class="bar-n"><meter min="0" max="100" value="${mean}" aria-hidden="true"></meter><span>${mean} %</span></div>` : "";
       return `<tr aria-rowindex="${number + 2}" data-name="${escaped(item.name)}"${item.name === opened ? ' aria-selected="true"' : ""}>`
-        + `<th scope="row"><a href="/hosts/${path}">${escaped(item.name)}</a></th><td class="soft">${escaped(item.model)}</td>`
+        + `<th scope="row"><a href="${root}hosts/${path}">${escaped(item.name)}</a></th><td class="soft">${escaped(item.model)}</td>`
         + `<td><span class="shapes" role="img" aria-label="${spoken}">${shapes}</span></td><td class="num${freeOnes ? " go" : ""}"><b>${freeOnes}</b></td>`
         + `<td>${bar}</td><td class="soft">${escaped(people || item.note)}</td></tr>`;
     }
