@@ -224,6 +224,9 @@ def test_a_reader_travels(page, address):
     page.wait_for_url("**14:13:47*")
     assert asked(page)["q"] == "dgx"
     page.keyboard.press("<")
+    page.get_by_text("No process is known to have begun or ended before").wait_for()
+    assert asked(page) == {"q": "dgx", "at": "2026-09-21T14:13:47"}, "the address stays one that can be sent"
+    page.locator("#earlier").click()
     page.wait_for_url("**14:13:20*")
     page.locator("tbody .host a").first.click()
     page.wait_for_url("**/hosts/dgx-a?at=*")
