@@ -162,7 +162,7 @@ def test_space_is_given_back_in_small_steps(file_store, machine, monkeypatch):
     store = file_store
     monkeypatch.setattr(sqlite, "_FREE_BYTES_KEPT", 0)
     monkeypatch.setattr(sqlite, "_PAGES_A_STEP", 3)
-    numbers = [[(row * 7919 + n * n * 104729) % 1_000_003 for n in range(3000)] for row in range(30)]
+    numbers = [[(row * 7919 + n * n * 104729) % 1_000_003 for n in range(3000)] for row in range(60)]
     for row, values in enumerate(numbers):
         snapshots.append(store, [JournalEntry(machine, row, row, SHAPE, str(values).encode())], docs_for(machine))
     before = upkeep.info(store).file_bytes

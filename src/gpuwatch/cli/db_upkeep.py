@@ -167,6 +167,8 @@ def prune(ctx: click.Context, older_than: Optional[str], larger_than: Optional[s
         click.echo(json.dumps({**asdict(result), **asdict(tended)}))
     else:
         click.echo(f"Deleted: {result.snapshots} snapshots ({result.bytes / 1e6:.1f} MB), {result.events} events, {tended.intervals} process intervals.")
+        if result.rollups:
+            click.echo(f"To make the database smaller: {result.rollups} pieces of rollups of a minute or a quarter of an hour.")
         click.echo(f"Thinned to one snapshot a minute: {tended.thinned} blocks.")
 
 

@@ -134,7 +134,7 @@ class HubSettings(CommonSettings):
     minutes_retention: float = setting(90 * 86400.0, "charts have a point a minute so far back", least=86400, where="no_flag")
     quarters_retention: float = setting(365 * 86400.0, "charts have a point a quarter of an hour so far back; a point an hour stays for ever", least=86400, where="no_flag")
     processes_retention: float = setting(365 * 86400.0, "who was on which GPU when is kept so long", least=86400, where="no_flag")
-    max_database: int = setting(20 * 10**9, "the oldest snapshots go when the database is larger", kind="bytes", least=10**9, where="no_flag")
+    max_database: int = setting(20 * 10**9, "when the database is larger the oldest snapshots go, then minutes and quarters of an hour of charts", kind="bytes", least=10**9, where="no_flag")
     pack_snapshots: int = setting(120, "snapshots of one node in a packed block, 60 to 180", least=2, most=10000, where="no_flag")
     compat: CompatSettings = part(CompatSettings)
 

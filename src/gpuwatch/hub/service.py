@@ -220,6 +220,8 @@ class Hub:
         result = upkeep.prune(store, now, max(settings.raw_retention, settings.thinned_retention), settings.max_database)
         if result.snapshots:
             log.info("retention: %d snapshots deleted, %d bytes", result.snapshots, result.bytes)
+        if result.rollups:
+            log.warning("retention: the database is larger than max_database: %d pieces of rollups were deleted", result.rollups)
         kept = Retention(settings.raw_retention, settings.minutes_retention, settings.quarters_retention, settings.processes_retention)
         until = time.monotonic() + TENDING_SECONDS
         done = tend(store, now, kept, self._digester, lambda: not self._stop.is_set() and time.monotonic() < until)

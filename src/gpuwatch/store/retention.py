@@ -64,15 +64,16 @@ def tend(
 
 def _delete_rollups(store: Store, now: float, kept: Retention) -> int:
     """Chunks of which the newest interval is too old."""
-    deleted = 0
-    owners = [rollups.FLEET, *_machines(store)]
-    for tier, seconds in ((60, kept.minutes), (900, kept.quarters)):
-        old_ms = round((now - seconds) * 1000)
-        deleted += store.drop_before("rollup", old_ms, tier).rows
-        before_ms = store.cutoff_ms("rollup", old_ms, tier) - SPANS[tier] * 1000
-        for machine_id in owners:
-            for uuid in rollups.subjects(store, machine_id):
-                deleted += _delete_chunks(store, (machine_id, uuid, tier), before_ms)
+    return sum(delete_rollups(store, tier, round((now - seconds) * 1000)) for tier, seconds in ((60, kept.minutes), (900, kept.quarters)))
+
+
+def delete_rollups(store: Store, tier: int, old_ms: int) -> int:
+    """Chunks of a tier of which the newest interval is before ``old_ms``, in short transactions; how many. A server drops whole partitions."""
+    deleted = store.drop_before("rollup", old_ms, tier).rows
+    before_ms = store.cutoff_ms("rollup", old_ms, tier) - SPANS[tier] * 1000
+    for machine_id in (rollups.FLEET, *_machines(store)):
+        for uuid in rollups.subjects(store, machine_id):
+            deleted += _delete_chunks(store, (machine_id, uuid, tier), before_ms)
     return deleted
 
 

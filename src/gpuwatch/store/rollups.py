@@ -222,6 +222,19 @@ def span(store: Store, machine_id: str, gpu_uuid: str) -> Optional[Tuple[float, 
     return first_at, first_at + TIERS[-1]
 
 
+def oldest_ms(store: Store, machine_id: str, tier_seconds: int) -> Optional[int]:
+    """Start of the oldest chunk of a tier of any of the machine's subjects, in ms since the epoch; None = there is none."""
+    found = [
+        start_ms
+        for uuid in subjects(store, machine_id)
+        for (start_ms,) in store.rows(
+            "SELECT min(start_ms) FROM rollup WHERE machine_id = ? AND gpu_uuid = ? AND tier_seconds = ?", (machine_id, uuid, tier_seconds)
+        )
+        if start_ms is not None
+    ]
+    return min(found, default=None)
+
+
 def subjects(store: Store, machine_id: str, most: int = 10_000) -> List[str]:
     """UUIDs of the GPUs and slices that there are rollups of, and HOST: a seek for each, whatever lies between."""
     found: List[str] = []

@@ -10,8 +10,12 @@ from gpuwatch.model.errors import StoreError
 from gpuwatch.store import packing, shapes
 from gpuwatch.store.blocks import unpack
 from gpuwatch.store.database import Rows, Store
+from gpuwatch.store.shedding import shed_rollups
+from gpuwatch.store.snapshots import MAX_MS
 
 _BATCH = 100
+LAST_SECONDS = 86400.0
+"""Snapshots of the last day go last of all."""
 EVENT_SECONDS = 400 * 86400.0
 """Events are few and kept for over a year, whatever the retention of snapshots."""
 _MOST_EVENTS = 20_000
@@ -32,6 +36,8 @@ class PruneResult:
     bytes: int = 0
     shapes: int = 0
     events: int = 0
+    rollups: int = 0
+    """Chunks of fine rollups, for the size alone."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +63,8 @@ class StoreInfo:
 def prune(
     store: Store, now: float, retention_seconds: float, max_bytes: int, *, progress: Callable[[int], None] = lambda done: None
 ) -> PruneResult:
-    """Delete snapshots older than ``retention_seconds``, then the oldest until the database's content is at most ``max_bytes``.
+    """Delete snapshots older than ``retention_seconds``; then, until the database's content is at most ``max_bytes``, the oldest snapshots, but not
+    those of the last day, then fine rollups (``shedding``), then the snapshots of the last day too.
 
     ``progress`` is told of blocks deleted.
     """
@@ -66,9 +73,29 @@ def prune(
     dropped = store.drop_before("block", cutoff_ms)
     progress(dropped.rows)
     deleted, gone = _delete_of_greedy(store, max_bytes // _SHAPES_SHARE)
+    shed = 0
+    for least_ms in (round((now - LAST_SECONDS) * 1000), MAX_MS):
+        more, unused = _delete_blocks_to_fit(store, block_cutoff_ms, least_ms, max_bytes, progress)
+        deleted, gone = deleted + more, gone + unused
+        shed += shed_rollups(store, now, max_bytes)
+    journal = _delete_old_journal(store, cutoff_ms)
+    with store.writing():
+        events = store.change("DELETE FROM event WHERE at_ms < ?", (round((now - EVENT_SECONDS) * 1000),)) + _delete_floods(store)
+    gone += _delete_unused_shapes(store) if deleted or journal or dropped.rows else 0
+    store.shrink(max_bytes)
+    snapshots = journal + dropped.snapshots + sum(block[3] for block in deleted)
+    return PruneResult(len(deleted) + dropped.rows, snapshots, dropped.bytes + sum(block[4] for block in deleted), gone, events, shed)
+
+
+def _delete_blocks_to_fit(
+    store: Store, cutoff_ms: int, least_ms: int, max_bytes: int, progress: Callable[[int], None]
+) -> Tuple[Rows, int]:
+    """Blocks that are old, and the oldest that end before ``least_ms`` while the content is too large; and how many shapes nobody needs any more."""
+    deleted: Rows = []
+    gone = 0
     for turn in count(1):
         too_large = store.used_bytes() > max_bytes
-        batch = _delete_oldest_blocks(store, None if too_large else block_cutoff_ms)
+        batch = _delete_oldest_blocks(store, max(cutoff_ms, least_ms) if too_large else cutoff_ms, few=too_large)
         deleted += batch
         progress(len(batch))
         if not batch:
@@ -76,13 +103,7 @@ def prune(
         if too_large and turn % _BATCHES_A_TURN == 0:
             gone += _delete_unused_shapes(store)  # they take space too, which need not be made by deleting more blocks
         store.rest()
-    journal = _delete_old_journal(store, cutoff_ms)
-    with store.writing():
-        events = store.change("DELETE FROM event WHERE at_ms < ?", (round((now - EVENT_SECONDS) * 1000),)) + _delete_floods(store)
-    gone += _delete_unused_shapes(store) if deleted or journal or dropped.rows else 0
-    store.shrink(max_bytes)
-    snapshots = journal + dropped.snapshots + sum(block[3] for block in deleted)
-    return PruneResult(len(deleted) + dropped.rows, snapshots, dropped.bytes + sum(block[4] for block in deleted), gone, events)
+    return deleted, gone
 
 
 def old_blocks(store: Store, now: float, retention_seconds: float) -> int:
@@ -135,12 +156,10 @@ def _delete_floods(store: Store) -> int:
     ) if many else 0
 
 
-def _delete_oldest_blocks(store: Store, before_ms: Optional[int]) -> Rows:
-    """Delete up to a batch of blocks that end before ``before_ms`` (None: the oldest, whatever their time): what ``_BLOCKS`` tells of each."""
-    where, parameters = ("", ()) if before_ms is None else ("WHERE end_ms < ?", (before_ms,))
+def _delete_oldest_blocks(store: Store, before_ms: int, *, few: bool) -> Rows:
+    """Delete up to a batch of blocks that end before ``before_ms``, the oldest first: what ``_BLOCKS`` tells of each."""
     with store.writing():
-        most = _BATCH if before_ms is not None else _BATCH // 5
-        rows = store.rows(f"{_BLOCKS} {where} ORDER BY end_ms LIMIT ?", (*parameters, most))
+        rows = store.rows(f"{_BLOCKS} WHERE end_ms < ? ORDER BY end_ms LIMIT ?", (before_ms, _BATCH // 5 if few else _BATCH))
         _delete_blocks(store, rows)
     return rows
 
