@@ -43,9 +43,13 @@ class Answer:
 @click.option("--config", metavar="PATH", help="TOML file with settings.")
 @click.option("--password-file", metavar="PATH", help="File that holds the password.")
 @click.option("--live", is_flag=True, help="Ask each node: reachable, password, version, clock.")
+@click.option("--env", metavar="PATH", help="Instead: read the .env of seed 000, 001 or 003 and print our settings (TOML).")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(hosts: Optional[str], config: Optional[str], password_file: Optional[str], live: bool, as_json: bool) -> None:
+def command(hosts: Optional[str], config: Optional[str], password_file: Optional[str], live: bool, env: Optional[str], as_json: bool) -> None:
     """Check settings and hosts file of a hub; with --live, ask each node. Exit code 1 if something is wrong."""
+    if env is not None:
+        _translate(env, as_json)
+        return
     settings = load(HubSettings, "hub", {"hosts": hosts, "config": config, "password_file": password_file})
     try:
         text = Path(settings.hosts).read_text(encoding="utf-8", errors="replace")
@@ -60,6 +64,21 @@ def command(hosts: Optional[str], config: Optional[str], password_file: Optional
         _print(targets, problems, answers)
     if problems or not all(answer.ok for answer in answers):
         sys.exit(1)
+
+
+def _translate(path: str, as_json: bool) -> None:
+    """An old system's ``.env`` as TOML; secrets in it are named, not shown."""
+    from gpuwatch.config.seed_env import MOST_BYTES, parse_env, translate
+
+    try:
+        with open(path, "rb") as file:
+            found = translate(parse_env(file.read(MOST_BYTES).decode("utf-8", "replace")))
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}.", "Name the old system's .env: --env FILE") from None
+    if as_json:
+        click.echo(json.dumps({"system": found.system, "toml": found.toml, "settings": [line._asdict() for line in found.lines]}, indent=1))
+    else:
+        click.echo(found.toml, nl=False)
 
 
 def _print(targets: Sequence[Target], problems: Sequence[Problem], answers: Sequence[Answer]) -> None:

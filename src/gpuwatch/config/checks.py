@@ -10,6 +10,9 @@ from gpuwatch.config.settings import DEFAULT_PASSWORD, HubSettings
 from gpuwatch.model.cluster import SSH, Target
 from gpuwatch.model.foreign import FOREIGN
 
+KNOWN_VESTA_TOKEN = "0000"
+"""The default of seed 004's programs."""
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -39,6 +42,11 @@ def check_hub(settings: HubSettings, targets: Sequence[Target]) -> list[Problem]
         found.append(Problem(
             "password.default", f"{len(remote)} hosts are asked with the default password, which everybody knows.",
             "Give hub and nodes a --password-file.",
+        ))  # fmt: skip
+    if settings.compat.vesta_token == KNOWN_VESTA_TOKEN and not is_loopback(settings.host):
+        found.append(Problem(
+            "compat.vesta_token", "hub.compat.vesta_token is the one that comes with vesta, which everybody knows.",
+            "Give senders and hub another one: --token, and vesta_token.",
         ))  # fmt: skip
     if settings.poll_deadline > settings.interval * settings.stale_intervals:
         found.append(Problem(
