@@ -79,3 +79,14 @@ def test_a_foreign_one_makes_way_with_its_past(store):
     assert enrolled.require(store, made.id).name == machines.find(store, machine_id).name == "gpu1-3"
     assert machines.ensure(store, "gpu1", "10.0.0.1") != machine_id
     assert enrolled.make_way(store, "nobody", set()) == ""
+
+
+def test_how_far_pushes_are_stored_only_grows_and_goes_with_the_node(store):
+    ids = [add(store, f"n{number}").id for number in range(3)]
+    with store.writing():
+        enrolled.set_pushed(store, {ids[0]: 5, ids[1]: 2**52})
+        enrolled.set_pushed(store, {ids[0]: 3})
+    assert enrolled.pushed(store, [*ids, *(str(number) for number in range(1200))]) == {ids[0]: 5, ids[1]: 2**52}
+    enrolled.remove(store, ids[0])
+    assert enrolled.pushed(store, ids) == {ids[1]: 2**52}
+    assert enrolled.pushed(store, []) == {}

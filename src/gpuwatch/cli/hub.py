@@ -15,9 +15,11 @@ from gpuwatch.cli.options import settings_options
 from gpuwatch.config.checks import is_loopback
 from gpuwatch.config.load import load
 from gpuwatch.config.settings import HubSettings
+from gpuwatch.loops import Loop, Stop
 from gpuwatch.model.errors import UsageError
 
 SWITCH_SECONDS = 0.0005
+STOP_SECONDS = 5.0
 M_ARENA_MAX, M_MMAP_THRESHOLD = -8, -3
 """malloc.h"""
 
@@ -59,6 +61,7 @@ def serve(settings: HubSettings, ready: Optional[Callable[[Any, str], None]] = N
     from gpuwatch.serve.uploads import UploadLimits
     from gpuwatch.web.app import make_app
     from gpuwatch.web.base import checked
+    from gpuwatch.web.push_lines import BEAT_SECONDS, PushLines
     from gpuwatch.web.routes import ROUTES
 
     _keep_memory_small()
@@ -66,13 +69,17 @@ def serve(settings: HubSettings, ready: Optional[Callable[[Any, str], None]] = N
     _require_hosts(settings.hosts)
     base = checked(settings.base_path)
     uploads = UploadLimits(tuple({way + route.path: None for route in ROUTES if route.upload for way in ("", base)}), settings.upload_max_bytes)
-    tls = CertificateFiles.of(settings.tls_cert, settings.tls_key)
+    tls, lines = CertificateFiles.of(settings.tls_cert, settings.tls_key), PushLines(hub, base)
     server = Server(
-        make_app(hub), settings.host, settings.port, settings.threads, not settings.no_access_log, uploads=uploads, tls=tls, trusted_proxies=settings.trusted_proxies,
+        make_app(hub), settings.host, settings.port, settings.threads, not settings.no_access_log,
+        uploads=uploads, tls=tls, trusted_proxies=settings.trusted_proxies, taker=lines,
     )  # fmt: skip
+    stop = Stop()
+    pushing = Loop("pushes", lines.run_once, BEAT_SECONDS, stop)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.close())
     hub.start()
+    pushing.start()
     _calm_collector()
     # a poll gives up the interpreter at each system call; while a page is rendered it must get it back soon
     sys.setswitchinterval(SWITCH_SECONDS)
@@ -80,6 +87,9 @@ def serve(settings: HubSettings, ready: Optional[Callable[[Any, str], None]] = N
         (ready or _announce)(hub, server.url.rstrip("/") + base + "/")
         server.run()
     finally:
+        stop.set()
+        pushing.join(STOP_SECONDS)
+        lines.close()
         hub.stop()
 
 

@@ -25,7 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "report": ("gpuwatch.cli.report:command", "Print who used how many GPU-hours, what stood idle, which hosts were away."),
     "check": ("gpuwatch.cli.check:command", "Check settings and hosts file; with --live, each node."),
     "cert": ("gpuwatch.cli.cert:command", "Make a certificate for TLS between hub and node, and print its fingerprint."),
-    "worker": ("gpuwatch.cli.worker:command", "List, approve or forget workers of seed 001 that send to the hub."),
+    "enroll": ("gpuwatch.cli.enroll:command", "Let nodes push to this hub: codes, who is enrolled."),
     "host": ("gpuwatch.cli.host:command", "Rename, merge or forget a host in the database."),
     "db": ("gpuwatch.cli.db:command", "Copy, check, back up and fill the database."),
     "completion": ("gpuwatch.cli.completion:command", "Print the lines that teach your shell to complete gpuwatch."),

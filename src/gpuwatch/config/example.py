@@ -6,9 +6,9 @@ import dataclasses
 import textwrap
 from typing import Any, Iterator, Mapping
 
-from gpuwatch.config.settings import CommonSettings, CompatSettings, HubSettings, NodeSettings, settings_of
+from gpuwatch.config.settings import CommonSettings, CompatSettings, HubSettings, NodeSettings, PushSettings, settings_of
 
-SECTIONS: Mapping[str, type] = {"": CommonSettings, "node": NodeSettings, "hub": HubSettings, "hub.compat": CompatSettings}
+SECTIONS: Mapping[str, type] = {"": CommonSettings, "node": NodeSettings, "hub": HubSettings, "hub.push": PushSettings, "hub.compat": CompatSettings}
 HEAD = """\
 # Settings of gpuwatch. Each line shows a default: take away the "#" to change it.
 # Ranks: command line, then environment, then this file. Use it with --config FILE.
@@ -54,6 +54,6 @@ def settings_table() -> str:
         for field in own_settings(section):
             full = f"{section}.{field.name}" if section else field.name
             flag = "" if field.metadata["where"] == "no_flag" else f"`--{field.name.replace('_', '-')}`"
-            variable = f"GPUWATCH_{full.replace('.', '_').upper()}"
+            variable = field.metadata["environ"] or f"GPUWATCH_{full.replace('.', '_').upper()}"
             rows.append(f"| `{full}` | `{toml_value(field.default)}` | {flag} | `{variable}` | {field.metadata['help']} |")
     return "\n".join(rows) + "\n"

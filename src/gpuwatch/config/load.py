@@ -47,8 +47,9 @@ def _find(
         return f"--{field.name.replace('_', '-')}", flags[field.name]
     common = field.name in _common()
     variable = f"GPUWATCH_{field.name.upper()}" if common else f"GPUWATCH_{section.upper()}_{field.name.upper()}"
-    if environ.get(variable):
-        return variable, environ[variable]
+    for name in (variable, field.metadata["environ"]):
+        if name and environ.get(name):
+            return name, environ[name]
     own = file.get(section)
     place = own if isinstance(own, dict) and field.name in own else file if common else {}
     if field.name in place:

@@ -26,12 +26,15 @@ def setting(
     least: Optional[float] = None,
     most: Optional[float] = None,
     choices: Tuple[str, ...] = (),
+    environ: str = "",
 ) -> Any:
     """One setting. ``kind``: text, int, seconds, bytes, bool, path, secret (empty: by the default's type). ``choices``: the texts that it can be.
 
     ``flags``: spellings on the command line beside ``--name-with-dashes``; ``where``: all, or no_flag (TOML and environment only).
+    ``environ``: a shorter variable of the environment, beside the usual one.
     """
-    metadata = {"help": help, "kind": kind or _kind_of(default), "flags": flags, "where": where, "least": least, "most": most, "choices": choices}
+    limits = {"least": least, "most": most, "choices": choices}
+    metadata = {"help": help, "kind": kind or _kind_of(default), "flags": flags, "where": where, "environ": environ, **limits}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -69,7 +72,13 @@ class NodeSettings(CommonSettings):
     host: str = setting("0.0.0.0", "address to listen on")
     port: int = setting(7080, "port to listen on", flags=("--node_port",), least=0, most=65535)
     interval: float = setting(4.0, "seconds between two samples", least=0.1)
-    name: str = setting("", "name of this node; empty: the machine's hostname")
+    name: str = setting("", "name of this node; empty: the machine's hostname", environ="GPUWATCH_NAME")
+    push: str = setting("", "push to the hub at this URL, such as https://hub:7070, besides answering hubs that ask", environ="GPUWATCH_PUSH")
+    enroll: str = setting("", "one-time code with which this node gets its key for pushing, from: gpuwatch enroll create", environ="GPUWATCH_ENROLL")
+    enroll_file: str = setting("", "file that holds that code", kind="path")
+    push_spool: int = setting(
+        64 * 1024**2, "what cannot be pushed waits on the disk, so much at most; then the oldest goes", kind="bytes", least=1024**2, most=1024**4, where="no_flag"
+    )
     plain_password: bool = setting(True, "the password itself is taken too, as seed 002's hub and scripts send it; false: signed requests alone", where="no_flag")
     metrics_open: bool = setting(False, "/metrics, for Prometheus, needs no password", where="no_flag")
     public_status: bool = setting(False, "/api/gpu_status tells seed 000's hub, and everybody, the GPUs' numbers without a password", where="no_flag")
@@ -94,6 +103,15 @@ class CompatSettings:
         "seed 001's workers: off; approve: an unknown one waits for gpuwatch worker approve; open: one from a loopback or private address is let in at first sight",
         where="no_flag",
         choices=("off", "approve", "open"),
+    )
+
+
+@dataclass(frozen=True)
+class PushSettings:
+    """How the hub takes what nodes push."""
+
+    auto_enroll: bool = setting(
+        False, "a node in a private network that pushes gets a key without a code; for networks where you trust everybody", where="no_flag"
     )
 
 
@@ -136,6 +154,7 @@ class HubSettings(CommonSettings):
     processes_retention: float = setting(365 * 86400.0, "who was on which GPU when is kept so long", least=86400, where="no_flag")
     max_database: int = setting(20 * 10**9, "when the database is larger the oldest snapshots go, then minutes and quarters of an hour of charts", kind="bytes", least=10**9, where="no_flag")
     pack_snapshots: int = setting(120, "snapshots of one node in a packed block, 60 to 180", least=2, most=10000, where="no_flag")
+    push: PushSettings = part(PushSettings)
     compat: CompatSettings = part(CompatSettings)
 
 

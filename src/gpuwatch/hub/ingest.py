@@ -13,7 +13,7 @@ from gpuwatch.hub.answers import clean
 from gpuwatch.hub.changes import Changes
 from gpuwatch.hub.clocks import NodeClocks
 from gpuwatch.hub.foreign import Flattened
-from gpuwatch.hub.journal import Arrival, ArrivalQueue
+from gpuwatch.hub.journal import Arrival, ArrivalQueue, Mark
 from gpuwatch.model.cluster import Target
 from gpuwatch.model.errors import WireError
 from gpuwatch.model.event import Event
@@ -59,6 +59,8 @@ class Ingest:
         self._shapes: Dict[str, Shape] = {}
         self._samples: Dict[str, Read] = {}
         """By machine, the sample that its next answer may build on."""
+        self._kept_at: Dict[str, Optional[float]] = {}
+        """By machine, when the last sample was taken that a poll brought and that is kept, by the node's clock."""
         self._flattened = Flattened()
         self._door = threading.Lock()
         """Held while one snapshot changes what is known: some 20 us, so that the poller never waits long for the web's threads."""
@@ -92,7 +94,7 @@ class Ingest:
         line = f"[{','.join(sample.texts)}]".encode() if "base" in header else lines
         skew = _skew(header.get("sent_at"), asked_at, answered_at)
         shape_bytes = len(body) - len(lines) if "shape" in header else 0
-        self._take(target, machine_id, Came(shape, sample, line, shape_bytes, _report(header.get("status")), skew, answered_at))
+        self._take(target, machine_id, Came(shape, sample, line, shape_bytes, report_of(header.get("status")), skew, answered_at))
 
     def accept_snapshot(
         self, target: Target, machine_id: str, snapshot: Snapshot, answered_at: float, *, report: Report = _GOOD_REPORT, sent: bool = False
@@ -105,6 +107,49 @@ class Ingest:
         shape, values, line, shape_bytes = self._flattened.of(machine_id, snapshot)
         sample = Read("", shape.id, texts_of(line), values)
         self._take(target, machine_id, Came(shape, sample, line, shape_bytes, report, None, answered_at), sent)
+
+    def read_pushed(self, shape: Shape, lines: bytes, base: Optional[Read] = None) -> Read:
+        """The values of a pushed snapshot: all of them, or what changed since ``base``. Raises WireError."""
+        sample = self._reader.whole({}, shape.id, lines) if base is None else self._reader.changed({}, base, lines)
+        shape.sized(sample.values)
+        return sample
+
+    def accept_pushed(self, target: Target, machine_id: str, came: Came, mark: Optional[Mark], sent_at: float) -> None:
+        """A node's newest snapshot, which it pushed at ``sent_at`` by its clock; without a ``mark`` it is only shown. One that is known is not stored again."""
+        _, _, texts, values = came.sample
+        with self._door:
+            old = self.latest.get(target.name)
+            if old is None or old.machine_id != machine_id:
+                return
+            before = old.plan.taken_at(old.values) if old.plan is not None else None
+            taken_at = _time(came.shape.taken_at(values))
+            new = None
+            if before is None or taken_at is None or not taken_at < before <= sent_at:  # what is known is not newer, or the node's clock was set back
+                new = self.latest.accept(
+                    target.name, came.shape, values, received_at=came.at, clock_skew_seconds=came.skew_seconds, report=came.report, texts=texts
+                )
+            if new is not None and new is not old:
+                self._shapes[machine_id] = came.shape
+                if new.plan is not old.plan or new.report != old.report:
+                    self._note(old, new, came.at)
+            if mark is not None:
+                corrected = self._clocks.late if new is None else self._clocks.corrected
+                at = corrected(machine_id, taken_at, came.skew_seconds, came.at)
+                is_known = taken_at is not None and self._kept_at.get(machine_id) == taken_at
+                line = b"" if is_known or at is None else came.line
+                self.arrivals.put(Arrival(machine_id, came.at if at is None else at, came.at, came.shape, line, came.shape_bytes, True, mark))
+
+    def keep_late(self, machine_id: str, came: Came, mark: Optional[Mark], known: Callable[[float], bool]) -> None:
+        """A snapshot that comes late: for the store alone. ``known(taken_at)``: the store has it already."""
+        with self._door:
+            at = self._clocks.late(machine_id, _time(came.shape.taken_at(came.sample.values)), came.skew_seconds, came.at)
+            line = b"" if at is None or known(at) else came.line
+            if line or mark is not None:
+                self.arrivals.put(Arrival(machine_id, at or came.at, came.at, came.shape, line, came.shape_bytes, True, mark))
+
+    def tell(self, event: Event) -> None:
+        """Something worth an event that no reading shows."""
+        self._add_events([event])
 
     def _take(self, target: Target, machine_id: str, came: Came, sent: bool = False) -> None:
         _, _, texts, values = came.sample
@@ -125,6 +170,7 @@ class Ingest:
             if new.received_at == came.at and new.plan is not None and (sent or self.owns(machine_id)):
                 taken_at = self._clocks.corrected(machine_id, _time(new.plan.taken_at(values)), came.skew_seconds, came.at)
                 self.arrivals.put(Arrival(machine_id, taken_at, came.at, came.shape, came.line, came.shape_bytes, sent))
+                self._kept_at[machine_id] = new.plan.taken_at(values)
 
     def refresh(self, target: Target, machine_id: str, shape: Shape, entry: Entry, now: float) -> None:
         """A snapshot that another hub stored: for the newest state alone, neither kept nor told of. Raises WireError."""
@@ -169,7 +215,7 @@ class Ingest:
 
     def forget_waiting(self) -> None:
         """Snapshots and events that are not to be stored."""
-        self.arrivals.take(len(self.arrivals))
+        self.arrivals.clear()
         self.take_events()
 
     def keep_shapes_of(self, machine_ids: Mapping[str, Any]) -> None:
@@ -177,6 +223,7 @@ class Ingest:
         for machine_id in [known for known in list(self._shapes) if known not in machine_ids]:
             self._shapes.pop(machine_id, None)
             self._samples.pop(machine_id, None)
+            self._kept_at.pop(machine_id, None)
         self._flattened.keep(machine_ids)
 
     def _sample(self, machine_id: str, shape: Shape, header: Dict[str, Any], lines: bytes) -> Read:
@@ -220,7 +267,8 @@ def _not_flat(header: Mapping[str, Any]) -> None:
     raise WireError("The answer is readable status, not a frame: another program, or an older gpuwatch.", "Next: upgrade gpuwatch there.")
 
 
-def _report(status: object) -> Report:
+def report_of(status: object) -> Report:
+    """What a node says of its own readings, from the header's ``status``."""
     if not isinstance(status, dict) or not (status.get("stale") or status.get("message")):
         return _GOOD_REPORT
     message = status.get("message")

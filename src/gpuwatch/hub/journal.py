@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from typing import Deque, List, NamedTuple, Sequence
+from typing import Deque, List, NamedTuple, Optional, Sequence
 
 from gpuwatch.wire.flat import Shape
 
 MOST_BYTES = 64 * 1024**2
+
+
+class Mark(NamedTuple):
+    """Which of an enrolled node's snapshots it is."""
+
+    id: str
+    sequence: int
 
 
 class Arrival(NamedTuple):
@@ -22,6 +29,8 @@ class Arrival(NamedTuple):
     shape_bytes: int = 0
     sent: bool = False
     """The machine sent it to this hub, which stores it: no lease is asked for."""
+    mark: Optional[Mark] = None
+    """Of one that was pushed. Without ``values`` it is stored already, and only the mark is to be noted."""
 
     @property
     def size_bytes(self) -> int:
@@ -30,39 +39,54 @@ class Arrival(NamedTuple):
 
 
 class ArrivalQueue:
-    """First in, first out; thread-safe."""
+    """First in, first out; thread-safe. What was pushed never goes: its node was told that the hub has it, and keeps the next ones while this is filling."""
 
     def __init__(self, most_bytes: int = MOST_BYTES) -> None:
         self._most_bytes = most_bytes
         self._waiting: Deque[Arrival] = deque()
+        self._pushed: Deque[Arrival] = deque()
         self._bytes = 0
         self._lock = threading.Lock()
         self.dropped = 0
         """Snapshots lost because the store took none for too long."""
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self._waiting) + len(self._pushed)
+
+    @property
+    def is_filling(self) -> bool:
+        """It is so full that whoever can wait should."""
+        return self._bytes > self._most_bytes // 4
 
     def put(self, arrival: Arrival) -> None:
         """One more; the oldest go if the queue is full."""
         with self._lock:
-            self._waiting.append(arrival)
+            (self._waiting if arrival.mark is None else self._pushed).append(arrival)
             self._bytes += arrival.size_bytes
             self._shrink()
 
     def take(self, at_most: int) -> List[Arrival]:
         """The oldest ones, taken out."""
         with self._lock:
-            taken = [self._waiting.popleft() for _ in range(min(at_most, len(self._waiting)))]
+            taken = [self._pushed.popleft() for _ in range(min(at_most, len(self._pushed)))]
+            taken += [self._waiting.popleft() for _ in range(min(at_most - len(taken), len(self._waiting)))]
             self._bytes -= sum(one.size_bytes for one in taken)
             return taken
 
     def put_back(self, arrivals: Sequence[Arrival]) -> None:
         """Those that could not be stored, back to the front."""
         with self._lock:
-            self._waiting.extendleft(reversed(arrivals))
+            self._pushed.extendleft(one for one in reversed(arrivals) if one.mark is not None)
+            self._waiting.extendleft(one for one in reversed(arrivals) if one.mark is None)
             self._bytes += sum(one.size_bytes for one in arrivals)
             self._shrink()
+
+    def clear(self) -> None:
+        """Nothing of it is to be stored."""
+        with self._lock:
+            self._waiting.clear()
+            self._pushed.clear()
+            self._bytes = 0
 
     def _shrink(self) -> None:
         while self._bytes > self._most_bytes and len(self._waiting) > 1:

@@ -16,7 +16,7 @@ from gpuwatch.hub.share import Share
 from gpuwatch.loops import Repeats
 from gpuwatch.model.errors import StoreError
 from gpuwatch.query.latest import Latest
-from gpuwatch.store import events, leases, machines, snapshots, states
+from gpuwatch.store import enrolled, events, leases, machines, snapshots, states
 from gpuwatch.store.database import Store
 from gpuwatch.store.digests import Digester
 from gpuwatch.store.snapshots import JournalEntry
@@ -41,10 +41,11 @@ class Keeper:
         digester: Digester,
         lost: Callable[[Set[str]], None],
         share: Optional[Share] = None,
+        stored: Callable[[Mapping[str, int]], None] = lambda sequences: None,
     ) -> None:
         """``digester``: makes rollups, usage and intervals; ``lost``: called with machine ids that the store does not know any more.
 
-        ``share``: what of all this is this hub's, where there are several; None = everything.
+        ``share``: what of all this is this hub's, where there are several; None = everything. ``stored``: told how far pushes are stored, by id.
         """
         self.store = store
         self._latest = latest
@@ -54,6 +55,7 @@ class Keeper:
         self._digester = digester
         self._lost = lost
         self._share = share
+        self._stored = stored
         self._gains = 0
         self._states_due_at = 0.0
         self._hostnames: Dict[str, str] = {}
@@ -116,12 +118,28 @@ class Keeper:
     def _append(self, arrivals: Sequence[Arrival]) -> Set[str]:
         """One transaction. A snapshot that cannot be kept for its own fault is left out, for it must not block all others for ever."""
         try:
-            return snapshots.append(self.store, [_entry(one) for one in arrivals], _Docs(arrivals))
+            if not any(one.mark for one in arrivals):
+                return snapshots.append(self.store, [_entry(one) for one in arrivals], _Docs(arrivals))
+            return self._append_pushed(arrivals)
         except (ValueError, OverflowError) as error:
             if len(arrivals) == 1:
                 log.error("a snapshot of machine %s cannot be kept: %s", arrivals[0].machine_id, error)
                 return set()
             return set().union(*(self._append([one]) for one in arrivals))
+
+    def _append_pushed(self, arrivals: Sequence[Arrival]) -> Set[str]:
+        """What was pushed is stored once: how far a node's pushes are stored is written in the same transaction, and asked there."""
+        marks: Dict[str, int] = {}
+        for one in arrivals:
+            if one.mark is not None:
+                marks[one.mark.id] = max(marks.get(one.mark.id, 0), one.mark.sequence)
+        with self.store.writing():
+            before = enrolled.pushed(self.store, list(marks))
+            new = [one for one in arrivals if one.values and (one.mark is None or one.mark.sequence > before.get(one.mark.id, 0))]
+            unknown = snapshots.append(self.store, [_entry(one) for one in new], _Docs(new))
+            enrolled.set_pushed(self.store, marks)
+            self.store.when_committed(lambda: self._stored(marks))
+        return unknown
 
     def _events(self) -> None:
         waiting = self._ingest.take_events()

@@ -11,7 +11,7 @@ import secrets
 import socket
 import time
 from dataclasses import astuple
-from typing import Dict, FrozenSet, List, Optional, Sequence, Set, Tuple, Union
+from typing import Dict, List, Optional, Sequence, Set, Tuple, Union
 from zoneinfo import ZoneInfo
 
 from gpuwatch import __version__
@@ -19,26 +19,26 @@ from gpuwatch.boot import archive
 from gpuwatch.config.load import state_dir, timezone_name
 from gpuwatch.config.settings import HubSettings
 from gpuwatch.hub.enrol import Roster
+from gpuwatch.hub.enrolment import Enrolment
 from gpuwatch.hub.hosts import HostsFile
 from gpuwatch.hub.ingest import Ingest
 from gpuwatch.hub.journal import ArrivalQueue
 from gpuwatch.hub.keeper import NOTICE, Keeper
 from gpuwatch.hub.lines import LineSender
-from gpuwatch.hub.old_systems import GpuNumbers, Means
 from gpuwatch.hub.passwords import Passwords
 from gpuwatch.hub.poller import Poller
+from gpuwatch.hub.pushes import Pushes
 from gpuwatch.hub.restore import display_of, limits_of, restore
 from gpuwatch.hub.share import Share
 from gpuwatch.hub.ssh_link import SshLinks
-from gpuwatch.hub.vesta import VestaSenders
-from gpuwatch.hub.workers import Workers
 from gpuwatch.loops import AsyncLoop, Loop, Repeats, Stop
 from gpuwatch.model.cluster import ClusterNow, Target
 from gpuwatch.model.errors import StoreError
 from gpuwatch.model.hubs import HubShare
 from gpuwatch.query.cluster import cluster
 from gpuwatch.query.latest import Latest
-from gpuwatch.store import leases, machines, upkeep, worker_commands
+from gpuwatch.serve.throttle import Throttle
+from gpuwatch.store import leases, machines, upkeep
 from gpuwatch.store.address import is_postgres
 from gpuwatch.store.database import Store, open_store
 from gpuwatch.store.digests import Digester
@@ -82,6 +82,8 @@ class Hub:
         self._hosts = HostsFile(settings.hosts, settings.node_port)
         self.roster = Roster()
         """The machines that send by themselves."""
+        self.pushes = Pushes(self.roster, self.ingest, self.pair, lambda: self.store, time.time())
+        self.enrolment = Enrolment(lambda: self.store, Throttle(), lambda: self._listed, settings.push.auto_enroll, self.enrolled)
         self._listed: Sequence[Target] = ()
         """Those of the hosts file."""
         self._targets: Sequence[Target] = ()
@@ -94,10 +96,6 @@ class Hub:
         self._started_at = time.time()
         self._pairs: Sequence[Tuple[Target, str]] = ()
         self._pair_of: Dict[str, Tuple[Target, str]] = {}
-        means = Means(
-            settings.compat, ZoneInfo(self.timezone), self.roster, self.ingest, self.pair, lambda: self.store, self.listed_names, self.enrolled, self.latest.notice
-        )
-        self.vesta, self.workers, self.gpu_numbers = VestaSenders(means), Workers(means), GpuNumbers(means)
         self._share: Optional[Share] = None
         """This hub's share, where several hubs share the database; None: it is the only one."""
         self._keeper: Optional[Keeper] = None
@@ -179,7 +177,6 @@ class Hub:
             if hosts.notice:
                 log.warning("%s", hosts.notice)
         enrolled = self._enrolled(now, opened or hosts is not None)
-        self.workers.tell()
         if hosts is not None or opened or enrolled:
             self._apply_targets(now, opened)
         if self._keeper is not None:
@@ -188,10 +185,6 @@ class Hub:
     def pair(self, name: str) -> Optional[Tuple[Target, str]]:
         """The target of this name and its machine's id, for what was sent; None = it is no target (yet). Any thread."""
         return self._pair_of.get(name)
-
-    def listed_names(self) -> FrozenSet[str]:
-        """The names in the hosts file: nobody who sends by itself may take them. Any thread."""
-        return frozenset(target.name for target in self._listed)
 
     def enrolled(self) -> None:
         """Somebody was enrolled or approved: it becomes a target at once. Any thread."""
@@ -216,7 +209,6 @@ class Hub:
             return
         if self._share is not None:
             leases.tidy(store)
-        worker_commands.give_up_silent(store, now)
         result = upkeep.prune(store, now, max(settings.raw_retention, settings.thinned_retention), settings.max_database)
         if result.snapshots:
             log.info("retention: %d snapshots deleted, %d bytes", result.snapshots, result.bytes)
@@ -247,6 +239,7 @@ class Hub:
         self._opening.worked()
         self.store = store
         self.roster.forget()
+        self.pushes.forget()
         self._keeper = Keeper(
             store,
             self.latest,
@@ -256,6 +249,7 @@ class Hub:
             digester=self._digester,
             lost=self._machines_lost,
             share=self._share,
+            stored=self.pushes.stored,
         )
         self.latest.notice(NOTICE, None)
         return True
@@ -265,6 +259,7 @@ class Hub:
         if self._lock.take():
             return
         self.ingest.forget_waiting()  # the other one stores it
+        self.pushes.forget()
         raise StoreError(
             f"{'Another hub' if self._share is None else 'A command'} ({self._lock.holder()}) keeps the database {self._lock.label}.",
             "This one takes over when that one ends; for a database of its own: --database.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Optional
 
-EVENT_KINDS = ("node_up", "node_down", "gpu_lost", "gpu_back", "xid", "driver")
+EVENT_KINDS = ("node_up", "node_down", "gpu_lost", "gpu_back", "xid", "driver", "snapshots_lost")
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import threading
 import time
 from dataclasses import dataclass
 from datetime import tzinfo
-from typing import Any, Dict, Optional
+from typing import Any, Callable, Dict, List, Optional
 
 from gpuwatch import __version__
 from gpuwatch.model.errors import WireError
@@ -113,11 +113,27 @@ class Newest:
         self._sample: Optional[Sample] = None
         self._trouble: Optional[Trouble] = None
         self._answer: Optional[Answer] = None
+        self._note: Optional[Trouble] = None
+        self._listeners: List[Callable[[Answer], None]] = []
+
+    def listen(self, sampled: Callable[[Answer], None]) -> None:
+        """Call ``sampled`` after each new sample; it must be quick, and raise nothing."""
+        self._listeners.append(sampled)
 
     def accept(self, sample: Sample, trouble: Optional[Trouble] = None) -> None:
         """A new sample, and what is wrong now."""
         with self._lock:
             self._sample, self._trouble, self._answer = sample, trouble, None
+        answer = self.answer()
+        if answer is not None:
+            for sampled in self._listeners:
+                sampled(answer)
+
+    def note(self, note: Optional[Trouble]) -> None:
+        """What is wrong beside the sampling, told where nothing is wrong with that; None = nothing."""
+        with self._lock:
+            if note != self._note:
+                self._note, self._answer = note, None
 
     def fail(self, trouble: Trouble) -> None:
         """No new sample, and why."""
@@ -132,8 +148,11 @@ class Newest:
             trouble = self._trouble
             if trouble is not None and trouble.until_at is not None and moment >= trouble.until_at:
                 self._trouble = trouble = self._answer = None
+            note = self._note
+            if note is not None and note.until_at is not None and moment >= note.until_at:
+                self._note = note = self._answer = None
             if self._answer is None and self._sample is not None:
-                self._answer = Answer(self._sample, trouble, self._zone, self._given)
+                self._answer = Answer(self._sample, trouble or note, self._zone, self._given)
             return self._answer
 
     @property

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable, Dict, Optional, Sequence
 
@@ -14,11 +15,12 @@ from gpuwatch.boot import self_argv
 from gpuwatch.config.checks import is_loopback
 from gpuwatch.config.load import state_dir
 from gpuwatch.config.settings import DEFAULT_PASSWORD, NodeSettings, SamplerOptions
-from gpuwatch.loops import Loop
+from gpuwatch.loops import Loop, Stop
 from gpuwatch.model.errors import GpuwatchError, UsageError
 from gpuwatch.node.app import MAX_BODY_BYTES, NodeApp
 from gpuwatch.node.inventory import Inventory, boot_id
 from gpuwatch.node.newest import Newest
+from gpuwatch.node.pushing import Pushing
 from gpuwatch.node.supervisor import Supervisor
 from gpuwatch.serve.http import CertificateFiles, Server
 
@@ -40,6 +42,14 @@ def check_password(settings: NodeSettings) -> str:
         f"No password is configured, and {settings.host or '0.0.0.0'} can be reached from other machines.",
         'Add password = "..." to the settings file, or set GPUWATCH_PASSWORD, or name a --password-file; or listen on --host 127.0.0.1 alone.',
     )
+
+
+def _listening(settings: NodeSettings) -> NodeSettings:
+    """A node that pushes needs nobody to ask it: without a password it answers this machine alone."""
+    if not settings.push or settings.password or is_loopback(settings.host):
+        return settings
+    log.info("no password is configured: this node pushes, and answers this machine alone")
+    return replace(settings, host="127.0.0.1")
 
 
 def sampler_options(settings: NodeSettings) -> SamplerOptions:
@@ -67,8 +77,10 @@ def run(
 
     Raises GpuwatchError (password, address) before anything is started.
     """
+    settings = _listening(settings)
     password = check_password(settings)
     newest = Newest(_zone(settings))
+    pushing = Pushing(settings, newest) if settings.push else None
     app = NodeApp(
         newest, password, hostname=settings.name or socket.gethostname(), metrics_open=settings.metrics_open, plain_password=settings.plain_password,
         public_status=settings.public_status,
@@ -81,8 +93,10 @@ def run(
     options = sampler_options(settings)
     inventory = Inventory(inventory_path(settings), boot_id(settings.root))
     supervisor = Supervisor(settings, newest, inventory, options, sampler_argv or [*self_argv(), "_sampler"])
-    ending = threading.Event()
+    ending = Stop()
     watch = Loop("sampler", supervisor.run_once, 0.0, ending).start()
+    if pushing is not None:
+        pushing.start(ending)
     Loop("end", lambda _: _close_at(end, server), 0.0, end).start()
     if settings.ends_with_stdin:
         Loop("stdin", lambda _: _end_with_input(end), 0.0, end).start()
@@ -96,6 +110,8 @@ def run(
         supervisor.interrupt()
         watch.join(5.0)
         supervisor.close(END_SECONDS)
+        if pushing is not None:
+            pushing.close()
         end.set()
         for number, handler in handlers.items():
             signal.signal(number, handler or signal.SIG_DFL)

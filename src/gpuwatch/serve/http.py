@@ -13,7 +13,7 @@ import time
 from typing import Any, NamedTuple, Optional
 
 from gpuwatch.model.errors import GpuwatchError
-from gpuwatch.serve import wsgi
+from gpuwatch.serve import handover, wsgi
 from gpuwatch.serve.forwarded import forwarded, networks
 from gpuwatch.serve.uploads import NO_UPLOADS, UploadLimits, parser_class
 
@@ -56,8 +56,12 @@ class Server:
         uploads: UploadLimits = NO_UPLOADS,
         tls: Optional[CertificateFiles] = None,
         trusted_proxies: str = "",
+        taker: Optional[handover.Taker] = None,
     ) -> None:
-        """Raises GpuwatchError with the next step if address or certificate cannot be had. ``host`` "" = all, "::" = all, IPv6 too."""
+        """Raises GpuwatchError with the next step if address or certificate cannot be had. ``host`` "" = all, "::" = all, IPv6 too.
+
+        ``taker``: who gets the connections that it wants.
+        """
         from waitress.channel import HTTPChannel
         from waitress.server import create_server
 
@@ -90,6 +94,8 @@ class Server:
         )
         if uploads.paths:
             channel = type("Channel", (channel,), {"parser_class": parser_class(uploads)})
+        if taker is not None:
+            channel = handover.channel_class(channel, taker)
         if channel is not HTTPChannel:
             for one in list(self._map.values()):
                 if hasattr(one, "channel_class"):  # a socket that listens

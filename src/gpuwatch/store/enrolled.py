@@ -7,7 +7,7 @@ Every change of who is enrolled counts up ``epoch``, so that hubs notice what an
 from __future__ import annotations
 
 import secrets
-from typing import Any, Collection, Iterable, List, NamedTuple, Optional, Tuple
+from typing import Any, Collection, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from gpuwatch.model.errors import UsageError
 from gpuwatch.store.database import Rows, Store
@@ -18,6 +18,7 @@ EPOCH = "enrolled_epoch"
 _COLUMNS = "id, kind, name, secret, state, detail, first_address, last_address, created_at_ms, seen_at_ms"
 _COUNT_UP = """INSERT INTO meta (key, value) VALUES (?, '1')
     ON CONFLICT (key) DO UPDATE SET value = CAST(CAST(meta.value AS INTEGER) + 1 AS TEXT)"""
+_IDS_AT_ONCE = 500
 _LONGEST_STEM = 180
 """A name has 200 characters at most, its suffix included."""
 
@@ -114,6 +115,25 @@ def touch(store: Store, seen: Iterable[Tuple[str, str, float]]) -> None:
     if rows:
         with store.writing():
             store.change_many("UPDATE enrolled SET last_address = ?, seen_at_ms = ? WHERE id = ?", rows)
+
+
+def pushed(store: Store, ids: Sequence[str]) -> Dict[str, int]:
+    """How far the pushes of these are stored: id -> last sequence; those of whom nothing is are left out."""
+    found: Dict[str, int] = {}
+    for start in range(0, len(ids), _IDS_AT_ONCE):
+        some = ids[start : start + _IDS_AT_ONCE]
+        rows = store.rows(f"SELECT id, sequence FROM pushed WHERE id IN ({', '.join('?' * len(some))})", some)
+        found.update((id, sequence) for id, sequence in rows)
+    return found
+
+
+def set_pushed(store: Store, sequences: Mapping[str, int]) -> None:
+    """Inside ``writing()``, with the snapshots themselves: they are stored up to here."""
+    store.change_many(
+        """INSERT INTO pushed (id, sequence) VALUES (?, ?)
+           ON CONFLICT (id) DO UPDATE SET sequence = excluded.sequence WHERE pushed.sequence < excluded.sequence""",
+        list(sequences.items()),
+    )
 
 
 def make_way(store: Store, id: str, taken: Collection[str]) -> str:

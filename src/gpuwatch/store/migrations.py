@@ -82,7 +82,7 @@ _ENROLLED: Step = (
        detail TEXT NOT NULL, first_address TEXT NOT NULL, last_address TEXT NOT NULL, created_at_ms BIGINT NOT NULL, seen_at_ms BIGINT)""",
     """CREATE TABLE enroll_code (hash TEXT NOT NULL PRIMARY KEY, label TEXT NOT NULL, for_name TEXT NOT NULL, created_at_ms BIGINT NOT NULL,
        expires_at_ms BIGINT NOT NULL, used_at_ms BIGINT, used_by TEXT NOT NULL)""",
-    "CREATE TABLE pushed (id TEXT NOT NULL PRIMARY KEY, stream TEXT NOT NULL, sequence BIGINT NOT NULL) {clustered}",
+    "CREATE TABLE pushed (id TEXT NOT NULL PRIMARY KEY, sequence BIGINT NOT NULL) {clustered}",
 )
 
 _USERS_OF_FLEET: Step = (  # see ``usage.FLEET``

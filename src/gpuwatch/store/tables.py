@@ -311,8 +311,6 @@ class Pushed(Table):
 
     id = TextField(primary_key=True)
     """Of ``Enrolled``."""
-    stream = TextField()
-    """New when the node begins to count anew."""
     sequence = BigIntegerField()
     """The last one stored."""
 

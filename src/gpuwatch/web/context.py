@@ -8,9 +8,8 @@ from functools import cached_property
 from typing import Any, Callable, Hashable, Mapping, Optional, Protocol, Tuple
 
 from gpuwatch.config.settings import HubSettings
-from gpuwatch.hub.old_systems import GpuNumbers
-from gpuwatch.hub.vesta import VestaSenders
-from gpuwatch.hub.workers import Workers
+from gpuwatch.hub.enrolment import Enrolment
+from gpuwatch.hub.pushes import Pushes
 from gpuwatch.model.cluster import ClusterNow
 from gpuwatch.model.errors import GpuwatchError
 from gpuwatch.model.hubs import HubShare
@@ -37,9 +36,8 @@ class Readings(Protocol):
     """None while the database cannot be opened."""
     timezone: str
     latest: Latest
-    vesta: VestaSenders
-    workers: Workers
-    gpu_numbers: GpuNumbers
+    pushes: Pushes
+    enrolment: Enrolment
 
     def cluster(self, audience: str = "stranger", *, host: Optional[str] = None, gpu: Optional[str] = None) -> ClusterNow:
         """The cluster now; with ``host`` or ``gpu`` (UUID) that node alone."""

@@ -87,6 +87,11 @@ def _difference(base: Optional[_Sample], sample: _Sample) -> Optional[bytes]:
     return told if len(told) < len(sample.line) else None
 
 
+def told_since(before: bytes, line: bytes) -> Optional[bytes]:
+    """What changed from one values line to another of the same shape, as two lines; None where the whole line is no longer."""
+    return _difference(_Sample("", "", before, before[1:-1].split(b",")), _Sample("", "", line, line[1:-1].split(b",")))
+
+
 class Read(NamedTuple):
     """A sample as a hub has it. Its lists are shared: never changed."""
 

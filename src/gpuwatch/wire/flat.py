@@ -141,10 +141,11 @@ class Builder:
 class Shape(Builder):
     """A parsed shape: what is known of it beside how to build its snapshots."""
 
-    __slots__ = ("_packed", "id")
+    __slots__ = ("_packed", "_taken_at", "id")
 
     def __init__(self, text: bytes, count: int, parts: _Parts) -> None:
         super().__init__(parts, count)
+        self._taken_at = _place_of(parts, "taken_at")
         self.id = _hash(text)
         self._packed = zlib.compress(text, 1)
 
@@ -153,6 +154,10 @@ class Shape(Builder):
         """The shape as JSON-able data, made anew: it is looked at once in the life of most shapes, and would take half of their memory."""
         doc: Dict[str, Any] = json.loads(zlib.decompress(self._packed))
         return doc
+
+    def taken_at(self, values: Sequence[Any]) -> Any:
+        """When the sample with these values was taken, by its node's clock; None = not said."""
+        return None if self._taken_at is None else values[self._taken_at]
 
     @property
     def size_bytes(self) -> int:
@@ -272,6 +277,12 @@ def _made(parts: _Parts, values: Tuple[Any, ...]) -> Any:
         for what in nested
     ]
     return new(cls, head + values[start:stop] + tuple(inner))
+
+
+def _place_of(parts: _Parts, field: str) -> Optional[int]:
+    """Where a value of the reading itself stands among the values; None: it is not there."""
+    probe = getattr(new(parts.cls, (*parts.head, *range(parts.start, parts.stop), *(() for _ in parts.nested))), field)
+    return probe if isinstance(probe, int) and not isinstance(probe, bool) else None
 
 
 _GPUS = [nested.name for nested in SNAPSHOT.nested].index("gpus")

@@ -1,0 +1,316 @@
+"""What nodes push, in a whole hub: each sequence is stored once, nothing is skipped, whatever is repeated, killed or comes late."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Optional, Sequence
+
+import pytest
+from tests.hub.nodes import Street
+from tests.hub.readings import busy, flat, snapshot
+from tests.hub.test_service import Lab, node, status, stored, until
+
+from gpuwatch.hub.enrolment import Asked
+from gpuwatch.hub.journal import Arrival, ArrivalQueue, Mark
+from gpuwatch.hub.pushes import NotYet
+from gpuwatch.hub.service import Hub
+from gpuwatch.model.errors import WireError
+from gpuwatch.store import codes, enrolled, events, machines, snapshots
+from gpuwatch.wire.changes import told_since
+from gpuwatch.wire.push import Push, Record, Reply, decode_reply, encode_push
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Lab]:
+    made = Lab(tmp_path)
+    made.write("")
+    yield made
+    made.stop()
+
+
+def enrol(hub: Hub, name: str = "p1", **code: Any) -> str:
+    assert hub.store is not None
+    made = hub.enrolment.enrol(Asked(codes.new(hub.store, code.get("for_name", ""), 60, time.time()), name, "10.0.0.9"), time.time(), time.monotonic())
+    assert made.row is not None
+    until(lambda: made.row and hub.pair(made.row.name))
+    return made.row.id
+
+
+def record(sequence: int, at: float, util: float = 90, **changes: Any) -> Record:
+    shape, values = flat(snapshot(at, busy(0, util)))
+    return Record(sequence, shape.id, changes.get("status"), json.dumps(values, separators=(",", ":")).encode())
+
+
+SHAPES: Dict[str, Any] = {flat(snapshot(1.0, busy(0)))[0].id: flat(snapshot(1.0, busy(0)))[0].doc}
+
+
+def push(hub: Hub, id: str, records: Sequence[Record], after: Optional[int] = None, live: Optional[Record] = None, **more: Any) -> Reply:
+    now = more.pop("now", time.time())
+    body = encode_push(Push("0.1.0", more.pop("sent_at", now), after, records, live, more.pop("shapes", SHAPES), more.pop("lost", None)))
+    return decode_reply(hub.pushes.take(id, body, "10.0.0.9", now))
+
+
+def times(hub: Hub, name: str = "p1") -> List[float]:
+    assert hub.store is not None
+    return [entry.taken_at_ms / 1000 for entry in snapshots.read(hub.store, machines.find(hub.store, name).id)]
+
+
+def test_a_push_is_shown_at_once_and_said_to_be_stored_when_it_is(lab: Lab) -> None:
+    hub = lab.start()
+    id = enrol(hub)
+    now = time.time()
+    reply = push(hub, id, [record(1, now)])
+    assert (reply.have, reply.stored, reply.sample, reply.orders) == (1, 0, 1, [])
+    assert status(hub, "p1") == "up"
+    until(lambda: stored(hub, "p1") == 1)
+    reply = push(hub, id, [record(2, now + 1)], after=1, shapes={})
+    assert (reply.have, reply.stored) == (2, 1)
+    assert reply.shape == record(1, now).shape_id
+    assert hub.pushes.version_of(id) == "0.1.0"
+
+
+def test_repeats_are_acknowledged_and_not_stored_twice(lab: Lab) -> None:
+    hub = lab.start()
+    id = enrol(hub)
+    now = time.time()
+    for _ in range(3):
+        assert push(hub, id, [record(n, now + n / 10) for n in (1, 2, 3)]).have == 3
+    assert push(hub, id, [record(n, now + n / 10) for n in (2, 3, 4)], after=1).have == 4
+    until(lambda: push(hub, id, []).stored == 4)
+    assert stored(hub, "p1") == 4
+
+
+def test_what_changed_alone_is_enough_where_the_hub_has_the_one_before(lab: Lab) -> None:
+    hub = lab.start()
+    id = enrol(hub)
+    now = time.time()
+    one, two, three = (record(n, now + n / 10, util=50 + n) for n in (1, 2, 3))
+    told = [after._replace(values=told_since(before.values, after.values) or b"", base=before.sequence) for before, after in ((one, two), (two, three))]
+    assert b"\n" in told[0].values
+    assert push(hub, id, [one, told[0]]).sample == 2
+    assert push(hub, id, [told[1]], after=2).have == 3
+    until(lambda: stored(hub, "p1") == 3)
+    assert hub.store is not None
+    kept = list(snapshots.read(hub.store, machines.find(hub.store, "p1").id))
+    assert [entry.values for entry in kept] == [json.loads(each.values) for each in (one, two, three)]
+    # a hub that does not have it says so, and takes nothing
+    hub.pushes.forget()
+    until(lambda: push(hub, id, []).stored == 3)
+    again = record(4, now + 0.4)
+    reply = push(hub, id, [again._replace(values=told_since(three.values, again.values) or b"", base=3)], after=3)
+    assert (reply.have, reply.sample) == (3, 0)
+    assert push(hub, id, [again], after=3).have == 4
+
+
+def test_a_hub_that_was_killed_says_what_it_has_and_the_node_goes_back(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub = lab.start()
+    id = enrol(hub)
+    now = time.time()
+    push(hub, id, [record(1, now)])
+    until(lambda: push(hub, id, []).stored == 1)
+    with monkeypatch.context() as patched:
+        patched.setattr(hub, "_keeper", None)
+        patched.setattr(hub, "_open", lambda now: False)
+        push(hub, id, [record(2, now + 0.1)], after=1)
+        hub.ingest.arrivals.clear()  # as a kill would: it was taken, and is nowhere
+        hub.pushes.forget()
+    reply = push(hub, id, [record(3, now + 0.2)], after=2)
+    assert (reply.have, reply.stored) == (1, 1)
+    assert push(hub, id, [record(2, now + 0.1), record(3, now + 0.2)], after=1).have == 3
+    until(lambda: stored(hub, "p1") == 3)
+
+
+def test_after_a_restart_it_goes_on(lab: Lab) -> None:
+    hub = lab.start()
+    id = enrol(hub)
+    now = time.time()
+    push(hub, id, [record(n, now + n / 10) for n in (1, 2)])
+    until(lambda: stored(hub, "p1") == 2)
+    lab.stop()
+    again = lab.start()
+    until(lambda: again.pair("p1"))
+    assert status(again, "p1") == "stale"
+    reply = push(again, id, [record(n, now + n / 10) for n in (1, 2, 3)])
+    assert (reply.have, reply.stored) == (3, 2)
+    until(lambda: stored(again, "p1") == 3)
+
+
+def test_two_hubs_on_one_database_store_it_once(lab: Lab, postgres: Any) -> None:
+    with postgres.new_url() as url:
+        one, two = lab.start(database=url, interval=1.0), lab.start(database=url, interval=1.0)
+        until(lambda: one.store and two.store)
+        id = enrol(one)
+        until(lambda: two.pair("p1"))
+        now = time.time()
+        assert push(one, id, [record(1, now)]).have == 1
+        assert push(two, id, [record(1, now), record(2, now + 0.1)]).have == 2  # it was not stored yet
+        until(lambda: push(one, id, []).stored == 1 and push(two, id, []).stored == 2)
+        assert push(one, id, [record(4, now + 0.3)], after=3).have == 2  # asked anew of the store
+        assert push(one, id, [record(3, now + 0.2), record(4, now + 0.3)], after=2).have == 4
+        until(lambda: stored(two, "p1") == 4)
+        until(lambda: getattr(node(two, "p1"), "snapshot", None) and node(two, "p1").snapshot.taken_at == pytest.approx(now + 0.3, abs=0.01))  # type: ignore[union-attr]
+        assert status(one, "p1") == "up"
+        assert len(times(one)) == len(set(times(one))) == 4
+        lab.stop()
+
+
+def test_what_comes_late_is_stored_and_does_not_touch_the_newest_state(lab: Lab) -> None:
+    hub = lab.start()
+    id = enrol(hub)
+    now = time.time()
+    hour = [record(n, now - 3600 + n * 5, util=n % 100) for n in range(1, 201)]
+    reply = push(hub, id, hour[:100], live=record(0, now, util=33))
+    assert reply.have == 100
+    shown = node(hub, "p1")
+    assert shown is not None
+    assert shown.status == "up"
+    assert shown.gpus[0].reading.utilization_percent == 33
+    assert push(hub, id, hour[100:], after=100).have == 200
+    until(lambda: stored(hub, "p1") == 200)
+    assert times(hub) == [pytest.approx(now - 3600 + n * 5, abs=0.001) for n in range(1, 201)]
+
+
+def test_times_that_cannot_be_are_left_out_and_acknowledged(lab: Lab) -> None:
+    hub = lab.start()
+    id = enrol(hub)
+    now = time.time()
+    reply = push(hub, id, [record(1, 1000.0), record(2, now + 9000), record(3, now - 40 * 86400), record(4, now - 5), record(5, now)])
+    assert reply.have == 5
+    until(lambda: push(hub, id, []).stored == 5)
+    assert stored(hub, "p1") == 2
+
+
+def test_a_clock_that_is_wrong_is_corrected_for_late_ones_too(lab: Lab) -> None:
+    hub = lab.start()
+    id = enrol(hub)
+    now = time.time()
+    push(hub, id, [record(n, now - 500 - 50 + n * 5) for n in range(1, 11)], sent_at=now - 500)
+    until(lambda: stored(hub, "p1") == 10)
+    assert times(hub) == [pytest.approx(now - 50 + n * 5, abs=0.05) for n in range(1, 11)]
+
+
+def test_an_older_push_does_not_set_the_newest_state_back(lab: Lab) -> None:
+    hub = lab.start()
+    id = enrol(hub)
+    now = time.time()
+    push(hub, id, [record(1, now, util=11)])
+    push(hub, id, [], live=record(0, now - 5, util=22), sent_at=now)
+    shown = node(hub, "p1")
+    assert shown is not None
+    assert shown.gpus[0].reading.utilization_percent == 11
+    push(hub, id, [record(2, now - 100, util=44)], after=1, sent_at=now - 99)  # its clock was set back
+    shown = node(hub, "p1")
+    assert shown is not None
+    assert shown.gpus[0].reading.utilization_percent == 44
+
+
+def test_a_node_that_is_polled_and_pushes_is_stored_once(lab: Lab) -> None:
+    street = Street()
+    try:
+        fine = street.node()
+        lab.write(f"p1=127.0.0.1:{fine.port}")
+        hub = lab.start(interval=0.5)
+        id = enrol(hub)
+        until(lambda: stored(hub, "p1") >= 4)
+        assert len(hub.cluster().nodes) == 1
+        assert hub.store is not None
+        machine = machines.find(hub.store, "p1").id
+        kept = list(snapshots.read(hub.store, machine))[:4]
+        shape = hub.ingest.shape_of(machine)
+        assert shape is not None
+        again = [Record(n + 1, one.shape_id, None, json.dumps(one.values, separators=(",", ":")).encode()) for n, one in enumerate(kept)]
+        assert push(hub, id, again, live=again[-1], shapes={shape.id: shape.doc}).have == 4
+        until(lambda: push(hub, id, []).stored == 4)
+    finally:
+        street.close()
+    found = times(hub)
+    assert len(found) == len(set(found))
+    assert min(b - a for a, b in zip(found, found[1:])) > 0.1
+
+
+def test_while_the_database_is_away_the_newest_is_shown_and_nothing_is_taken(lab: Lab, tmp_path: Path) -> None:
+    hub = lab.start()
+    id = enrol(hub)
+    now = time.time()
+    push(hub, id, [record(1, now)])
+    until(lambda: push(hub, id, []).stored == 1)
+    store, hub.store = hub.store, None
+    hub.pushes.forget()
+    reply = push(hub, id, [record(2, now + 1, util=77)], after=1)
+    assert reply.have is None
+    assert reply.hold_seconds > 0
+    shown = node(hub, "p1")
+    assert shown is not None
+    assert shown.gpus[0].reading.utilization_percent == 77
+    hub.store = store
+    assert push(hub, id, [record(2, now + 1, util=77)]).have == 2
+
+
+def test_a_hub_whose_store_cannot_follow_lets_nodes_keep_it(lab: Lab) -> None:
+    hub = lab.start()
+    id = enrol(hub)
+    now = time.time()
+    push(hub, id, [record(1, now)])
+    hub.ingest.arrivals._bytes += 30 * 1024**2
+    reply = push(hub, id, [record(2, now + 1)], after=1)
+    assert (reply.have, reply.hold_seconds > 0) == (1, True)
+    hub.ingest.arrivals._bytes -= 30 * 1024**2
+    assert push(hub, id, [record(2, now + 1)], after=1).have == 2
+
+
+def test_what_a_node_had_to_drop_is_an_event(lab: Lab) -> None:
+    hub = lab.start()
+    id = enrol(hub)
+    now = time.time()
+    push(hub, id, [record(1, now)], lost=(812, now - 7200, now - 3600))
+    until(lambda: hub.store and any(event.kind == "snapshots_lost" for event in events.newest(hub.store, 9)))
+    assert hub.store is not None
+    (event,) = [event for event in events.newest(hub.store, 9) if event.kind == "snapshots_lost"]
+    assert event.message == "812 snapshots of 60 minutes were lost: the node's spool was full while this hub was away."
+
+
+def test_hostile_pushes_are_refused_and_change_nothing(lab: Lab) -> None:
+    hub = lab.start()
+    id = enrol(hub)
+    now = time.time()
+    good = record(1, now)
+    for bad in (
+        good._replace(values=b"[1,2]"),
+        good._replace(values=good.values.replace(b"null", b"NaN", 1)),
+        good._replace(values=b"[1]\n[2]", base=7),
+    ):
+        try:
+            assert push(hub, id, [bad]).have == 0
+        except WireError:
+            pass
+    with pytest.raises(WireError):
+        push(hub, id, [good._replace(shape_id="f" * 32)], shapes={"f" * 32: next(iter(SHAPES.values()))})
+    assert push(hub, id, [good._replace(shape_id="e" * 32)], shapes={}).have == 0
+    assert status(hub, "p1") == "unseen"
+    assert push(hub, id, [good]).have == 1
+
+
+def test_who_is_not_enrolled_any_more_is_not_known(lab: Lab) -> None:
+    hub = lab.start()
+    id = enrol(hub)
+    assert hub.pushes._key(id) is not None
+    assert hub.store is not None
+    enrolled.remove(hub.store, id)
+    until(lambda: hub.pushes._key(id) is None)
+    with pytest.raises(NotYet):
+        push(hub, id, [record(1, time.time())])
+
+
+def test_pushed_ones_are_never_dropped_from_the_queue() -> None:
+    shape, _ = flat(snapshot(1.0))
+    queue = ArrivalQueue(1000)
+    queue.put(Arrival("m", 1.0, 1.0, shape, b"x" * 300, mark=Mark("a", 1)))
+    for _ in range(5):
+        queue.put(Arrival("m", 1.0, 1.0, shape, b"y" * 300))
+    assert queue.dropped == 3
+    assert [bool(one.mark) for one in queue.take(9)] == [True, False, False]
+    assert not queue.is_filling
+
+
