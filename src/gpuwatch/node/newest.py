@@ -124,9 +124,9 @@ class Newest:
         """A new sample, and what is wrong now."""
         with self._lock:
             self._sample, self._trouble, self._answer = sample, trouble, None
-        answer = self.answer()
-        if answer is not None:
-            for sampled in self._listeners:
+        for sampled in self._listeners:
+            answer = self.answer()
+            if answer is not None:
                 sampled(answer)
 
     def note(self, note: Optional[Trouble]) -> None:

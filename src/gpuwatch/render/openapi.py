@@ -12,6 +12,7 @@ import gpuwatch
 from gpuwatch.model import cluster, snapshot
 from gpuwatch.model.fields import describe
 from gpuwatch.model.view import LAYOUTS, SORTS
+from gpuwatch.render import openapi_push
 from gpuwatch.render.as_csv import FIXED, NUMBERS
 from gpuwatch.render.csv_log import LOG_COLUMNS
 from gpuwatch.render.csv_processes import NOW_COLUMNS
@@ -142,6 +143,7 @@ def document(base_path: str = "") -> Schema:
             "/api/v1/usage": _path("Who used what over whole days of the hub's zone", "Usage", USAGE_PARAMETERS),
             "/api/v1/log.csv": _path("What GPUs did on a day, in a week or month, a row a minute", "", LOG_PARAMETERS, missing=True),
             "/api/v1/hubs": _path("The hubs that share the database, and how many hosts each of them polls", "Hubs", ()),
+            **openapi_push.paths(),
         },
         "components": {"schemas": dict(_schemas())},
     }
@@ -155,7 +157,7 @@ def _schemas() -> Iterator[tuple[str, Schema]]:
     yield "Error", _object(ERROR_FIELDS)
     yield "Hub", _object(HUB_FIELDS)
     yield "Hubs", _object((("hubs", {"type": "array", "items": {"$ref": "#/components/schemas/Hub"}}, "by name; those gone for a day are left out"),))
-    for name, fields in SCHEMAS.items():
+    for name, fields in {**SCHEMAS, **openapi_push.SCHEMAS}.items():
         yield name, _object(fields)
     for reading in READINGS:
         yield reading.__name__, _object(tuple(fields_of(reading)))
@@ -253,7 +255,7 @@ def docs_tables() -> dict[str, str]:
         "processes_now": _table(("column", "what it holds"), [(f"`{name}`", help) for name, help in NOW_COLUMNS]),
         "process_columns": _table(("column", "what it holds"), [(f"`{name}`", help) for name, help in PROCESS_COLUMNS]),
     }
-    tables.update((name, _fields_table(fields)) for name, fields in SCHEMAS.items())
+    tables.update((name, _fields_table(fields)) for name, fields in {**SCHEMAS, **openapi_push.SCHEMAS}.items())
     tables.update({reading.__name__: _fields_table(tuple(fields_of(reading))) for reading in READINGS})
     return tables
 
