@@ -57,7 +57,7 @@ def test_nothing_goes_while_it_is_small_enough(full, machine):
     before = kept(full, machine)
     assert upkeep.prune(full, END, 1e9, full.used_bytes()).rollups == 0
     assert kept(full, machine) == before
-    assert before[0] == dict.fromkeys((60, 900, 3600), DAYS * DAY)
+    assert before[0] == dict.fromkeys((60, 900, 3600), DAYS)
 
 
 def test_snapshots_go_before_rollups(full, machine):
