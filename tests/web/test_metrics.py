@@ -12,7 +12,8 @@ from gpuwatch.config.settings import HubSettings
 from gpuwatch.model.errors import UsageError
 from gpuwatch.query.past import Pasts
 from gpuwatch.render.fragments import Fragments
-from gpuwatch.web import metrics
+from gpuwatch.web import ahead, metrics
+from gpuwatch.web.ahead import Ahead
 from gpuwatch.web.app import _answer
 from gpuwatch.web.context import Context
 from gpuwatch.web.params import Params
@@ -40,14 +41,15 @@ class Hub:
 
 @pytest.fixture
 def ask():
-    hub, shared = Hub(), (Pages(), Fragments(), Streams(1), Pasts())
+    clock = [1000.0]
+    hub, shared, foresight = Hub(), (Pages(lambda: clock[0]), Fragments(), Streams(1), Pasts()), Ahead(lambda: clock[0])
 
     def ask(query="", **headers):
         environ = {"REQUEST_METHOD": "GET", "PATH_INFO": "/metrics", **{f"HTTP_{name.upper()}": value for name, value in headers.items()}}
         bottle.request.bind(environ)
-        return _answer(metrics.metrics(Context(hub, *shared, Params.parse(query), "stranger", {}, "/metrics", hub.live.now)))
+        return _answer(metrics.metrics(Context(hub, *shared, Params.parse(query), "stranger", {}, "/metrics", hub.live.now, foresight)))
 
-    ask.hub = hub
+    ask.hub, ask.ahead, ask.clock = hub, foresight, clock
     return ask
 
 
@@ -80,6 +82,21 @@ def test_large_ones_are_unpacked_piece_by_piece(ask, monkeypatch):
     text = body_of(ask())
     monkeypatch.setattr(metrics, "STREAMED_BYTES", 100)
     assert b"".join(ask().body) == text
+
+
+def test_slow_ones_are_made_before_the_next_scrape_of_a_rhythm(ask, monkeypatch):
+    monkeypatch.setattr(ahead, "SLOW_SECONDS", 0.0)
+    monkeypatch.setattr(ahead, "BEAT_SECONDS", 3600.0)
+    for _ in range(2):
+        ask()
+        ask.hub.live.poll()
+        ask.clock[0] += 15.0
+    assert ask.hub.rendered == 2
+    ask.ahead.run_once(ask.clock[0] - 0.1)
+    assert ask.hub.rendered == 3
+    text = body_of(ask())
+    assert ask.hub.rendered == 3, "it was ready"
+    assert b'\nDCGM_FI_DEV_GPU_UTIL{gpu="0",UUID="' in text
 
 
 def test_the_past_is_elsewhere(ask):

@@ -20,6 +20,7 @@ from gpuwatch.render.fragments import Fragments
 from gpuwatch.render.html_frame import message_page
 from gpuwatch.render.words import clean
 from gpuwatch.serve.wsgi import accepts_gzip
+from gpuwatch.web.ahead import Ahead
 from gpuwatch.web.base import Base, checked, mounted
 from gpuwatch.web.context import Context, Readings
 from gpuwatch.web.guard import HEADERS, audience, check_routes
@@ -47,7 +48,7 @@ def make_app(hub: Readings) -> Any:
     app = bottle.Bottle()
     app.config["json.enable"] = False
     most = max(1, hub.settings.threads // 2)
-    shared = _Shared(Pages(), past_pages(), Fragments(), Streams(most), Pasts(most_waiting=most), Rate())
+    shared = _Shared(Pages(), past_pages(), Fragments(), Streams(most), Pasts(most_waiting=most), Ahead(), Rate())
     for route in ROUTES:
         app.route(route.path, route.method, _handler(route, hub, shared, base))
     app.default_error_handler = lambda error: _bottle_error(error, base)  # 404, 405 and what bottle itself refuses
@@ -62,13 +63,14 @@ class _Shared(NamedTuple):
     fragments: Fragments
     streams: Streams
     pasts: Pasts
+    ahead: Ahead
     uploads: Rate
 
     def context(self, hub: Readings, path: dict[str, str]) -> Context:
         """Of the request at hand. What is made for the past is not kept among what is made for now. Raises UsageError."""
         params = Params.parse(bottle.request.query_string)
         pages, fragments = (self.past_pages, Fragments()) if params.text("at") else (self.pages, self.fragments)
-        return Context(hub, pages, fragments, self.streams, self.pasts, params, audience(), path, bottle.request.path, time.time(), self.uploads)
+        return Context(hub, pages, fragments, self.streams, self.pasts, params, audience(), path, bottle.request.path, time.time(), self.ahead, self.uploads)
 
 
 def _load(dotted: str) -> View:

@@ -20,6 +20,7 @@ from gpuwatch.query.past import Pasts, cluster_at
 from gpuwatch.query.tail import Tails
 from gpuwatch.render import words
 from gpuwatch.render.fragments import Fragments
+from gpuwatch.web.ahead import Ahead
 from gpuwatch.web.params import Params
 from gpuwatch.web.replies import Body, Pages, Reply, Streams
 from gpuwatch.web.uploads import Rate
@@ -70,6 +71,8 @@ class Context:
     url: str
     now: float
     """When the request came, epoch seconds."""
+    ahead: Ahead = field(default_factory=Ahead)
+    """Makes slow bodies before they are asked for again."""
     uploads: Rate = field(default_factory=Rate)
     """How many files this client sent."""
 
