@@ -16,6 +16,7 @@ from gpuwatch.query.past import Pasts
 from gpuwatch.render.fragments import Fragments
 from gpuwatch.web import legacy_api
 from gpuwatch.web.app import _answer, _error_reply
+from gpuwatch.web.base import Base
 from gpuwatch.web.context import Context
 from gpuwatch.web.params import Params
 from gpuwatch.web.replies import Pages, Streams
@@ -42,9 +43,9 @@ def ask(lab):
         bottle.request.bind(environ)
         try:
             context = Context(view_hub, *shared, Params.parse(query), "stranger", {}, "/api/x", lab.end_at("alpha") + 5)
-            answer = _answer(view(context))
+            answer = _answer(view(context), Base(""))
         except Exception as error:
-            answer = _answer(_error_reply(error))
+            answer = _answer(_error_reply(error), Base(""))
         assert answer.content_type == "application/json"
         return answer.status_code, json.loads(answer.body)
 

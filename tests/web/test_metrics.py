@@ -15,6 +15,7 @@ from gpuwatch.render.fragments import Fragments
 from gpuwatch.web import ahead, metrics
 from gpuwatch.web.ahead import Ahead
 from gpuwatch.web.app import _answer
+from gpuwatch.web.base import Base
 from gpuwatch.web.context import Context
 from gpuwatch.web.params import Params
 from gpuwatch.web.replies import Pages, Streams
@@ -47,7 +48,7 @@ def ask():
     def ask(query="", **headers):
         environ = {"REQUEST_METHOD": "GET", "PATH_INFO": "/metrics", **{f"HTTP_{name.upper()}": value for name, value in headers.items()}}
         bottle.request.bind(environ)
-        return _answer(metrics.metrics(Context(hub, *shared, Params.parse(query), "stranger", {}, "/metrics", hub.live.now, foresight)))
+        return _answer(metrics.metrics(Context(hub, *shared, Params.parse(query), "stranger", {}, "/metrics", hub.live.now, foresight)), Base(""))
 
     ask.hub, ask.ahead, ask.clock = hub, foresight, clock
     return ask
