@@ -62,6 +62,35 @@ def test_cpu_percent_is_the_difference_of_two_samples(tmp_path):
     assert quiet.cpu_percent == 0
 
 
+def test_host_memory_is_read_with_the_status_group_and_when_the_list_changes(tmp_path):
+    driver = FakeDriver(tmp_path, "h100x8")
+    grow = "import sys\nfor line in sys.stdin: block = bytearray(int(line) << 20); print('grown', flush=True)"
+    with children(1, sys.executable, "-c", grow, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as (child,):
+
+        def grown(mebibytes):
+            child.stdin.write(b"%d\n" % mebibytes)
+            child.stdin.flush()
+            assert child.stdout.readline() == b"grown\n"
+
+        def held(snapshot):
+            """In MiB, on both GPUs: the later one may be read more closely in the same sample."""
+            found = [gpu.processes[0] for gpu in snapshot.gpus[:2]]
+            assert all(process.cpu_percent is not None for process in found)
+            return found[0].host_memory_bytes >> 20
+
+        for gpu in (0, 1):
+            driver.set_processes(gpu, [row(child)])
+        with Machine(driver, interval=4.0, status_age=12.0) as machine:
+            machine.read(NOW)
+            before = held(machine.read(NOW + 1))
+            grown(100)
+            seen = [held(machine.read(NOW + 1 + 4 * sample)) for sample in range(1, 4)]
+            assert max(seen) >= before + 90, "it is seen within the age of the status group"
+            driver.set_processes(0, [row(child, 2)])
+            grown(200)
+            assert held(machine.read(NOW + 17)) >= before + 190, "another list: it is looked at at once"
+
+
 def test_lists_are_merged_by_pid_most_memory_first(tmp_path):
     driver = FakeDriver(tmp_path, "rtx4080s")
     with children(4) as (both, graphics, mps, compute):
@@ -75,13 +104,16 @@ def test_lists_are_merged_by_pid_most_memory_first(tmp_path):
             assert machine.read(NOW + 4).gpus[0].processes[0].gpu_memory_bytes == 5 * GIB
 
 
-def test_mps_clients_that_come_later_are_found_with_the_status_group(tmp_path):
+@pytest.mark.parametrize("kind", ["M", "G"])
+def test_lists_that_were_empty_are_asked_for_with_the_status_group(tmp_path, kind):
     driver = FakeDriver(tmp_path, "rtx4080s")
     with children(1) as (child,), Machine(driver) as machine:
         machine.read(NOW)
-        driver.set_processes(0, [row(child, type="M")])
+        driver.set_processes(0, [row(child, type=kind)])
         machine.read(NOW + 4)
-        assert [process.kind for process in machine.read(NOW + 8).gpus[0].processes] == ["M"]
+        assert [process.kind for process in machine.read(NOW + 8).gpus[0].processes] == [kind]
+        driver.set_processes(0, [])
+        assert machine.read(NOW + 12).gpus[0].processes == []
 
 
 def test_mig_processes_name_their_slice(tmp_path):

@@ -1,5 +1,7 @@
 """Two lines of JSON from a stranger."""
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,6 +15,18 @@ def test_a_frame_comes_back():
     header, values = frame.decode(body)
     assert header == {"flat": 1, "shape_id": "a"}
     assert frame.loads(values) == [1, 2.5, None]
+
+
+_VALUES = st.lists(st.one_of(st.none(), st.booleans(), st.integers(-(2**70), 2**70), st.floats()), max_size=12)
+
+
+@given(st.lists(_VALUES, max_size=6))
+def test_kept_texts_are_what_encoding_anew_gives(samples):
+    encoder = frame.ValuesEncoder()
+    for values in samples:
+        finite = [None if value is not None and not math.isfinite(value) else value for value in values]
+        assert encoder.encode(values) == frame.encode_values(finite)
+        assert encoder.encode([*values]) == frame.encode_values(finite)  # the same objects in another list
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b"[]\n[]", b'{"a": NaN}\n[]', b"{" * 100_000 + b"\n", b"\xff\n[]", b"1\n"])

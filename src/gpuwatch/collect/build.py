@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Dict, Mapping, Type, TypeVar
+from typing import Any, Dict, Type, TypeVar
 
 Reading = TypeVar("Reading")
 
@@ -13,8 +13,11 @@ def defaults(made: Type[Any]) -> Dict[str, Any]:
     return {field.name: getattr(made(), field.name) for field in dataclasses.fields(made)}
 
 
-def build(made: Type[Reading], values: Mapping[str, Any], /, **more: Any) -> Reading:
-    """A reading of all fields: ``values`` (made from ``defaults``, so that none is missing) and what changed. Equal to what its class makes."""
-    reading = object.__new__(made)
-    reading.__dict__.update(values, **more)
+_new, _set = object.__new__, object.__setattr__
+
+
+def build(made: Type[Reading], values: Dict[str, Any]) -> Reading:
+    """A reading of all fields: ``values`` (made from ``defaults``, so that none is missing), copied. Equal to what its class makes."""
+    reading = _new(made)
+    _set(reading, "__dict__", values.copy())
     return reading

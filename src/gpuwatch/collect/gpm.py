@@ -57,6 +57,7 @@ class Gpm:
         self._samples: List[Any] = []
         self._taken = False
         self._count = len(metrics)
+        self._limits = [(_MOST_RATE, 2**20) if metric in _RATES else (100, None) for metric in metrics]
         self._get = ctypes.create_string_buffer(_HEAD.size + _ROWS * _METRIC.size)
         for row, metric in enumerate(metrics):
             _METRIC.pack_into(self._get, _HEAD.size + row * _METRIC.size, metric, 0, 0.0)
@@ -95,16 +96,13 @@ class Gpm:
         code = self._metrics_get(self._get)
         if code:
             return code, None
-        return code, [_checked(metric, value) if row_code == nvml.SUCCESS else None for metric, row_code, value in _METRIC.iter_unpack(self._rows)]
+        return code, [
+            None if failed or not 0.0 <= value <= most else round(value * factor) if factor else round(value, 1)
+            for (_, failed, value), (most, factor) in zip(_METRIC.iter_unpack(self._rows), self._limits)
+        ]
 
     def close(self) -> None:
         """Free the samples."""
         free = self._nvml.function("nvmlGpmSampleFree")
         while self._samples:
             free(self._samples.pop())
-
-
-def _checked(metric: int, value: float) -> Optional[float]:
-    if metric in _RATES:
-        return round(value * 2**20) if 0.0 <= value <= _MOST_RATE else None
-    return round(value, 1) if 0.0 <= value <= 100.0 else None

@@ -7,7 +7,7 @@ refuses is asked again after ten minutes only.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Dict, List, Optional, Set, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
 
 from gpuwatch.collect import nvml
 from gpuwatch.collect.build import build, defaults
@@ -26,6 +26,8 @@ _BLANK = defaults(GpuReading)
 _GOOD = nvml.REFUSALS | {nvml.SUCCESS}
 _ACTIVITY = tuple(OF_GPU)
 _GPM_METRICS = tuple(metric for metrics in OF_GPU.values() for metric in metrics)
+_GPM_PLACES = tuple(tuple(_GPM_METRICS.index(metric) for metric in metrics) for metrics in OF_GPU.values())
+_NOT_SUPPORTED = Missing(nvml.reason(nvml.NOT_SUPPORTED))
 _SLOW = ("identity", "health", "status")
 
 
@@ -73,7 +75,7 @@ class Gpu:
         self._unified = False
         self._handle: Optional[Handle] = None
         self._raw: Dict[str, List[Any]] = {}
-        self._refused: Dict[Tuple[str, ...], float] = {}
+        self._retry_at: Dict[str, List[float]] = {}
         self._due: Dict[str, Due] = {}
         self._gpm: Optional[Gpm] = None
         self._answered = False
@@ -107,7 +109,8 @@ class Gpu:
         if code == nvml.SUCCESS:  # at once: Xid events are matched by it
             self._values["pci_bus_id"] = pci_address(raw)
         self._raw = {group: [None] * len(members) for group, members in calls.groups.items()}
-        self._refused, self._missing = {}, {}
+        self._retry_at = {group: [0.0] * len(members) for group, members in calls.groups.items()}
+        self._missing = {}
         ages = {"status": self._ages.status, "health": self._ages.health, "identity": self._ages.identity}
         self._due = {group: Due(age, self._ages.interval, self._place) for group, age in ages.items()}
         self._slow_at = self._last_at = 0.0
@@ -143,12 +146,14 @@ class Gpu:
             return None
         for group in due:
             self._read_slow(group, now)
-        self._values["mig"] = self._mig.read() if self._values.get("mig_enabled") else ()
-        self._values["processes"], self._values["unified_memory"] = processes, False
-        if self._unified and not self._values.get("mig_enabled"):
+        values = self._values
+        values["mig"] = self._mig.read() if values["mig_enabled"] else ()
+        values["processes"], values["unified_memory"] = processes, False
+        if self._unified and not values["mig_enabled"]:
             self._share_memory(memory)
         self._error_since_at = None
-        return build(GpuReading, self._values, missing=self._all_missing(), live_read_at=round(now, 3))
+        values["missing"], values["live_read_at"] = self._all_missing(), round(now, 3)
+        return build(GpuReading, values)
 
     def lost(self, now: float, words: str) -> GpuReading:
         """The GPU as one that does not answer: who it is, why, since when; no numbers."""
@@ -159,15 +164,18 @@ class Gpu:
 
     def _read_group(self, group: str, now: float) -> None:
         """Make the group's calls. A raw value that is the same as before is not converted again."""
-        handle, raws, refused = self._handle, self._raw[group], self._refused
-        for place, (fields, ask, convert) in enumerate(self._calls.groups[group]):
-            if refused and fields in refused and 0 < refused[fields] - now <= RETRY_SECONDS:
+        handle, raws, retries = self._handle, self._raw[group], self._retry_at[group]
+        place = -1
+        for fields, ask, convert in self._calls.groups[group]:
+            place += 1
+            if retries[place] > now and retries[place] - now <= RETRY_SECONDS:
                 continue
             code, raw = ask(handle)
             if code:
                 raws[place] = None
                 self._failed.add(code)
-                self._refuse(fields, code, now if group == "identity" else now + RETRY_SECONDS)
+                retries[place] = now + RETRY_SECONDS if code in nvml.REFUSALS and group != "identity" else 0.0
+                self._refuse(fields, code)
                 continue
             self._answered = True
             if raw != raws[place]:
@@ -176,9 +184,7 @@ class Gpu:
                 if fields is MEMORY.fields:
                     self._unified = raw[0] == 0
 
-    def _refuse(self, fields: Tuple[str, ...], code: int, retry_at: float) -> None:
-        if code in nvml.REFUSALS:
-            self._refused[fields] = retry_at
+    def _refuse(self, fields: Tuple[str, ...], code: int) -> None:
         self._set(fields, (Missing(nvml.reason(code)),) * len(fields))
         if fields is MEMORY.fields:
             self._unified = code == nvml.NOT_SUPPORTED
@@ -222,9 +228,8 @@ class Gpu:
         if code or told is None:
             self._set(_ACTIVITY, (Missing(nvml.reason(code) if code else "not yet: GPM compares two samples"),) * len(_ACTIVITY))
             return
-        by_metric = dict(zip(_GPM_METRICS, told))
-        parts = [[by_metric[metric] for metric in metrics] for metrics in OF_GPU.values()]
-        self._set(_ACTIVITY, tuple(Missing("not supported") if None in part else sum(filter(None, part)) for part in parts))
+        values = [told[places[0]] if len(places) == 1 else _sum(told, places) for places in _GPM_PLACES]
+        self._set(_ACTIVITY, tuple([_NOT_SUPPORTED if value is None else value for value in values]))
 
     def _failure(self, codes_of_lists: List[int]) -> int:
         """The code that says that the GPU does not answer, or SUCCESS: lost for one call is lost; else all calls must have failed."""
@@ -246,3 +251,9 @@ class Gpu:
         names = ("memory_total_bytes", "memory_free_bytes", "memory_used_bytes", "memory_reserved_bytes")
         values = [Missing("not reported") if value is None else value for value in (total, available, used)]
         self._set(names, (*values, Missing("not supported: one memory with the host")))
+
+
+def _sum(told: Sequence[Optional[float]], places: Sequence[int]) -> Optional[float]:
+    """The sum of several metrics; None when one of them is not told."""
+    parts = [told[place] for place in places]
+    return None if None in parts else sum(part or 0 for part in parts)

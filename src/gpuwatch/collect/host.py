@@ -68,8 +68,10 @@ class Host:
             self._status_due.done(now)
         for part in parts:
             self._set(part())
-        self._values.update(driver_version=driver.driver_version, library_version=driver.library_version, cuda_version=driver.cuda_version)
-        return build(HostReading, self._values, missing=self._missing, live_read_at=round(now, 3))
+        values = self._values
+        values["driver_version"], values["library_version"], values["cuda_version"] = driver.driver_version, driver.library_version, driver.cuda_version
+        values["missing"], values["live_read_at"] = self._missing, round(now, 3)
+        return build(HostReading, values)
 
     def close(self) -> None:
         """Close what is kept open."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from typing import Any, Dict, NamedTuple, Optional, Tuple
+from typing import Any, Dict, NamedTuple, Optional, Set, Tuple
 
 from gpuwatch.collect.build import defaults
 from gpuwatch.collect.containers import place_of
@@ -47,25 +47,31 @@ class Known:
         self.cpu_seconds, self.cpu_at = 0.0, now
         self.cpu_percent: Optional[float] = None
         self.host_memory_bytes = 0
-        if not self.glance(now):
-            self.use(stat.cpu_ticks / _TICKS, stat.resident_pages, now)
+        if not self.glance(now, True):
+            self.use(stat.cpu_ticks / _TICKS, now)
+            self.host_memory_bytes = stat.resident_pages * _PAGE
 
-    def glance(self, now: float) -> bool:
-        """Look what it uses, at half the cost of its /proc/PID/stat. False when it has ended, or cannot be looked at so.
+    def glance(self, now: float, closely: bool) -> bool:
+        """Look what it uses, at a fraction of the cost of its /proc/PID/stat; ``closely``: its memory too. False: it has ended, or must be checked.
 
-        An open statm can never show another process of the same pid.
+        An open statm can never show another process of the same pid. The clock may; that one has run less, or the driver lists it anew.
         """
         try:
-            self.use(time.clock_gettime(self.clock), int(os.pread(self.descriptor, 64, 0).split(None, 2)[1]), now)
+            cpu_seconds = time.clock_gettime(self.clock)
+            if closely:
+                self.host_memory_bytes = int(os.pread(self.descriptor, 64, 0).split(None, 2)[1]) * _PAGE
         except (OSError, IndexError):
             return False
+        if cpu_seconds < self.cpu_seconds:
+            return False
+        self.use(cpu_seconds, now)
         return True
 
-    def use(self, cpu_seconds: float, resident_pages: int, now: float) -> None:
-        """Take in what it uses now; the CPU share is that since the last time."""
+    def use(self, cpu_seconds: float, now: float) -> None:
+        """Take in what it has used until now; the CPU share is that since the last time. Twice in one sample: the share stays."""
         passed = now - self.cpu_at
-        self.cpu_percent = max(0.0, round((cpu_seconds - self.cpu_seconds) * 100.0 / passed, 1)) if passed > 0 else None
-        self.host_memory_bytes = resident_pages * _PAGE
+        if passed != 0.0:
+            self.cpu_percent = max(0.0, round((cpu_seconds - self.cpu_seconds) * 100.0 / passed, 1)) if passed > 0.0 else None
         self.cpu_seconds, self.cpu_at = cpu_seconds, now
 
 
@@ -77,6 +83,7 @@ class ProcessTable:
         self._users = Users(root)
         self._known: Dict[int, Known] = {}
         self._seen: Dict[int, Optional[Known]] = {}
+        self._close: Set[int] = set()
         self._now = 0.0
         self._boot_at = boot_time(root)
         self._glances = _has_own_pids(root)
@@ -84,11 +91,12 @@ class ProcessTable:
 
     def begin(self, now: float) -> None:
         """A new sample begins, at ``now``."""
-        self._now, self._seen = now, {}
+        self._now, self._seen, self._close = now, {}, set()
 
     def end(self) -> None:
         """The sample is complete: forget processes that nobody asked for in it."""
-        for pid in [pid for pid in self._known if self._seen.get(pid) is None]:
+        seen = self._seen
+        for pid in [pid for pid in self._known if pid not in seen or seen[pid] is None]:
             self._forget(pid)
 
     def close(self) -> None:
@@ -96,18 +104,22 @@ class ProcessTable:
         for pid in list(self._known):
             self._forget(pid)
 
-    def look(self, pid: int) -> Optional[Known]:
-        """The process as it is now, read once per sample; None when it has ended or cannot be seen."""
-        if pid in self._seen:
-            return self._seen[pid]
-        known, now = self._known.get(pid), self._now
-        if known is None:
+    def look(self, pid: int, closely: bool = True) -> Optional[Known]:
+        """The process as it is now; None when it has ended or cannot be seen. Read once per sample, its host memory only ``closely``.
+
+        Asking the kernel about processes that sleep costs more than all else about them, so memory is read with the status group.
+        """
+        seen, now = self._seen, self._now
+        if pid in seen and (seen[pid] is None or not closely or pid in self._close):
+            return seen[pid]
+        if closely:
+            self._close.add(pid)
+        found = self._known.get(pid)
+        if found is None:
             found = self._meet(pid)
-        elif known.descriptor >= 0 and 0 <= now - known.checked_at < _CHECK_SECONDS and known.glance(now):
-            found = known
-        else:
-            found = self._check(pid, known)
-        self._seen[pid] = found
+        elif found.descriptor < 0 or not 0.0 <= now - found.checked_at < _CHECK_SECONDS or not found.glance(now, closely):
+            found = self._check(pid, found)
+        seen[pid] = found
         return found
 
     def _check(self, pid: int, known: Known) -> Optional[Known]:
@@ -117,8 +129,9 @@ class ProcessTable:
             self._forget(pid)
             return self._meet(pid)
         known.checked_at = self._now
-        if known.descriptor < 0 or not known.glance(self._now):
-            known.use(stat.cpu_ticks / _TICKS, stat.resident_pages, self._now)
+        if known.descriptor < 0 or not known.glance(self._now, True):
+            known.use(stat.cpu_ticks / _TICKS, self._now)
+            known.host_memory_bytes = stat.resident_pages * _PAGE
         return known
 
     def _meet(self, pid: int) -> Optional[Known]:

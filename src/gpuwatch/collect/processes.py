@@ -17,6 +17,7 @@ from gpuwatch.model.snapshot import ProcessReading
 
 _MISSING = {"C": "processes", "utilization": "processes.sm_percent"}
 _Key = Tuple[int, int, int]
+_NO_SHARES: Dict[int, float] = {}
 
 
 class Attribution:
@@ -59,11 +60,11 @@ class _Row:
         facts = NOBODY if known is None else known.facts
         if facts is not self.facts:
             self.facts, self.values = facts, {**facts, **{name: self.values[name] for name in _OF_LIST}}
-        if known is None:
-            return build(ProcessReading, self.values, sm_percent=share)
-        return build(
-            ProcessReading, self.values, sm_percent=share, cpu_percent=known.cpu_percent, host_memory_bytes=known.host_memory_bytes
-        )
+        values = self.values
+        values["sm_percent"] = share
+        if known is not None:
+            values["cpu_percent"], values["host_memory_bytes"] = known.cpu_percent, known.host_memory_bytes
+        return build(ProcessReading, values)
 
 
 class GpuProcesses:
@@ -74,8 +75,8 @@ class GpuProcesses:
         self._lists, self._utilization = calls.process_lists, calls.process_utilization
         self._last_seen = 0
         self._refused: Dict[str, Tuple[str, float]] = {}
-        self._has_mps = True
-        self._raw: Dict[str, bytes] = {}
+        self._asked = self._lists
+        self._raw: Dict[str, bytes] = {kind: b"" for kind, _ in LISTS}
         self._listed: Dict[str, List[ProcessRow]] = {}
         self._left_out: Dict[str, str] = {}
         self._rows: List[_Row] = []
@@ -83,10 +84,13 @@ class GpuProcesses:
         self.missing: Dict[str, str] = {}
 
     def read(self, now: float, total_bytes: Optional[float], interval: float, status_due: bool, retry: float) -> Tuple[ProcessReading, ...]:
-        """Rows, most memory first. ``total_bytes`` bounds what a process can hold; ``status_due``: look for MPS clients anew."""
+        """Rows, most memory first. ``total_bytes`` bounds what a process can hold.
+
+        ``status_due``: also ask for the lists (graphics, MPS) that were empty the last time.
+        """
         self.codes, self.missing = [], {}
         changed = False
-        for kind, rows in self._lists if status_due or self._has_mps else self._lists[:2]:
+        for kind, rows in self._lists if status_due else self._asked:
             code, count = nvml.NOT_SUPPORTED, 0
             if kind not in self._refused or not self._is_refused(kind, now):
                 code, count = rows.read(self._handle)
@@ -94,16 +98,15 @@ class GpuProcesses:
                 if code:
                     self._refuse(kind, code, now + retry)
             raw = rows.raw(count, self._shared.layout_of_535) if count else b""
-            if raw != self._raw.get(kind, b""):
+            if raw != self._raw[kind]:
                 self._listed[kind] = self._checked(kind, rows, count, total_bytes)
                 self._raw[kind], changed = raw, True
-            if kind == "M":
-                self._has_mps = count > 0
-        if changed:
-            self._rows = _merged(self._listed)
+        if changed or status_due:
+            self._rows = _merged(self._listed) if changed else self._rows
+            self._asked = tuple([(kind, rows) for kind, rows in self._lists if kind == "C" or self._raw[kind]])
         if self._left_out:
             self.missing["processes"] = next(iter(self._left_out.values()))
-        return self._readings(self._shares(now, interval, retry)) if self._rows else ()
+        return self._readings(self._shares(now, interval, retry), changed or status_due) if self._rows else ()
 
     def _refuse(self, kind: str, code: int, retry_at: float) -> None:
         """A call failed; one that is refused is not made again before ``retry_at``."""
@@ -152,6 +155,8 @@ class GpuProcesses:
         if code:
             self._refuse("utilization", code, now + retry)
             return {}
+        if not samples:
+            return _NO_SHARES
         oldest = self._last_seen or int((now - max(2.0, interval)) * 1e6)
         shares: Dict[int, Tuple[int, Any]] = {}
         for pid, at, share, *_ in samples:
@@ -160,10 +165,11 @@ class GpuProcesses:
             self._last_seen = max(self._last_seen, at)
         return {pid: share for pid, (_, share) in shares.items()}
 
-    def _readings(self, shares: Dict[int, float]) -> Tuple[ProcessReading, ...]:
+    def _readings(self, shares: Dict[int, float], closely: bool) -> Tuple[ProcessReading, ...]:
+        """``closely``: with their host memory as it is now; else it is as old as the status group."""
         readings, look = [], self._shared.table.look
         for row in self._rows:
-            known = look(row.pid)
+            known = look(row.pid, closely)
             if known is None:
                 if self._shared.all_visible:
                     continue  # it ended between NVML's answer and ours

@@ -82,7 +82,7 @@ class NodeSettings(CommonSettings):
     plain_password: bool = setting(True, "the password itself is taken too, as seed 002's hub and scripts send it; false: signed requests alone", where="no_flag")
     metrics_open: bool = setting(False, "/metrics, for Prometheus, needs no password", where="no_flag")
     public_status: bool = setting(False, "/api/gpu_status tells seed 000's hub, and everybody, the GPUs' numbers without a password", where="no_flag")
-    status_age: float = setting(10.0, "longest age of clocks, fans, encoders, disks, network, logins", least=0.0, where="no_flag")
+    status_age: float = setting(10.0, "longest age of clocks, fans, encoders, disks, network, logins, host memory of processes", least=0.0, where="no_flag")
     health_age: float = setting(60.0, "longest age of ECC, NVLink, PCIe, MIG mode, power limit", least=0.0, where="no_flag")
     identity_age: float = setting(600.0, "longest age of names, versions and limits", least=0.0, where="no_flag")
     sample_deadline: float = setting(10.0, "a sample that takes longer means that the driver hangs", least=0.5, where="no_flag")

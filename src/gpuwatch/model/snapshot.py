@@ -44,7 +44,7 @@ class ProcessReading:
     gpu_memory_bytes: Number = gauge("GPU memory held")
     sm_percent: Number = gauge("share of the GPU's SMs used, where the driver tells it")
     cpu_percent: Number = gauge("host CPU, 100 = one core")
-    host_memory_bytes: Number = gauge("resident host memory")
+    host_memory_bytes: Number = gauge("resident host memory", group="status")
 
 
 @dataclass(frozen=True)

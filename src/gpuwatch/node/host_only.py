@@ -12,6 +12,7 @@ from gpuwatch.loops import Repeats
 from gpuwatch.model.snapshot import CollectorStatus, HostReading, Snapshot
 
 log = logging.getLogger(__name__)
+_NOTHING_READ = HostReading()
 
 
 class HostOnly:
@@ -36,7 +37,7 @@ class HostOnly:
 
     def fill(self, snapshot: Snapshot, now: float) -> Snapshot:
         """``snapshot`` with the host's readings; as it is where a source gave them already."""
-        if snapshot.host != HostReading():
+        if snapshot.host != _NOTHING_READ:
             return snapshot
         host, trouble = self._read(now)
         return dataclasses.replace(snapshot, host=host, collectors=snapshot.collectors + trouble)

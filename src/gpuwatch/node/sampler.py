@@ -7,7 +7,6 @@ readings. Nothing but frames may ever reach the pipe: drivers print, so file des
 from __future__ import annotations
 
 import importlib
-import math
 import os
 import select
 import signal
@@ -88,6 +87,7 @@ class Sampler:
         self._output = output
         self._end = end
         self._flattener = Flattener()
+        self._encoder = frame.ValuesEncoder()
         self._host = HostOnly(options)
         self._source: Optional[Source] = None
         self._lost: Optional[str] = None
@@ -157,11 +157,7 @@ class Sampler:
                 print(f"the source cannot be closed: {error}", file=sys.stderr)
 
     def _write(self, header: Dict[str, Any], values: List[Any]) -> None:
-        try:
-            encoded = frame.encode_values(values)
-        except ValueError:  # NaN or infinity from a driver is not a number
-            encoded = frame.encode_values([v if v is None or math.isfinite(v) else None for v in values])
-        data = memoryview(frame.encode(header, encoded))
+        data = memoryview(frame.encode(header, self._encoder.encode(values)))
         while data:
             data = data[os.write(self._output, data) :]
 

@@ -50,16 +50,22 @@ class Flattener:
 
 def _collect(layout: Layout, item: Any, values: List[Optional[float]]) -> Tuple[Any, ...]:
     """Append the item's values; return its facts as nested tuples, comparable with the last ones at C speed."""
-    values.extend(layout.get_values(item))
-    facts: List[Any] = [layout.get_facts(item)]
-    for nested, inner in zip(layout.nested, layout.get_nested(item)):
+    if item.__class__ is layout.cls:
+        (get_values, get_facts, get_nested), item = layout.pick, item.__dict__
+    else:
+        get_values, get_facts, get_nested = layout.get_values, layout.get_facts, layout.get_nested
+    values.extend(get_values(item))
+    if not layout.nested:
+        return get_facts(item)
+    facts: List[Any] = [get_facts(item)]
+    for nested, inner in zip(layout.nested, get_nested(item)):
         if nested.layout is None:
             values.extend(inner)
             facts.append(len(inner))
         elif nested.kind == "one":
             facts.append(_collect(nested.layout, inner, values))
         else:
-            facts.append(tuple([_collect(nested.layout, one, values) for one in inner]))
+            facts.append(tuple([_collect(nested.layout, one, values) for one in inner]) if inner else ())
     return tuple(facts)
 
 

@@ -26,6 +26,35 @@ def encode_values(values: list[Any]) -> bytes:
     return _VALUES.encode(values).encode()
 
 
+class ValuesEncoder:
+    """The values lines of one sampler. A value that is the same object as the last time keeps its text: most values are."""
+
+    def __init__(self) -> None:
+        self._values: list[Any] = []
+        self._texts: list[str] = []
+
+    def encode(self, values: list[Any]) -> bytes:
+        """The same line as ``encode_values``, but for NaN and infinity, which are no numbers: null."""
+        last = self._values if len(self._values) == len(values) else [_NOTHING] * len(values)
+        texts = self._texts if len(self._values) == len(values) else [""] * len(values)
+        self._texts = [
+            text if value is old else repr(value) if value.__class__ is int else _text(value) for value, old, text in zip(values, last, texts)
+        ]
+        self._values = values
+        return f"[{','.join(self._texts)}]".encode()
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "null"
+    if value.__class__ is float:
+        return repr(value) if value - value == 0.0 else "null"
+    return _VALUES.encode(value)
+
+
+_NOTHING = object()
+
+
 def decode(body: bytes) -> tuple[dict[str, Any], bytes]:
     """(header, what follows it: the values, or what changed of them). Raises WireError for anything that is not a frame."""
     head, separator, values = body.partition(b"\n")
