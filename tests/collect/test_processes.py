@@ -56,9 +56,14 @@ def test_cpu_percent_is_the_difference_of_two_samples(tmp_path):
         with Machine(driver) as machine:
             started = time.time()
             machine.read(started)
-            time.sleep(0.5)
-            busy, quiet = machine.read(time.time()).gpus[0].processes
-    assert 5 < busy.cpu_percent <= 150
+            clock = (~spinning[0].pid << 3) | 2  # of its CPU time, clock_getcpuclockid(3)
+            before = time.clock_gettime(clock)
+            while time.time() < started + 0.5 or (time.clock_gettime(clock) < before + 0.1 and time.time() < started + 20):
+                time.sleep(0.05)  # on a busy machine it gets little
+            used, ended = time.clock_gettime(clock) - before, time.time()
+            busy, quiet = machine.read(ended).gpus[0].processes
+    assert 0.1 <= used <= busy.cpu_percent / 100 * (ended - started) + 0.01
+    assert busy.cpu_percent <= 150
     assert quiet.cpu_percent == 0
 
 
