@@ -115,6 +115,20 @@ def test_a_locked_out_guesser_does_not_lock_out_the_hub_at_the_same_address(node
     assert refused(app) == {"wrong signature": 10, "too many tries": 2}
 
 
+def test_prometheus_sees_how_many_were_refused(node):
+    client = node[1]
+    for _ in range(3):
+        client.signed(STRANGER)
+    client.ask(body=b"{}")
+    bearer = {"Authorization": f"Bearer {PASSWORD}"}
+    client._connection.request("GET", "/metrics", headers=bearer)
+    text = client._connection.getresponse().read().decode()
+    assert "# TYPE gpuwatch_refused_total counter" in text
+    assert 'gpuwatch_refused_total{reason="wrong signature"} 3' in text
+    assert 'gpuwatch_refused_total{reason="wrong password"} 1' in text
+    assert 'gpuwatch_refused_total{reason="replayed"} 0' in text
+
+
 def test_what_looks_like_a_signature_and_a_right_password_is_no_way_in(node):
     assert node[1].ask("Gpuwatch x", json.dumps({"passwd": PASSWORD}).encode())[0] == 403
 

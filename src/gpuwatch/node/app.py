@@ -76,7 +76,8 @@ class NodeApp(bottle.Bottle):  # type: ignore[misc]
             return refusal
         openmetrics = as_prometheus.wants_openmetrics(bottle.request.get_header("Accept") or "")
         processes = str(bottle.request.query.get("processes", "")).lower() in ("1", "true", "yes", "on")
-        body = scraping.metrics(self._newest.answer(), self._hostname, processes=processes, openmetrics=openmetrics)
+        counted = self._door.refusals.counts()
+        body = scraping.metrics(self._newest.answer(), self._hostname, processes=processes, openmetrics=openmetrics, refused=counted)
         kind = as_prometheus.OPENMETRICS_TYPE if openmetrics else as_prometheus.TEXT_TYPE
         return bottle.HTTPResponse(body, 200, {"Content-Type": kind, "Cache-Control": "no-store", "Vary": "Accept"})
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import Optional
+from typing import Mapping, Optional
 
 from gpuwatch.node.newest import Answer
 from gpuwatch.render import as_prometheus
@@ -30,9 +30,9 @@ def _text(given: bytes) -> str:
     return given.decode("utf-8", "surrogateescape")
 
 
-def metrics(answer: Optional[Answer], hostname: str, *, processes: bool, openmetrics: bool) -> bytes:
-    """All metrics of this machine; no numbers where the readings are not fresh."""
+def metrics(answer: Optional[Answer], hostname: str, *, processes: bool, openmetrics: bool, refused: Mapping[str, int]) -> bytes:
+    """All metrics of this machine; no numbers where the readings are not fresh. ``refused``: how many were, by reason."""
     fresh = answer is not None and not (answer.trouble is not None and answer.trouble.stale)
     snapshot = answer.sample.snapshot() if answer is not None and fresh else None
     name = (snapshot.hostname if snapshot is not None else "") or hostname
-    return as_prometheus.node_metrics(snapshot, name, processes=processes, openmetrics=openmetrics).encode("utf-8", "replace")
+    return as_prometheus.node_metrics(snapshot, name, processes=processes, openmetrics=openmetrics, refused=refused).encode("utf-8", "replace")

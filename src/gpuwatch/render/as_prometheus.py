@@ -7,9 +7,10 @@ its numbers go from its answer into ours as they are.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate, chain, repeat
 from operator import attrgetter, itemgetter
+from types import MappingProxyType
 from typing import Any, Callable, NamedTuple, Optional, Union
 
 import gpuwatch
@@ -25,6 +26,7 @@ from gpuwatch.render.text_words import Cache
 TEXT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS_TYPE = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 NODES_A_PIECE = 16
+NONE_REFUSED: Mapping[str, int] = MappingProxyType({})
 _ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n"})
 
 Value = Union[str, float, None]
@@ -45,8 +47,10 @@ def wants_openmetrics(accept: str) -> bool:
     return "application/openmetrics-text" in accept
 
 
-def cluster_metrics(cluster: ClusterNow, *, processes: bool = False, openmetrics: bool = False, cache: Cache | None = None) -> Iterator[str]:
-    """All metrics of all nodes, in pieces. ``processes``: also a series for each process on each GPU."""
+def cluster_metrics(
+    cluster: ClusterNow, *, processes: bool = False, openmetrics: bool = False, cache: Cache | None = None, refused: Mapping[str, int] = NONE_REFUSED
+) -> Iterator[str]:
+    """All metrics of all nodes, in pieces. ``processes``: also a series for each process on each GPU; ``refused``: by reason, of who answers."""
     tables = TABLES + ((_PROCESSES,) if processes else ())
     columns = [_Columns(table.families) for table in tables]
     states = _Columns((metrics.GPU_STATE,))
@@ -60,6 +64,9 @@ def cluster_metrics(cluster: ClusterNow, *, processes: bool = False, openmetrics
             if blocks:
                 states.add(*states_block(node, blocks[GPU_TABLE][0]))
     yield _one(metrics.BUILD, _labels(version=gpuwatch.__version__), openmetrics)
+    if refused:
+        told = [f"{metrics.REFUSED.name}{_labels(reason=reason)}{count}\n" for reason, count in refused.items()]
+        yield metrics.REFUSED.head(openmetrics) + "".join(told)
     yield metrics.NODE_UP.head(openmetrics) + "".join([_up(node.name, node.status == "up") for node in cluster.nodes])
     for one in (*columns, states):
         yield from one.pieces(openmetrics)
@@ -67,11 +74,13 @@ def cluster_metrics(cluster: ClusterNow, *, processes: bool = False, openmetrics
         yield "# EOF\n"
 
 
-def node_metrics(snapshot: Optional[Snapshot], hostname: str, *, processes: bool = False, openmetrics: bool = False) -> str:
+def node_metrics(
+    snapshot: Optional[Snapshot], hostname: str, *, processes: bool = False, openmetrics: bool = False, refused: Mapping[str, int] = NONE_REFUSED
+) -> str:
     """All metrics of this machine; ``snapshot`` None = there is no fresh one."""
     target = Target(hostname, "", 0)
     node = NodeState(target, "", "stale" if snapshot is None else "up", None, snapshot=snapshot)
-    return "".join(cluster_metrics(ClusterNow(0.0, (node,)), processes=processes, openmetrics=openmetrics))
+    return "".join(cluster_metrics(ClusterNow(0.0, (node,)), processes=processes, openmetrics=openmetrics, refused=refused))
 
 
 def _up(name: str, up: bool) -> str:

@@ -178,9 +178,10 @@ COLLECTOR = (
     *families("collector", CollectorStatus),
 )
 PROCESS = families("process", ProcessReading)
+REFUSED = Family("gpuwatch_refused_total", "counter", "requests that were not let in since this gpuwatch started, by reason: wrong passwords and signatures, old ones, too many tries", "")
 BUILD = Family("gpuwatch_build_info", "gauge", "always 1; version of the gpuwatch that answers", "")
 
-ALL = (BUILD, NODE_UP, NODE_INFO, *NODE, *DCGM, GPU_INFO, GPU_STATE, *GPU, *MIG, *DISK, *NETWORK, *COLLECTOR, *PROCESS)
+ALL = (BUILD, REFUSED, NODE_UP, NODE_INFO, *NODE, *DCGM, GPU_INFO, GPU_STATE, *GPU, *MIG, *DISK, *NETWORK, *COLLECTOR, *PROCESS)
 """Every metric there is."""
 
 
