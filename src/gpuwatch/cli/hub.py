@@ -31,6 +31,7 @@ def command(**flags: Any) -> None:
 
     \b
     A line of the hosts file:  [name=]address [tags=a,b] [every=10s] [password_file=F]
+    With TLS:                  https://address [pin=sha256:... | ca=F]
     For example:               dgx-a tags=train
                                gpu[01-16] tags=vision
                                ssh+copy://ops@gpu20
