@@ -138,8 +138,9 @@ class Lab:
         return self.node(name, {"source": "gpuwatch.sim.source:make", "source_argument": argument, **settings})
 
     def hub(
-        self, hosts: str, settings: Optional[Settings] = None, name: str = "hub", password: str = "x", common: Optional[Settings] = None
-    ) -> Running:
+        self, hosts: str, settings: Optional[Settings] = None, name: str = "hub", password: str = "x", common: Optional[Settings] = None,
+        env: Optional[Mapping[str, str]] = None,
+    ) -> Running:  # fmt: skip
         """A hub on loopback with these lines as its hosts file (``hosts_file``) and ``NAME.db`` as its database, that answers already."""
         self.hosts_file(name).write_text(hosts)
         own: dict[str, Any] = {
@@ -150,7 +151,7 @@ class Lab:
             **(settings or {}),
         }
         config = self.toml(f"{name}-hub", "hub", own, common)
-        running = self.start(name, "hub", "--config", config, env={"GPUWATCH_PASSWORD": password})
+        running = self.start(name, "hub", "--config", config, env={"GPUWATCH_PASSWORD": password, **(env or {})})
         running.url()
         return running
 
@@ -209,11 +210,11 @@ def eventually(check: Callable[[], Any], seconds: float = DEADLINE) -> Any:
 
 
 def get(
-    url: str, headers: Optional[Mapping[str, str]] = None, method: str = "GET", body: Optional[bytes] = None
+    url: str, headers: Optional[Mapping[str, str]] = None, method: str = "GET", body: Optional[bytes] = None, source: str = ""
 ) -> tuple[int, str, dict[str, str]]:
-    """(status, text, headers) of one request; gzip is not asked for."""
+    """(status, text, headers) of one request; gzip is not asked for. ``source``: the address it comes from."""
     parts = urlsplit(url)
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=30)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=30, source_address=(source, 0) if source else None)
     try:
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         connection.request(method, path, body, dict(headers or {}))

@@ -131,5 +131,6 @@ def test_any_name_becomes_one_that_is_harmless(name: str) -> None:
 
 def test_the_hosts_file_comes_first() -> None:
     roster = Roster()
-    roster._of = {"1": Enrolled("1", "push", "a", "", "approved", "", "h", "h", 0.0, None), "2": Enrolled("2", "push", "b", "", "waiting", "", "h", "h", 0.0, None)}
+    roster.learn(Enrolled("1", "push", "a", "", "approved", "", "h", "h", 0.0, None))
+    roster.learn(Enrolled("2", "push", "b", "", "waiting", "", "h", "h", 0.0, None))
     assert [one.name for one in roster.targets([Target("z", "z", 1)])] == ["z", "a"]

@@ -16,7 +16,6 @@ from gpuwatch.wire.flat import Flattener, Shape
 from gpuwatch.wire.legacy import seed001
 
 NOW = 1795303463.582598
-ID = "cd" * 16
 
 
 # ---- answers
@@ -51,25 +50,27 @@ def test_the_token_of_a_header(header, token):
 
 
 def test_the_recorded_metrics_are_a_snapshot():
-    made = seed001.snapshot(seed001.metrics(exchange("001_metrics").request.body), "w-smi", ID, NOW)
+    made = seed001.snapshot(seed001.metrics(exchange("001_metrics").request.body), "w-smi", NOW)
     assert (made.taken_at, made.hostname, made.interval_seconds, len(made.gpus)) == (NOW, "w-smi", 20.0, 2)
     first = made.gpus[0]
-    assert (first.uuid, first.index, first.name) == (f"{ID}:0", 0, "NVIDIA GeForce RTX 3090")
+    assert (first.uuid, first.index, first.name) == ("no-uuid:w-smi:0", 0, "NVIDIA GeForce RTX 3090")
     assert (first.temperature_celsius, first.utilization_percent, first.power_watts) == (41, 37, None)
     assert (first.memory_total_bytes, first.memory_used_bytes, first.memory_free_bytes) == (24576 * MIB, 2048 * MIB, 22528 * MIB)
-    assert first.missing == {"processes": seed001.NO_PROCESSES, "power_watts": "not reported by the worker"}
+    never = dict.fromkeys(("processes", "mig_enabled", "fan_percent"), "not told by seed 001's worker")
+    assert first.missing == {**never, "power_watts": "not reported by the worker"}
+    assert [part.name for part in made.collectors] == ["seed 001's worker"]
     Shape.parse(Flattener().flatten(made).shape)
 
 
 def test_its_newest_version_tells_power():
-    made = seed001.snapshot(seed001.metrics(exchange("001head_metrics_power").request.body), "w-nvml", ID, NOW)
+    made = seed001.snapshot(seed001.metrics(exchange("001head_metrics_power").request.body), "w-nvml", NOW)
     assert [gpu.power_watts for gpu in made.gpus] == [120.55, 18.02]
-    assert all(set(gpu.missing) == {"processes"} for gpu in made.gpus)
+    assert all("power_watts" not in gpu.missing for gpu in made.gpus)
 
 
 def test_what_is_not_told_or_cannot_be_is_none_with_a_reason():
     gpus = [{"model": 5, "temp": "N/A", "util": 101, "power_usage": None, "memory": None}, {"memory": {"total": -1, "used": "12"}}]
-    made = seed001.snapshot(seed001.metrics(json.dumps({"metrics": {"gpus": gpus}}).encode()), "w", ID, NOW)
+    made = seed001.snapshot(seed001.metrics(json.dumps({"metrics": {"gpus": gpus}}).encode()), "w", NOW)
     first, second = made.gpus
     assert (first.name, first.temperature_celsius, first.utilization_percent, first.memory_used_bytes) == (None, None, None, None)
     assert "more than 100" in first.missing["utilization_percent"]

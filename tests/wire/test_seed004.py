@@ -225,3 +225,19 @@ def test_seed_002s_hub_keys():
     cache = Fragments()
     assert seed002_hub.nodes_json(LAB, cache) == seed002_hub.nodes_json(LAB) == seed002_hub.nodes_json(LAB, cache)
     assert json.loads(seed002_hub.nodes_json(ClusterNow(0.0, ()))) == {"Nodes": []}
+
+
+# ---- machines that send by themselves
+
+
+@pytest.mark.parametrize(
+    ("scheme", "status", "restored", "word"),
+    [
+        ("vesta", "up", False, "running"), ("vesta", "stale", True, "waiting for re-uplink"), ("vesta", "down", True, "waiting for re-uplink"),
+        ("worker", "unseen", False, "waiting for re-uplink"), ("push", "down", False, "down"), ("http", "down", True, "down"), ("http", "stale", True, "running"),
+    ],
+)  # fmt: skip
+def test_one_that_sends_waits_for_re_uplink_until_it_sends_again(scheme, status, restored, word):
+    node = replace(NODES["dgx-a"], target=replace(NODES["dgx-a"].target, scheme=scheme), status=status, restored=restored)
+    assert seed004.status(node) == word
+    assert states_client(seed004.states(replace(LAB, nodes=(node,))))["dgx-a"]["status"] == word

@@ -28,6 +28,7 @@ class Roster:
 
     def __init__(self) -> None:
         self._of: Dict[str, Enrolled] = {}
+        self._all: Tuple[Enrolled, ...] = ()
         self._epoch = ""
         self._look_at = 0.0
         self._touch_at = 0.0
@@ -38,8 +39,17 @@ class Roster:
         return self._of.get(id)
 
     def all(self) -> Tuple[Enrolled, ...]:
-        """All of them, the first ones first."""
-        return tuple(self._of.values())
+        """All of them, the first ones first; the same tuple again while nothing changed."""
+        return self._all
+
+    def learn(self, row: Enrolled) -> None:
+        """This one was enrolled a moment ago: it is known before the store is looked at again. Any thread."""
+        self._know({**self._of, row.id: row})
+
+    def heard_at(self, id: str) -> Optional[float]:
+        """When it was last heard, epoch seconds; None = never."""
+        seen, known = self._seen.get(id), self._of.get(id)
+        return seen[1] if seen is not None else known.seen_at if known is not None else None
 
     def seen(self, id: str, address: str, now: float) -> None:
         """It was heard: it goes into the store within a minute, at once from a new address."""
@@ -51,7 +61,7 @@ class Roster:
     def targets(self, hosts: Sequence[Target]) -> Tuple[Target, ...]:
         """The targets of the hosts file, then those enrolled and approved whose name is free."""
         names = {target.name for target in hosts}
-        more = [one for one in self._of.values() if one.state == APPROVED and one.name not in names]
+        more = [one for one in self._all if one.state == APPROVED and one.name not in names]
         return (*hosts, *(Target(one.name, one.last_address, 0, one.kind) for one in more))
 
     def is_due(self) -> bool:
@@ -65,7 +75,7 @@ class Roster:
         epoch = enrolled.epoch(store)
         changed = epoch != self._epoch
         if changed:
-            self._of = {one.id: one for one in enrolled.list_all(store)}
+            self._know({one.id: one for one in enrolled.list_all(store)})
             self._epoch = epoch
         return self._make_way(store, {target.name for target in hosts}) or changed
 
@@ -77,26 +87,32 @@ class Roster:
         """The database is another one now."""
         self._epoch, self._look_at = "", 0.0
 
+    def _know(self, of: Dict[str, Enrolled]) -> None:
+        """Replaced as a whole: other threads may be reading."""
+        self._of, self._all = of, tuple(of.values())
+
     def _note(self, store: Store, now: float) -> None:
         if not self._seen or 0 < self._touch_at - now <= TOUCH_SECONDS:
             return
         self._touch_at = now + TOUCH_SECONDS
         seen, self._seen = self._seen, {}
         rows: List[Tuple[str, str, float]] = []
+        changed: Dict[str, Enrolled] = {}
         for id, (address, at) in seen.items():
             known = self._of.get(id)
             if known is not None:
                 rows.append((id, address, at))
-                self._of[id] = known._replace(last_address=address, seen_at=at)
+                changed[id] = known._replace(last_address=address, seen_at=at)
+        self._know({**self._of, **changed})
         enrolled.touch(store, rows)
 
     def _make_way(self, store: Store, names: Set[str]) -> bool:
         """Foreign senders whose name came into the hosts file."""
-        found = [one for one in self._of.values() if one.kind != PUSH and one.name in names]
+        found = [one for one in self._all if one.kind != PUSH and one.name in names]
         for one in found:
             new = enrolled.make_way(store, one.id, names)
             log.warning("%s is in the hosts file now: the %s sender of that name is called %s", one.name, one.kind, new)
-            self._of[one.id] = one._replace(name=new)
+            self._know({**self._of, one.id: one._replace(name=new)})
         return bool(found)
 
 

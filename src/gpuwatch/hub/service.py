@@ -11,7 +11,7 @@ import secrets
 import socket
 import time
 from dataclasses import astuple
-from typing import Dict, List, Optional, Sequence, Set, Tuple, Union
+from typing import Dict, FrozenSet, List, Optional, Sequence, Set, Tuple, Union
 from zoneinfo import ZoneInfo
 
 from gpuwatch import __version__
@@ -25,12 +25,15 @@ from gpuwatch.hub.ingest import Ingest
 from gpuwatch.hub.journal import ArrivalQueue
 from gpuwatch.hub.keeper import NOTICE, Keeper
 from gpuwatch.hub.lines import LineSender
+from gpuwatch.hub.old_systems import GpuNumbers, Means
 from gpuwatch.hub.passwords import Passwords
 from gpuwatch.hub.poller import Poller
 from gpuwatch.hub.pushes import Pushes
 from gpuwatch.hub.restore import display_of, limits_of, restore
 from gpuwatch.hub.share import Share
 from gpuwatch.hub.ssh_link import SshLinks
+from gpuwatch.hub.vesta import VestaSenders
+from gpuwatch.hub.workers import Workers
 from gpuwatch.loops import AsyncLoop, Loop, Repeats, Stop
 from gpuwatch.model.cluster import ClusterNow, Target
 from gpuwatch.model.errors import StoreError
@@ -38,7 +41,7 @@ from gpuwatch.model.hubs import HubShare
 from gpuwatch.query.cluster import cluster
 from gpuwatch.query.latest import Latest
 from gpuwatch.serve.throttle import Throttle
-from gpuwatch.store import leases, machines, upkeep
+from gpuwatch.store import leases, machines, upkeep, worker_commands
 from gpuwatch.store.address import is_postgres
 from gpuwatch.store.database import Store, open_store
 from gpuwatch.store.digests import Digester
@@ -96,6 +99,10 @@ class Hub:
         self._started_at = time.time()
         self._pairs: Sequence[Tuple[Target, str]] = ()
         self._pair_of: Dict[str, Tuple[Target, str]] = {}
+        means = Means(
+            settings.compat, ZoneInfo(self.timezone), self.roster, self.ingest, self.pair, lambda: self.store, self.listed_names, self.enrolled, self.latest.notice
+        )
+        self.vesta, self.workers, self.gpu_numbers = VestaSenders(means), Workers(means), GpuNumbers(means)
         self._share: Optional[Share] = None
         """This hub's share, where several hubs share the database; None: it is the only one."""
         self._keeper: Optional[Keeper] = None
@@ -177,6 +184,7 @@ class Hub:
             if hosts.notice:
                 log.warning("%s", hosts.notice)
         enrolled = self._enrolled(now, opened or hosts is not None)
+        self.workers.tell()
         if hosts is not None or opened or enrolled:
             self._apply_targets(now, opened)
         if self._keeper is not None:
@@ -185,6 +193,10 @@ class Hub:
     def pair(self, name: str) -> Optional[Tuple[Target, str]]:
         """The target of this name and its machine's id, for what was sent; None = it is no target (yet). Any thread."""
         return self._pair_of.get(name)
+
+    def listed_names(self) -> FrozenSet[str]:
+        """The names in the hosts file: nobody who sends by itself may take them. Any thread."""
+        return frozenset(target.name for target in self._listed)
 
     def enrolled(self) -> None:
         """Somebody was enrolled or approved: it becomes a target at once. Any thread."""
@@ -209,6 +221,7 @@ class Hub:
             return
         if self._share is not None:
             leases.tidy(store)
+        worker_commands.give_up_silent(store, now)
         result = upkeep.prune(store, now, max(settings.raw_retention, settings.thinned_retention), settings.max_database)
         if result.snapshots:
             log.info("retention: %d snapshots deleted, %d bytes", result.snapshots, result.bytes)

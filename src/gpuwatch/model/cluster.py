@@ -122,6 +122,8 @@ class NodeState:
     """Changes whenever anything else of this NodeState changes. Key of rendered fragments."""
     parts: Optional[Parts] = field(default=None, compare=False, repr=False)
     """The snapshot again, for those who need not have it built; None where nobody took it apart."""
+    restored: bool = False
+    """The snapshot is from before this hub began, and none came since."""
 
     @property
     def states(self) -> Tuple[Tuple[GpuState, Tuple[GpuState, ...]], ...]:

@@ -1,4 +1,4 @@
-"""The programs that are not gpuwatch and that a hub can ask: which scheme of the hosts file names which, and where it listens. Pure data."""
+"""The programs that are not gpuwatch and that a hub can ask, or that send to it: which scheme of the hosts file names which, and where it listens. Pure data."""
 
 from __future__ import annotations
 
@@ -25,6 +25,9 @@ FOREIGN: Mapping[str, Foreign] = {
 }
 """By scheme of the hosts file. Ports: ``protocols`` of seeds 002 and 000; the exporters' own defaults."""
 
+SENDERS: Mapping[str, str] = {"vesta": "vesta's sender", "worker": "seed 001's worker"}
+"""Programs that send to a hub by themselves, by scheme of their target (``model.cluster.SENDING``)."""
+
 NOT_TOLD = "not told by "
 """So begins the reason for a field that a program never tells, in ``missing``; what follows is the program."""
 
@@ -32,4 +35,4 @@ NOT_TOLD = "not told by "
 def program_of(scheme: str) -> str:
     """What should listen on a target of this scheme."""
     foreign = FOREIGN.get(scheme)
-    return foreign.program if foreign else "gpuwatch node"
+    return foreign.program if foreign else SENDERS.get(scheme, "gpuwatch node")

@@ -100,7 +100,7 @@ class _Live(NodeState):
         verdict = known.verdict
         self.__dict__.update(
             target=known.target, machine_id=known.machine_id, status=verdict.status, status_since_at=verdict.since_at, error=verdict.error,
-            received_at=known.received_at, clock_skew_seconds=known.skew_seconds, version=known.version, _seen=seen,
+            received_at=known.received_at, clock_skew_seconds=known.skew_seconds, restored=known.restored, version=known.version, _seen=seen,
         )  # fmt: skip
 
     @_Late

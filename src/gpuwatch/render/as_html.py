@@ -127,6 +127,12 @@ def live_update(cluster: ClusterNow, options: ViewOptions, since: int, fragments
     return answer
 
 
+def host_element(cluster: ClusterNow, name: str) -> str | None:
+    """The part of the table about one host; None where there is none of that name."""
+    node = next((node for node in cluster.nodes if node.name == name), None)
+    return None if node is None else written(host_body(node, node.gpus, _moment(cluster)))
+
+
 def host_page(cluster: ClusterNow, name: str, options: ViewOptions, charts: str = "") -> str:
     """One host with its GPUs, charts (HTML of ``html_charts``), processes and machine. An unknown name gives a message page."""
     node = next((node for node in cluster.nodes if node.name == name), None)

@@ -159,7 +159,7 @@ def _shared(piece: T) -> T:
 def facts_of(node: NodeState) -> Hashable:
     """Everything of a live node but numbers and states: as long as it is the same, so is the template."""
     assert node.parts is not None
-    return node.parts.key, node.target, node.status, node.status_since_at, node.error
+    return node.parts.key, node.target, node.status, node.status_since_at, node.error, node.restored
 
 
 def in_places(node: NodeState) -> NodeState:
@@ -174,7 +174,7 @@ def in_places(node: NodeState) -> NodeState:
         gpus.append(GpuView(node.name, gpu, own, slices))
         place += 1 + len(slices)
     facts = node.target, node.machine_id, node.status, node.status_since_at, node.error
-    return NodeState(*facts, snapshot, received_at=count, clock_skew_seconds=count + 1, gpus=tuple(gpus))
+    return NodeState(*facts, snapshot, received_at=count, clock_skew_seconds=count + 1, restored=node.restored, gpus=tuple(gpus))
 
 
 def texts_of(node: NodeState) -> Optional[Sequence[str]]:

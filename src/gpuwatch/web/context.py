@@ -9,7 +9,10 @@ from typing import Any, Callable, Hashable, Mapping, Optional, Protocol, Tuple
 
 from gpuwatch.config.settings import HubSettings
 from gpuwatch.hub.enrolment import Enrolment
+from gpuwatch.hub.old_systems import GpuNumbers
 from gpuwatch.hub.pushes import Pushes
+from gpuwatch.hub.vesta import VestaSenders
+from gpuwatch.hub.workers import Workers
 from gpuwatch.model.cluster import ClusterNow
 from gpuwatch.model.errors import GpuwatchError
 from gpuwatch.model.hubs import HubShare
@@ -39,6 +42,9 @@ class Readings(Protocol):
     latest: Latest
     pushes: Pushes
     enrolment: Enrolment
+    vesta: VestaSenders
+    workers: Workers
+    gpu_numbers: GpuNumbers
 
     def cluster(self, audience: str = "stranger", *, host: Optional[str] = None, gpu: Optional[str] = None) -> ClusterNow:
         """The cluster now; with ``host`` or ``gpu`` (UUID) that node alone."""

@@ -8,12 +8,29 @@ from typing import Iterator, Optional
 from gpuwatch.model.cluster import ClusterNow, NodeState
 from gpuwatch.model.errors import UsageError
 from gpuwatch.query import history
-from gpuwatch.render import as_ascii
+from gpuwatch.render import as_ascii, as_html
 from gpuwatch.render.text_past import marked
 from gpuwatch.web import views
 from gpuwatch.web.context import Context
 from gpuwatch.web.replies import JSON, TEXT, Body, Reply
-from gpuwatch.wire.legacy import seed002_hub, seed004
+from gpuwatch.wire.legacy import seed002_hub, seed003, seed004, seed004_sender
+
+
+def front(ctx: Context) -> Reply:
+    """The cluster; with ``fetch_element=true`` the piece of its page about the host ``element``, as seed 004's page asks for it."""
+    if not ctx.params.flag("fetch_element"):
+        return views.cluster(ctx)
+    name = ctx.params.text("element")
+    return ctx.kept(("element", name), seed004_sender.CONTENT_TYPE, lambda now: seed004_sender.element(as_html.host_element(now, name)), host=name)
+
+
+def gpu_status(ctx: Context) -> Reply:
+    """Seed 003's body: an entry for each GPU of the fleet under its number."""
+
+    def render(now: ClusterNow) -> bytes:
+        return seed003.gpu_status(now, ctx.hub.gpu_numbers.of(seed003.uuids(now)))
+
+    return ctx.kept("003", JSON, render)
 
 
 def nodes(ctx: Context) -> Reply:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-PERMISSIONS = ("look", "open", "node")
-"""look: readings, for whoever the stranger setting lets in. open: nothing but files of the program and its health. node: a machine that shows its key or code."""
+from gpuwatch.web.moved import PAGES
+
+PERMISSIONS = ("look", "open", "node", "foreign")
+"""look: readings, for whoever the stranger setting lets in. open: nothing but files of the program, its health, and where things are.
+node: a machine that shows its key or code. foreign: programs of other systems, as far as ``[hub.compat]`` takes them; each shows its own token."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class Route:
 
 
 ROUTES: tuple[Route, ...] = (
-    Route("GET", "/", "gpuwatch.web.views:cluster", "look", html=True),
+    Route("GET", "/", "gpuwatch.web.legacy:front", "look", html=True),
     Route("GET", "/hosts/<name>", "gpuwatch.web.views:host", "look", html=True),
     Route("GET", "/gpus/<uuid>", "gpuwatch.web.views:gpu", "look", html=True),
     Route("GET", "/history", "gpuwatch.web.history_views:history", "look", html=True),
@@ -56,6 +59,27 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/api/historical_gpu_stats", "gpuwatch.web.legacy_api:historical_gpu_stats", "look"),
     Route("GET", "/api/historical_user_gpu_usage", "gpuwatch.web.legacy_api:historical_user_gpu_usage", "look"),
     Route("POST", "/api/analyze_csv", "gpuwatch.web.legacy_api:analyze_csv", "look", upload=True),
+    Route("GET", "/api/gpu_status", "gpuwatch.web.legacy:gpu_status", "look"),
+    Route("GET", "/register/", "gpuwatch.web.legacy_senders:register", "foreign"),
+    Route("POST", "/update/host/<id>", "gpuwatch.web.legacy_senders:update", "foreign"),
+    Route("GET", "/update/client/ws", "gpuwatch.web.legacy_senders:websocket", "open"),
+    Route("POST", "/notification/send_notification/slack/", "gpuwatch.web.legacy_senders:notification", "foreign"),
+    Route("POST", "/register", "gpuwatch.web.legacy_workers:register", "foreign"),
+    Route("POST", "/metrics", "gpuwatch.web.legacy_workers:metrics", "foreign"),
+    Route("GET", "/commands", "gpuwatch.web.legacy_workers:commands", "foreign"),
+    Route("POST", "/command_output", "gpuwatch.web.legacy_workers:report", "foreign"),
+    Route("GET", "/command_output/<id>", "gpuwatch.web.legacy_workers:command_output", "foreign"),
+    Route("GET", "/worker/<worker>", "gpuwatch.web.legacy_workers:worker_page", "look"),
+    Route("GET", "/api/metrics/history/<worker>/<gpu>", "gpuwatch.web.legacy_workers:history", "look"),
+    Route("GET", "/api/gpu/get_power_limits", "gpuwatch.web.legacy_workers:power_limits", "look"),
+    Route("POST", "/submit_command", "gpuwatch.web.moved:orders", "open"),
+    Route("POST", "/submit_multi_command", "gpuwatch.web.moved:orders", "open"),
+    Route("POST", "/stop_command/<id>", "gpuwatch.web.moved:orders", "open"),
+    Route("POST", "/delete_worker/<id>", "gpuwatch.web.moved:orders", "open"),
+    Route("POST", "/delete_workers", "gpuwatch.web.moved:orders", "open"),
+    Route("POST", "/api/gpu/set_tdp", "gpuwatch.web.moved:api_orders", "open"),
+    *(Route("GET", path, "gpuwatch.web.moved:page", "open") for path in PAGES),
+    Route("GET", "/download_csv/<file>", "gpuwatch.web.moved:log_file", "open"),
     Route("GET", "/metrics", "gpuwatch.web.metrics:metrics", "look"),
     Route("GET", "/healthz", "gpuwatch.web.views:healthz", "open"),
     Route("GET", "/static/<name>", "gpuwatch.web.views:static", "open"),

@@ -1,7 +1,7 @@
 """Seed 001's workers: what they send as a Snapshot, the answers that they decide on, and its master's JSON of the past. Pure.
 
 They look at the HTTP status: only 200 is success, and whatever else answers their metrics makes them register again. Its "MB" are MiB. It knows GPUs
-by their place in a list, and neither users nor processes: those are *not reported*, so a GPU of a worker is never called free. Must never raise but WireError.
+by their place in a list, and neither users nor processes: those are *not reported*. Must never raise but WireError.
 """
 
 from __future__ import annotations
@@ -11,18 +11,22 @@ from datetime import datetime, timezone
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from gpuwatch.model.errors import WireError
+from gpuwatch.model.foreign import NOT_TOLD, SENDERS
 from gpuwatch.model.series import Series
-from gpuwatch.model.snapshot import GpuReading, HostReading, Number, Snapshot
+from gpuwatch.model.snapshot import CollectorStatus, GpuReading, HostReading, Number, Snapshot
 from gpuwatch.model.units import MIB
 from gpuwatch.wire import frame
 from gpuwatch.wire.csv_in.cells import fitting, name_of, number
 from gpuwatch.wire.csv_in.rows import Unreadable
+from gpuwatch.wire.foreign import MADE_UP
 
 INTERVAL_SECONDS = 20.0
 """It calls a worker active that was seen in the last 60 s: three of these."""
 MOST_GPUS = 128
 MOST_ID = 300
-NO_PROCESSES = "seed 001's workers tell no processes"
+PROGRAM = SENDERS["worker"]
+_NEVER = ("processes", "mig_enabled", "fan_percent")
+"""What it never tells, and pages ask for."""
 REPORTED = ("running", "stopped", "completed", "failed")
 """What a worker may say of a command; ``stopping`` is the hub's word."""
 MOST_OUTPUT = 256 * 1024
@@ -106,17 +110,20 @@ def metrics(body: bytes) -> Dict[str, Any]:
     return found
 
 
-def snapshot(found: Mapping[str, Any], name: str, machine_id: str, now: float) -> Snapshot:
-    """The worker's readings, as of ``now``: its clock is local and names no zone. A GPU is called ``<machine_id>:<place>``, for it has no UUID."""
-    gpus = tuple([_gpu(gpu, place, machine_id, now) for place, gpu in enumerate(found.get("gpus", []))])
-    return Snapshot(taken_at=now, hostname=name, interval_seconds=INTERVAL_SECONDS, host=HostReading(), gpus=gpus)
+def snapshot(found: Mapping[str, Any], name: str, now: float) -> Snapshot:
+    """The worker's readings, as of ``now``: its clock is local and names no zone. Its GPUs get made-up UUIDs."""
+    gpus = tuple([_gpu(gpu, place, name, now) for place, gpu in enumerate(found.get("gpus", []))])
+    return Snapshot(
+        taken_at=now, hostname=name, interval_seconds=INTERVAL_SECONDS, host=HostReading(missing={"logins": NOT_TOLD + PROGRAM}), gpus=gpus,
+        collectors=(CollectorStatus(PROGRAM),),
+    )  # fmt: skip
 
 
-def _gpu(gpu: Mapping[str, Any], place: int, machine_id: str, now: float) -> GpuReading:
+def _gpu(gpu: Mapping[str, Any], place: int, host: str, now: float) -> GpuReading:
     memory = gpu.get("memory")
     told = memory if isinstance(memory, dict) else {}
     values: Dict[str, Any] = {}
-    missing = {"processes": NO_PROCESSES}
+    missing = dict.fromkeys(_NEVER, NOT_TOLD + PROGRAM)
     for field, value, factor in (
         ("temperature_celsius", gpu.get("temp"), 1.0),
         ("utilization_percent", gpu.get("util"), 1.0),
@@ -132,7 +139,7 @@ def _gpu(gpu: Mapping[str, Any], place: int, machine_id: str, now: float) -> Gpu
             values[field] = known
     model = gpu.get("model")
     name = name_of(model[:200]) if isinstance(model, str) else None
-    return GpuReading(uuid=f"{machine_id}:{place}", index=place, name=name, live_read_at=now, missing=missing, **values)
+    return GpuReading(uuid=f"{MADE_UP}{host}:{place}", index=place, name=name, live_read_at=now, missing=missing, **values)
 
 
 def _number(field: str, value: Any, factor: float) -> Tuple[Number, str]:

@@ -26,7 +26,9 @@ CONTENT_TYPE = "text/html; charset=utf-8"
 """What its server says; its clients never look at it."""
 
 STATUS = {"up": "running", "stale": "running", "down": "down", "error": "down", "unseen": "down"}
-"""Its words for a node's status. ``waiting for re-uplink`` is never said: our hub asks by itself."""
+"""Its words for the status of a node that the hub asks; see ``status``."""
+WAITING = "waiting for re-uplink"
+"""... and for one that sends by itself, and sent nothing since the hub began."""
 
 WITH_READINGS = ("up", "stale")
 Entry = tuple[Snapshot, Optional[float]]
@@ -111,7 +113,7 @@ def _member(node: NodeState, entries: Iterable[Entry], zone: str) -> Iterator[by
         separator = b", "
     if not separator and node.snapshot is None:
         yield _dump(newest(node, zone))
-    yield b'], "ip_address": %s, "status": %s}' % (_dump(address(node)), _dump(STATUS[node.status]))
+    yield b'], "ip_address": %s, "status": %s}' % (_dump(address(node)), _dump(status(node)))
 
 
 def _newest_member(node: NodeState, zone: str) -> bytes:
@@ -119,7 +121,7 @@ def _newest_member(node: NodeState, zone: str) -> bytes:
 
 
 def _host(node: NodeState, zone: str, put: Put) -> dict[str, Any]:
-    return {"data": [newest(node, zone, put)], "ip_address": address(node), "status": STATUS[node.status]}
+    return {"data": [newest(node, zone, put)], "ip_address": address(node), "status": status(node)}
 
 
 def _live_member(node: NodeState, zone: str, key: tuple[str, ...], cache: Cache) -> bytes:
@@ -195,6 +197,13 @@ def _moment_in(zone: str) -> Callable[[float | None, float | None], str | None]:
         return None if text == UNKNOWN else text
 
     return moment
+
+
+def status(node: NodeState) -> str:
+    """``running`` or ``down``; of a node that sends by itself ``waiting for re-uplink`` until it sends for the first time since the hub began."""
+    if node.target.sends and (node.restored or node.status == "unseen"):
+        return WAITING
+    return STATUS[node.status]
 
 
 def address(node: NodeState) -> str | None:

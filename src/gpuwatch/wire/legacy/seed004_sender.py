@@ -12,18 +12,23 @@ from datetime import tzinfo
 from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 from gpuwatch.model.errors import WireError
-from gpuwatch.model.snapshot import GpuReading, HostReading, Number, ProcessReading, Snapshot
+from gpuwatch.model.foreign import NOT_TOLD, SENDERS
+from gpuwatch.model.snapshot import CollectorStatus, GpuReading, HostReading, Number, ProcessReading, Snapshot
 from gpuwatch.model.units import MIB
 from gpuwatch.wire import frame
 from gpuwatch.wire.csv_in.cells import fitting, name_of, number, whole
 from gpuwatch.wire.csv_in.clock import Clock
 from gpuwatch.wire.csv_in.rows import Unreadable
+from gpuwatch.wire.foreign import MADE_UP
 
 CONTENT_TYPE = "text/html; charset=utf-8"
 INTERVAL_SECONDS = 60.0
 """It is run by cron, once a minute at most."""
 MOST_GPUS, MOST_PROCESSES, MOST_ALL_PROCESSES = 128, 1024, 4096
-PROTOCOL = "seed 004's sender does not tell it"
+PROGRAM = SENDERS["vesta"]
+CUT_SHORT = "the sender's list is too long, or has processes without a pid"
+_NEVER = ("mig_enabled", "power_watts", "fan_percent")
+"""What it never tells, and pages ask for."""
 _NUMBERS = {
     "gpu_volatile": ("utilization_percent", 1.0),
     "temperature": ("temperature_celsius", 1.0),
@@ -61,9 +66,9 @@ def forbidden() -> bytes:
     return _error(403, "forbidden")
 
 
-def refused(message: str) -> bytes:
-    """The body is not what a sender posts; senders go on."""
-    return _error(400, message)
+def refused(message: str, status_code: int) -> bytes:
+    """Not taken: the body is not what a sender posts (400), or this hub cannot now (503). Senders go on."""
+    return _error(status_code, message)
 
 
 def invalid_notification() -> bytes:
@@ -104,20 +109,23 @@ def parse(body: bytes) -> Dict[str, Any]:
     return doc
 
 
-def snapshot(doc: Mapping[str, Any], name: str, machine_id: str, now: float, zone: tzinfo) -> Snapshot:
+def snapshot(doc: Mapping[str, Any], name: str, now: float, zone: tzinfo) -> Snapshot:
     """The host's readings. ``now`` is their time: the sender's clock names no zone, and v0.3.0 sends the same time for ever.
 
-    The time that the sender tells is kept as that of the live fields, in ``zone``. A GPU without UUID gets ``<machine_id>:<number>``.
+    The time that the sender tells is kept as that of the live fields, in ``zone``. A GPU without UUID gets a made-up one.
     """
     clock = Clock(zone)
     gpus: Dict[str, GpuReading] = {}
     room = MOST_ALL_PROCESSES
     for place, entry in enumerate(doc.values()):
-        gpu = _gpu(entry, place, machine_id, clock, min(room, MOST_PROCESSES))
+        gpu = _gpu(entry, place, name, clock, min(room, MOST_PROCESSES))
         room -= len(gpu.processes)
         gpus.setdefault(gpu.uuid, gpu)
     in_order = tuple(sorted(gpus.values(), key=lambda gpu: gpu.index))
-    return Snapshot(taken_at=now, hostname=name, interval_seconds=INTERVAL_SECONDS, host=HostReading(), gpus=in_order)
+    return Snapshot(
+        taken_at=now, hostname=name, interval_seconds=INTERVAL_SECONDS, host=HostReading(missing={"logins": NOT_TOLD + PROGRAM}), gpus=in_order,
+        collectors=(CollectorStatus(PROGRAM),),
+    )  # fmt: skip
 
 
 def uuids(doc: Mapping[str, Any]) -> frozenset[str]:
@@ -125,15 +133,16 @@ def uuids(doc: Mapping[str, Any]) -> frozenset[str]:
     return frozenset(uuid for uuid in (_text(entry.get("uuid")) for entry in doc.values()) if uuid)
 
 
-def _gpu(entry: Mapping[str, Any], place: int, machine_id: str, clock: Clock, most: int) -> GpuReading:
+def _gpu(entry: Mapping[str, Any], place: int, host: str, clock: Clock, most: int) -> GpuReading:
     index = _known(whole, entry.get("device_num"))
     index = place if index is None or index >= 2**31 else index
     numbers, missing = _numbers(entry, _NUMBERS)
     processes, told = _processes(entry.get("processes"), most)
+    missing.update(dict.fromkeys(_NEVER, NOT_TOLD + PROGRAM))
     if not told:
-        missing["processes"] = PROTOCOL
+        missing["processes"] = CUT_SHORT if processes else "not reported by the sender"
     return GpuReading(
-        uuid=_text(entry.get("uuid")) or f"{machine_id}:{index}",
+        uuid=_text(entry.get("uuid")) or f"{MADE_UP}{host}:{index}",
         index=index,
         name=_text(entry.get("gpu_name")),
         live_read_at=_time(entry.get("timestamp"), clock),
