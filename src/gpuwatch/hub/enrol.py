@@ -71,13 +71,13 @@ class Roster:
     def refresh(self, store: Store, hosts: Sequence[Target], now: float) -> bool:
         """Follow the store, and note there who was heard; True when the targets may be others now. Raises StoreError."""
         self._look_at = time.monotonic() + LOOK_SECONDS
-        self._note(store, now)
+        moved = self._note(store, now)
         epoch = enrolled.epoch(store)
         changed = epoch != self._epoch
         if changed:
             self._know({one.id: one for one in enrolled.list_all(store)})
             self._epoch = epoch
-        return self._make_way(store, {target.name for target in hosts}) or changed
+        return self._make_way(store, {target.name for target in hosts}) or changed or moved
 
     def look_again(self) -> None:
         """Something was enrolled by this hub: the next ``refresh`` is due."""
@@ -91,20 +91,24 @@ class Roster:
         """Replaced as a whole: other threads may be reading."""
         self._of, self._all = of, tuple(of.values())
 
-    def _note(self, store: Store, now: float) -> None:
+    def _note(self, store: Store, now: float) -> bool:
+        """Who was heard; True when one of them has another address now."""
         if not self._seen or 0 < self._touch_at - now <= TOUCH_SECONDS:
-            return
+            return False
         self._touch_at = now + TOUCH_SECONDS
         seen, self._seen = self._seen, {}
         rows: List[Tuple[str, str, float]] = []
+        moved = False
         changed: Dict[str, Enrolled] = {}
         for id, (address, at) in seen.items():
             known = self._of.get(id)
             if known is not None:
                 rows.append((id, address, at))
+                moved = moved or known.last_address != address
                 changed[id] = known._replace(last_address=address, seen_at=at)
         self._know({**self._of, **changed})
         enrolled.touch(store, rows)
+        return moved
 
     def _make_way(self, store: Store, names: Set[str]) -> bool:
         """Foreign senders whose name came into the hosts file."""
