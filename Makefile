@@ -9,7 +9,7 @@ demo: pyz            ## a hub and six simulated nodes on loopback; Ctrl-C ends a
 
 pyz: dist/gpuwatch.pyz   ## build the one file
 
-dist/gpuwatch.pyz: build_zipapp.py requirements.lock requirements-build.lock $(shell find src -type f -not -name '*.pyc')
+dist/gpuwatch.pyz: build_zipapp.py requirements.lock requirements-build.lock $(shell find src systemd -type f -not -name '*.pyc')
 	$(PYTHON) build_zipapp.py
 
 prepare:             ## virtual environment and system packages for tests; says what is missing

@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "check": ("gpuwatch.cli.check:command", "Check settings and hosts file; with --live, each node."),
     "cert": ("gpuwatch.cli.cert:command", "Make a certificate for TLS between hub and node, and print its fingerprint."),
     "enroll": ("gpuwatch.cli.enroll:command", "Let nodes push to this hub: codes, who is enrolled."),
+    "deploy": ("gpuwatch.cli.deploy:command", "Bring gpuwatch to the machines of a hosts file over ssh; upgrade it, remove it."),
     "worker": ("gpuwatch.cli.worker:command", "List, approve or forget workers of seed 001 that send to the hub."),
     "host": ("gpuwatch.cli.host:command", "Rename, merge or forget a host in the database."),
     "db": ("gpuwatch.cli.db:command", "Copy, check, back up and fill the database."),
