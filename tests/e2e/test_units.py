@@ -5,6 +5,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,25 @@ def test_systemd_finds_no_fault(unit, name):
     done = subprocess.run(["systemd-analyze", "verify", str(unit(name))], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert name not in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_systemd_finds_no_fault_in_a_user_s(name, tmp_path):
+    text = (ROOT / "systemd" / "user" / f"{name}.service").read_text(encoding="utf-8").replace("/usr/bin/env python3", sys.executable)
+    path = tmp_path / f"{name}.service"
+    path.write_text(text, encoding="utf-8")
+    environ = {**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)}
+    done = subprocess.run(["systemd-analyze", "--user", "verify", str(path)], capture_output=True, text=True, timeout=60, env=environ)
+    assert done.returncode == 0, done.stderr
+    assert name not in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("name", UNITS)
+@pytest.mark.parametrize("kind", ["system", "user"])
+def test_deploy_brings_these_units(name, kind):
+    folder = ROOT / "systemd" / ("user" if kind == "user" else "")
+    carried = ROOT / "src/gpuwatch/deploy/units" / f"{kind}-{name.partition('-')[2]}.service"
+    assert carried.read_bytes() == (folder / f"{name}.service").read_bytes()
 
 
 @pytest.mark.parametrize("name", UNITS)

@@ -207,9 +207,10 @@ class Worker:
 
     def run(self, step: Dict[str, Any]) -> Tuple[str, str]:
         """A program of the system."""
-        if step.get("if_changed") and not self.changed:
-            return "same", ""
-        argv = _user_systemctl(*step["argv"][2:]) if step["argv"][:2] == ["systemctl", "--user"] else step["argv"]
+        as_it_was = not self.changed and "if_unchanged" in step
+        argv = step["if_unchanged"] if as_it_was else step["argv"]
+        if argv[:2] == ["systemctl", "--user"]:
+            argv = _user_systemctl(*argv[2:])
         try:
             done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=RUN_SECONDS)
         except subprocess.TimeoutExpired:
@@ -217,7 +218,7 @@ class Worker:
         said = done.stdout.decode("utf-8", "replace").strip()[-300:]
         if done.returncode and not step.get("may_fail"):
             raise StepError(f"{' '.join(step['argv'])}: {said or f'exit code {done.returncode}'}", step.get("hint", ""))
-        return ("failed before" if done.returncode else step.get("state", "done")), said if done.returncode else ""
+        return ("kept" if done.returncode else "same" if as_it_was else step.get("state", "done")), said if done.returncode else ""
 
     def start(self, step: Dict[str, Any]) -> Tuple[str, str]:
         """A process of its own, with its pid in a file, unless it runs and nothing changed."""

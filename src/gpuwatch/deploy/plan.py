@@ -213,8 +213,8 @@ def _start(launcher: str, there: Places, role: str, facts: Mapping[str, Any]) ->
     ctl = _ctl(launcher)
     steps = [
         _run("unit", [*ctl, "daemon-reload"], "systemctl daemon-reload", state="same"),
-        _run("start", [*ctl, "enable", "--now", name], f"systemctl enable --now {name}", state="same"),
-        _run("start", [*ctl, "restart", name], f"systemctl restart {name} if anything changed", if_changed=True),
+        _run("unit", [*ctl, "enable", name], f"systemctl enable {name}", state="same"),
+        _run("start", [*ctl, "restart", name], f"systemctl restart {name} (start, if nothing changed)", if_unchanged=[*ctl, "start", name]),
     ]
     if launcher == "user" and not facts["lingers"]:
         steps.append(_run("linger", ["loginctl", "enable-linger", facts["user"]], "let it run without a login (loginctl enable-linger)", may_fail=True, state="same"))
