@@ -19,6 +19,8 @@ from tests.certs import Authority, Pair, self_signed
 from tests.e2e.processes import Lab, Running, address, eventually, get, nodes_of, until_status
 
 from gpuwatch.wire import asking
+from gpuwatch.wire.push import PUSH_PATH
+from gpuwatch.wire.signing import Signer
 
 PASSWORD = "a long password of the lab"
 SIMULATED = {"source": "gpuwatch.sim.source:make", "source_argument": "2xh100:mixed:1", "interval": 0.5, "no_access_log": True}
@@ -245,11 +247,11 @@ def test_fifty_idle_tls_connections_and_half_a_hello_delay_nobody(lab: Lab, pair
         hub.stop()
 
 
-def asked(port: int, pair: Pair) -> tuple[int, str]:
-    """The hub's cluster over a TLS connection of its own."""
+def asked(port: int, pair: Pair, path: str = "/api/v1/cluster") -> tuple[int, str]:
+    """The hub's answer over a TLS connection of its own."""
     context = ssl.create_default_context(cafile=str(pair.cert))
     connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=30, context=context)
-    connection.request("GET", "/api/v1/cluster")
+    connection.request("GET", path)
     answer = connection.getresponse()
     text = answer.read().decode()
     connection.close()
@@ -321,6 +323,49 @@ def memory_kib(running: Running) -> int:
     """Resident memory of the process itself."""
     text = Path(f"/proc/{running.process.pid}/status").read_text()
     return int(re.search(r"VmRSS:\s+(\d+)", text)[1])  # type: ignore[index]
+
+
+def test_a_push_by_tls_goes_to_the_pinned_hub_alone_and_forged_ones_are_counted(lab: Lab, pair: Pair) -> None:
+    lab.hosts_file("pushed").write_text("")
+    settings = {"port": 0, "interval": 0.5, "hosts": str(lab.hosts_file("pushed")), "database": lab.database("pushed")}
+    common = {"tls_cert": str(pair.cert), "tls_key": str(pair.key)}
+    hub = lab.start("pushed", "hub", "--config", lab.toml("pushed-hub", "hub", settings, common))
+    own = port_of(hub)
+    assert eventually(lambda: asked(own, pair)[0] == 200)
+    done = lab.run("enroll", "--database", lab.database("pushed"), "create")
+    code = done.stdout.strip()
+    nodes = {}
+    for name, pin in (("false", "sha256:" + "0" * 64), ("pushing", pair.pin)):
+        given = {"host": "127.0.0.1", "port": 0, "push": f"https://127.0.0.1:{own}", "push_pin": pin, "enroll": code, **SIMULATED}
+        nodes[name] = lab.start(name, "node", "--config", lab.toml(name, "node", {"name": name, **given}), env={"GPUWATCH_PASSWORD": PASSWORD})
+    try:
+        nodes["false"].wait_for(rf"it is {pair.pin}, pinned is sha256:0000")
+
+        def statuses() -> dict[str, str]:
+            return {one["name"]: one["status"] for one in json.loads(asked(own, pair)[1])["nodes"]}
+
+        assert eventually(lambda: statuses() == {"pushing": "up"}), (statuses(), nodes["pushing"].output[-2000:])
+        forged = Signer("0" * 32, b"x" * 32)
+        statuses_told = [pushed(own, pair, forged) for _ in range(12)]
+        assert statuses_told == [401] * 10 + [429] * 2
+        text = asked(own, pair, "/metrics")[1]
+        assert 'gpuwatch_refused_total{reason="wrong signature"} 10' in text
+        assert 'gpuwatch_refused_total{reason="too many tries"} 2' in text
+        newest = json.loads(asked(own, pair)[1])["nodes"][0]["snapshot"]["taken_at"]  # the guesser's address is the node's
+        assert eventually(lambda: json.loads(asked(own, pair)[1])["nodes"][0]["snapshot"]["taken_at"] > newest)
+    finally:
+        for one in (*nodes.values(), hub):
+            one.stop()
+
+
+def pushed(port: int, pair: Pair, signer: Signer) -> int:
+    """What a push with this key is answered."""
+    body = b"x"
+    connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=30, context=ssl.create_default_context(cafile=str(pair.cert)))
+    connection.request("POST", PUSH_PATH, body, {"Authorization": signer.header("POST", PUSH_PATH, body, time.time())})
+    status = connection.getresponse().status
+    connection.close()
+    return status
 
 
 def test_no_secret_is_in_a_log(lab: Lab, node: Running, secure_node: Running) -> None:

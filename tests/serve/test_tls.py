@@ -250,3 +250,32 @@ def test_settings_name_both_or_one_file_with_both(tmp_path, pair):
     both.write_bytes(pair.key.read_bytes() + pair.cert.read_bytes())
     both.chmod(0o600)
     tls.load(CertificateFiles.of(str(both), ""))
+
+
+def test_as_many_records_are_read_as_are_asked_for(pair):
+    context = tls.load(CertificateFiles(str(pair.cert), str(pair.key)))
+    ours, theirs = socket.socketpair()
+    secure = tls.SecureSocket(ours, context)
+    sent = os.urandom(100_000)
+
+    def client():
+        with trusting(pair).wrap_socket(theirs, server_hostname="127.0.0.1") as one:
+            one.sendall(sent)
+            one.recv(1)
+
+    thread = threading.Thread(target=client)
+    thread.start()
+    while not secure.handshake():
+        time.sleep(0.001)
+    came, longest = b"", 0
+    while len(came) < len(sent):
+        try:
+            part = secure.recv(10 * tls.RECORD_BYTES)
+            came, longest = came + part, max(longest, len(part))
+        except BlockingIOError:
+            time.sleep(0.01)
+    assert came == sent
+    assert longest > tls.RECORD_BYTES
+    assert secure.send(b"x") == 1
+    thread.join(20)
+    secure.close()

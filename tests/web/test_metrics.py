@@ -9,6 +9,7 @@ import pytest
 from tests.render.live import Live
 
 from gpuwatch.config.settings import HubSettings
+from gpuwatch.hub.guesses import Guesses
 from gpuwatch.model.errors import UsageError
 from gpuwatch.query.past import Pasts
 from gpuwatch.render.fragments import Fragments
@@ -27,6 +28,7 @@ class Hub:
     timezone = "UTC"
 
     def __init__(self):
+        self.guesses = Guesses()
         self.live = Live()
         self.live.poll()
         self.latest = self.live.latest

@@ -115,7 +115,7 @@ def _options(words: Sequence[str]) -> dict[str, Any]:
         elif key == "every":
             found["interval_seconds"] = _interval(value)
         elif key == "pin":
-            found["pin"] = _pin(value)
+            found["pin"] = checked_pin(value)
         elif key == "ca":
             found["ca_file"] = value
         else:
@@ -129,12 +129,12 @@ def _checked(tag: str) -> str:
     return tag
 
 
-def _pin(text: str) -> str:
-    """As `openssl x509 -fingerprint -sha256` writes it is fine too: capitals, with colons."""
+def checked_pin(text: str, where: str = "pin=") -> str:
+    """``sha256:`` and 64 hex digits; as `openssl x509 -fingerprint -sha256` writes it is fine too: capitals, with colons. Raises UsageError."""
     algorithm, _, digits = text.partition(":")
     digits = digits.replace(":", "").lower()
     if algorithm.lower() != "sha256" or not re.fullmatch(r"[0-9a-f]{64}", digits):
-        raise UsageError("pin= is not sha256: and 64 hex digits; `gpuwatch cert --show` on the node prints it.")
+        raise UsageError(f"{where} is not sha256: and 64 hex digits; `gpuwatch cert --show` there prints it.")
     return f"sha256:{digits}"
 
 

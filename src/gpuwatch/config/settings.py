@@ -74,6 +74,8 @@ class NodeSettings(CommonSettings):
     interval: float = setting(4.0, "seconds between two samples", least=0.1)
     name: str = setting("", "name of this node; empty: the machine's hostname", environ="GPUWATCH_NAME")
     push: str = setting("", "push to the hub at this URL, such as https://hub:7070, besides answering hubs that ask", environ="GPUWATCH_PUSH")
+    push_pin: str = setting("", "sha256:... of the certificate that this hub must show, as gpuwatch cert --show prints it there", where="no_flag")
+    push_ca: str = setting("", "file of the authorities of its certificate, PEM; empty: the system's", kind="path", where="no_flag")
     enroll: str = setting("", "one-time code with which this node gets its key for pushing, from: gpuwatch enroll create", environ="GPUWATCH_ENROLL")
     enroll_file: str = setting("", "file that holds that code", kind="path")
     push_spool: int = setting(

@@ -8,9 +8,9 @@ import secrets
 from typing import Callable, NamedTuple, Optional, Sequence, Tuple
 
 from gpuwatch.hub.enrol import PUSH, clean_name
+from gpuwatch.hub.guesses import CODE, TOO_MANY, Guesses
 from gpuwatch.model.cluster import Target
 from gpuwatch.model.errors import StoreError
-from gpuwatch.serve.throttle import Throttle
 from gpuwatch.store import codes, enrolled
 from gpuwatch.store.database import Store
 from gpuwatch.store.enrolled import Enrolled
@@ -44,15 +44,16 @@ class Enrolment:
     """Any thread."""
 
     def __init__(
-        self, store: Callable[[], Optional[Store]], throttle: Throttle, hosts: Callable[[], Sequence[Target]], auto_enroll: bool, changed: Callable[[], None]
+        self, store: Callable[[], Optional[Store]], guesses: Guesses, hosts: Callable[[], Sequence[Target]], auto_enroll: bool, changed: Callable[[], None]
     ) -> None:
         """``hosts``: the targets of the hosts file; ``changed``: called when a node was enrolled."""
-        self._store, self._throttle, self._hosts, self._auto, self._changed = store, throttle, hosts, auto_enroll, changed
+        self._store, self._guesses, self._hosts, self._auto, self._changed = store, guesses, hosts, auto_enroll, changed
 
     def enrol(self, asked: Asked, now: float, monotonic: float) -> Made:
         """The key for a node, or why there is none. Raises StoreError while the database is away."""
-        wait = self._throttle.wait_seconds(asked.address, monotonic)
+        wait = self._guesses.codes.wait_seconds(asked.address, monotonic)
         if wait:
+            self._guesses.refusals.count(TOO_MANY, asked.address)
             return Made(wait_seconds=wait)
         store = self._store()
         if store is None:
@@ -61,8 +62,8 @@ class Enrolment:
             return self._without_code(store, asked, now)
         row = self._with_code(store, asked, now)
         if row is None:
-            self._throttle.failed(asked.address, monotonic)
-            log.warning("a wrong code for enrolling came from %s", asked.address)
+            self._guesses.codes.failed(asked.address, monotonic)
+            self._guesses.refusals.count(CODE, asked.address)
             return Made(refusal=REFUSED)
         return self._made(row)
 

@@ -20,6 +20,7 @@ from gpuwatch.config.load import state_dir, timezone_name
 from gpuwatch.config.settings import HubSettings
 from gpuwatch.hub.enrol import Roster
 from gpuwatch.hub.enrolment import Enrolment
+from gpuwatch.hub.guesses import Guesses
 from gpuwatch.hub.hosts import HostsFile
 from gpuwatch.hub.ingest import Ingest
 from gpuwatch.hub.journal import ArrivalQueue
@@ -40,7 +41,6 @@ from gpuwatch.model.errors import StoreError
 from gpuwatch.model.hubs import HubShare
 from gpuwatch.query.cluster import cluster
 from gpuwatch.query.latest import Latest
-from gpuwatch.serve.throttle import Throttle
 from gpuwatch.store import leases, machines, upkeep, worker_commands
 from gpuwatch.store.address import is_postgres
 from gpuwatch.store.database import Store, open_store
@@ -86,7 +86,8 @@ class Hub:
         self.roster = Roster()
         """The machines that send by themselves."""
         self.pushes = Pushes(self.roster, self.ingest, self.pair, lambda: self.store, time.time())
-        self.enrolment = Enrolment(lambda: self.store, Throttle(), lambda: self._listed, settings.push.auto_enroll, self.enrolled)
+        self.guesses = Guesses()
+        self.enrolment = Enrolment(lambda: self.store, self.guesses, lambda: self._listed, settings.push.auto_enroll, self.enrolled)
         self._listed: Sequence[Target] = ()
         """Those of the hosts file."""
         self._targets: Sequence[Target] = ()

@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 from typing import Optional
 
+from gpuwatch.config.hosts import checked_pin
 from gpuwatch.config.load import read_secret, state_dir
 from gpuwatch.config.settings import NodeSettings
 from gpuwatch.loops import Loop
@@ -16,6 +17,7 @@ from gpuwatch.node.newest import Newest
 from gpuwatch.node.push import Pusher
 from gpuwatch.node.spool import Spool
 from gpuwatch.wire.kept import KeptConnection
+from gpuwatch.wire.tls import Trust
 
 log = logging.getLogger(__name__)
 SPOOL_FOLDER = "spool"
@@ -31,7 +33,8 @@ class Pushing:
         self._settings = settings
         folder = _folder(settings)
         try:
-            connection = KeptConnection(settings.push, program="gpuwatch hub")
+            trust = Trust(checked_pin(settings.push_pin, "push_pin:") if settings.push_pin else "", settings.push_ca)
+            connection = KeptConnection(settings.push, program="gpuwatch hub", trust=trust)
         except WireError as error:
             raise UsageError(f"push: {error}", "Write the hub's address: https://hub:7070") from None
         self._spool = Spool(folder / SPOOL_FOLDER if folder is not None else None, settings.push_spool)

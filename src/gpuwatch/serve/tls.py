@@ -144,13 +144,19 @@ class SecureSocket:
             self.handshaking = False
             return True
 
-    def recv(self, _: int) -> bytes:
-        """One record; empty at the end. Raises BlockingIOError where no whole one is here."""
+    def recv(self, most: int) -> bytes:
+        """One record, or as many as are here where more is asked for; empty at the end. Raises BlockingIOError where no whole one is here."""
         with self._lock:
+            data = b""
             try:
-                return self._ssl.recv(RECORD_BYTES)
+                data = part = self._ssl.recv(RECORD_BYTES)
+                while part and len(data) + RECORD_BYTES <= most:
+                    part = self._ssl.recv(RECORD_BYTES)
+                    data += part
             except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
-                raise BlockingIOError(errno.EWOULDBLOCK, "no record yet") from None
+                if not data:
+                    raise BlockingIOError(errno.EWOULDBLOCK, "no record yet") from None
+            return data
 
     def send(self, data: bytes) -> int:
         """How much of ``data`` was taken. Raises BlockingIOError where nothing can be now."""

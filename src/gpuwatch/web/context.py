@@ -9,6 +9,7 @@ from typing import Any, Callable, Hashable, Mapping, Optional, Protocol, Tuple
 
 from gpuwatch.config.settings import HubSettings
 from gpuwatch.hub.enrolment import Enrolment
+from gpuwatch.hub.guesses import Guesses
 from gpuwatch.hub.old_systems import GpuNumbers
 from gpuwatch.hub.pushes import Pushes
 from gpuwatch.hub.vesta import VestaSenders
@@ -45,6 +46,7 @@ class Readings(Protocol):
     vesta: VestaSenders
     workers: Workers
     gpu_numbers: GpuNumbers
+    guesses: Guesses
 
     def cluster(self, audience: str = "stranger", *, host: Optional[str] = None, gpu: Optional[str] = None) -> ClusterNow:
         """The cluster now; with ``host`` or ``gpu`` (UUID) that node alone."""

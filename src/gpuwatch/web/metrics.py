@@ -32,8 +32,8 @@ def metrics(ctx: Context) -> Reply:
     key = ("metrics", processes, openmetrics, ctx.audience)
 
     def made(breath_seconds: float = 0.0) -> Body:
-        began, now = time.monotonic(), ctx.hub.cluster(ctx.audience)
-        pieces = as_prometheus.cluster_metrics(now, processes=processes, openmetrics=openmetrics, cache=ctx.fragments)
+        began, now, refused = time.monotonic(), ctx.hub.cluster(ctx.audience), ctx.hub.guesses.refusals.counts()
+        pieces = as_prometheus.cluster_metrics(now, processes=processes, openmetrics=openmetrics, cache=ctx.fragments, refused=refused)
         body = Body(_packed(pieces, breath_seconds), kind)
         ctx.ahead.took(key, time.monotonic() - began)
         return body

@@ -39,7 +39,9 @@ def answer(hub: Any, authorization: str, encoding: str, body: bytes, address: st
         id = hub.pushes.verifier.check(authorization, "POST", PUSH_PATH, body, now)
         return Answer(200, hub.pushes.take(id, unpacked(body, encoding), address, now))
     except Refused as refusal:
-        log.info("push from %s refused: %s", address, refusal.reason)
+        wait_seconds = hub.guesses.refused(refusal, address)
+        if wait_seconds:
+            return _error(429, "Too many wrong keys from your address.", "Wait a minute.", {"Retry-After": str(wait_seconds)})
         if refusal.has_key:
             return _error(401, str(refusal), "", {"WWW-Authenticate": "Gpuwatch"})
         return _error(401, str(refusal), "A node that this hub does not know (any more) needs a code: gpuwatch enroll create", {"WWW-Authenticate": UNKNOWN_KEY})

@@ -31,7 +31,7 @@ _HOP = HOP.encode()
 _LENGTH = re.compile(rb"\r\ncontent-length: *([0-9]{1,8}) *\r\n", re.IGNORECASE)
 _AUTHORIZATION = re.compile(rb"\r\nauthorization: *([^\r\n]{1,400})\r\n", re.IGNORECASE)
 _ENCODING = re.compile(rb"\r\ncontent-encoding: *([a-z]{1,20}) *\r\n", re.IGNORECASE)
-_REASONS = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 500: "Internal Server Error", 503: "Service Unavailable"}
+_REASONS = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 429: "Too Many Requests", 500: "Internal Server Error", 503: "Service Unavailable"}
 
 
 class _Line:

@@ -1,0 +1,35 @@
+"""Who is not let in by the hub (wrong keys of pushes, wrong codes), slowed by address and counted. One for all doors of a hub; never holds what was sent."""
+
+from __future__ import annotations
+
+import time
+
+from gpuwatch.serve.refusals import Refusals
+from gpuwatch.serve.throttle import Throttle
+from gpuwatch.wire.signing import Refused
+
+CODE = "wrong code"
+TOO_MANY = "too many tries"
+REASONS = ("wrong signature", "stale", "replayed", CODE, TOO_MANY)
+
+
+class Guesses:
+    """Any thread. A good signature or code is looked at before this is asked, so that nobody locks out who has one."""
+
+    def __init__(self) -> None:
+        self.refusals = Refusals(REASONS)
+        self.codes = Throttle()
+        """Apart from keys: a node whose key was taken away must not keep another one of its address from enrolling."""
+        self._keys = Throttle()
+
+    def refused(self, refusal: Refused, address: str) -> int:
+        """A push was refused. 0, or for how many seconds its address is told nothing more. Who has the key is counted as no guesser."""
+        if refusal.has_key:
+            self.refusals.count(refusal.reason, address)
+            return 0
+        now = time.monotonic()
+        wait_seconds = self._keys.wait_seconds(address, now)
+        if not wait_seconds:
+            self._keys.failed(address, now)
+        self.refusals.count(TOO_MANY if wait_seconds else "wrong signature", address)
+        return wait_seconds
