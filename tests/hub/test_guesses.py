@@ -29,3 +29,11 @@ def test_codes_are_counted_apart():
     for _ in range(FAILURES + 5):
         guesses.refused(Refused("wrong mac"), "192.0.2.1")
     assert guesses.codes.wait_seconds("192.0.2.1", 0.0) == 0
+
+
+def test_tokens_are_slowed_also_the_right_one_of_that_address():
+    guesses = Guesses()
+    assert [guesses.token(False, "192.0.2.1") for _ in range(FAILURES)] == [False] * FAILURES
+    assert guesses.token(True, "192.0.2.1") is False
+    assert guesses.token(True, "192.0.2.2") is True
+    assert told(guesses) == {"wrong token": FAILURES, "too many tries": 1}

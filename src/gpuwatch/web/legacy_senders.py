@@ -62,7 +62,7 @@ def _allowed(ctx: Context, answer: Callable[[], Reply]) -> Reply:
     vesta = ctx.hub.vesta
     if not vesta.is_on:
         raise NotFound(f"There is no page {ctx.url[:100]}.", "The cluster is at /.")
-    if not vesta.allows(ctx.params.values.get("token", "")):
+    if not ctx.hub.guesses.token(vesta.allows(ctx.params.values.get("token", "")), client()):
         return _reply(seed004_sender.forbidden())
     try:
         return answer()
