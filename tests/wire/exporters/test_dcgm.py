@@ -55,6 +55,13 @@ def test_what_it_does_not_tell_is_none_with_a_reason():
     assert half.memory_total_bytes is None
 
 
+@pytest.mark.parametrize("blank", ["2147483632", "2147483634", "140737488355328.000000", "9223372036854775792", "9223372036854775794"])
+def test_dcgm_s_blanks_are_no_numbers(blank):
+    body = f'DCGM_FI_DEV_FB_USED{{gpu="0",UUID="GPU-1"}} {blank}\nDCGM_FI_DEV_POWER_USAGE{{gpu="0",UUID="GPU-1"}} {blank}\nDCGM_FI_DEV_GPU_TEMP{{gpu="0",UUID="GPU-1"}} 40\n'.encode()
+    (gpu,) = read(body).snapshot.gpus
+    assert (gpu.memory_used_bytes, gpu.power_watts) == (None, None)
+
+
 def test_the_shape_stays_while_numbers_change():
     flattener = Flattener()
     first = read()

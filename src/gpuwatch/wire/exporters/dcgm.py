@@ -96,6 +96,8 @@ _SLICE = {"memory_used_bytes": "memory_used_bytes", "graphics_activity_percent":
 """What a slice has of its own, and in which of its fields it goes. DCGM's engine activity is all that tells of a slice's load by default."""
 _OF_SLICES = (*_SLICE, "memory_free_bytes", "memory_reserved_bytes", "memory_total_bytes", "sm_activity_percent", "tensor_activity_percent", "memory_activity_percent")
 MOST_XIDS = 32
+_BLANKS = frozenset(float(first + place) for first in (0x7FFFFFF0, 2**47) for place in range(4))
+"""DCGM's own words for "no value", "not found", "not supported", "not permitted" (dcgm_structs.h); some exporters pass them on as numbers."""
 
 
 class Seen(NamedTuple):
@@ -174,7 +176,7 @@ def _note(card: _Card, name: str, series: Series) -> None:
 
 
 def _scaled(value: float, factor: float) -> Number:
-    scaled = number(value, factor)
+    scaled = None if value in _BLANKS else number(value, factor)
     return None if scaled is None else round(scaled) if scaled == round(scaled) else round(scaled, 6)
 
 

@@ -44,10 +44,11 @@ def request() -> Request:
 def parse(body: bytes, wanted: FrozenSet[str]) -> Page:
     """The lines of the ``wanted`` metrics. Raises WireError for a page with too many of them."""
     found: Page = {}
+    known: Dict[str, Mapping[str, str]] = {}
     for count, (name, rest) in enumerate(_lines(body, wanted)):
         if count >= MOST_SERIES:
             raise WireError(f"The page has more than {MOST_SERIES} lines of the metrics that are read.", "Next: is it the exporter of one machine?")
-        series = _series(rest)
+        series = _series(rest, known)
         if series is not None:
             found.setdefault(name, []).append(series)
     return found
@@ -75,15 +76,25 @@ def _lines(body: bytes, wanted: FrozenSet[str]) -> Iterator[Tuple[str, str]]:
             yield match.group(), line[match.end() :]
 
 
-def _series(rest: str) -> Optional[Series]:
-    """``{label="text",...} value [time]``; None for what is none, and for a value that is no finite number."""
-    labels: Dict[str, str] = {}
+def _series(rest: str, known: Dict[str, Mapping[str, str]]) -> Optional[Series]:
+    """``{label="text",...} value [time]``; None for what is none, and for a value that is no finite number.
+
+    ``known``: labels by their text, since a GPU's stand on each of its lines.
+    """
+    labels: Mapping[str, str] = {}
     at = len(rest) - len(rest.lstrip(" \t"))
     if rest[at : at + 1] == "{":
-        end = _read_labels(rest, at + 1, labels)
-        if end is None:
-            return None
-        at = end
+        written = rest[: rest.rfind("}") + 1]
+        if written in known:
+            labels, at = known[written], len(written)
+        else:
+            read: Dict[str, str] = {}
+            end = _read_labels(rest, at + 1, read)
+            if end is None:
+                return None
+            if end == len(written):
+                known[written] = read
+            labels, at = read, end
     words = rest[at:].split(None, 2)
     value = _value(words[0]) if words else None
     return None if value is None else Series(labels, value)
