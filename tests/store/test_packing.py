@@ -75,14 +75,14 @@ def test_two_packers_do_not_pack_the_same_twice(store, url, machine, monkeypatch
     other = open_store(url)
     packed_elsewhere = []
 
-    def slow_pack(entries):
+    def slow_pack(runs):
         if not packed_elsewhere:
             packed_elsewhere.append(None)
             packed_elsewhere[0] = packing.pack_machine(other, machine, 10)
-        return pack(entries)
+        return pack(runs)
 
-    pack = packing.pack
-    monkeypatch.setattr(packing, "pack", slow_pack)
+    pack = packing.pack_runs
+    monkeypatch.setattr(packing, "pack_runs", slow_pack)
     assert packing.pack_machine(store, machine, 10) == 0
     assert packed_elsewhere == [1]
     assert numbers_of(snapshots.read(store, machine)) == list(range(30))

@@ -19,7 +19,7 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tu
 
 from gpuwatch.model.errors import StoreError
 from gpuwatch.model.snapshot import SCHEMA
-from gpuwatch.store.columns import ColumnReader, ColumnWriter
+from gpuwatch.store.columns import Column, ColumnReader, ColumnWriter
 
 CODEC = 1
 """bz2 of columns, as described above."""
@@ -41,11 +41,25 @@ class Entry(NamedTuple):
     values: Values
 
 
+class Run(NamedTuple):
+    """Consecutive snapshots of one shape as columns. A column of one number is that number in all of them."""
+
+    shape_id: str
+    taken_ms: Sequence[int]
+    received_ms: Sequence[int]
+    columns: Sequence[Column]
+
+
 def pack(entries: Sequence[Entry]) -> bytes:
     """One block of ``entries`` (at least one; of one machine; any order is kept). The values are int, float or None."""
+    return pack_runs([_run_of(shape_id, list(group)) for (shape_id, _), group in groupby(entries, _shape_and_width)])
+
+
+def pack_runs(runs: Sequence[Run]) -> bytes:
+    """The same of entries that are columns already."""
     writer = ColumnWriter()
-    runs = [_pack_run(writer, shape_id, width, list(run)) for (shape_id, width), run in groupby(entries, _shape_and_width)]
-    header = json.dumps({"schema": SCHEMA, "runs": runs, **writer.header()}, separators=(",", ":")).encode()
+    told = [_pack_run(writer, run) for run in runs]
+    header = json.dumps({"schema": SCHEMA, "runs": told, **writer.header()}, separators=(",", ":")).encode()
     return bytes((CODEC,)) + bz2.compress(struct.pack("<I", len(header)) + header + writer.body(), 1)
 
 
@@ -53,14 +67,19 @@ def _shape_and_width(entry: Entry) -> Tuple[str, int]:
     return entry.shape_id, len(entry.values)
 
 
-def _pack_run(writer: ColumnWriter, shape_id: str, width: int, run: List[Entry]) -> Tuple[str, int, int]:
-    taken, received, _, rows = zip(*run)
+def _run_of(shape_id: str, entries: List[Entry]) -> Run:
+    taken, received, _, rows = zip(*entries)
+    return Run(shape_id, taken, received, list(zip(*rows)))
+
+
+def _pack_run(writer: ColumnWriter, run: Run) -> Tuple[str, int, int]:
     writer.set_times(())
-    writer.add(taken)
-    writer.set_times(taken)
-    for column in (received, *zip(*rows)):
+    writer.add(run.taken_ms)
+    writer.set_times(run.taken_ms)
+    writer.add(run.received_ms)
+    for column in run.columns:
         writer.add(column)
-    return shape_id, len(run), width
+    return run.shape_id, len(run.taken_ms), len(run.columns)
 
 
 def unpack(data: bytes) -> Iterator[Entry]:

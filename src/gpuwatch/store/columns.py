@@ -36,14 +36,27 @@ class ColumnWriter:
         self._masks: List[List[int]] = []
         self._body: List[bytes] = []
         self._times: Column = ()
+        self._kept: Tuple[List[Any], ...] = (self._plans, self._constants, self._raws, self._firsts, self._masks, self._body)
+        self._last: Optional[Column] = None
+        self._added: List[List[Any]] = []
+        """What the last column added to each of these lists: the same object once more adds the same."""
 
     def set_times(self, times: Column) -> None:
         """The column of times (ms) that the following columns may lean on."""
-        self._times = times
+        self._times, self._last = times, None
 
     def add(self, column: Column) -> None:
-        """Add one column, not empty."""
-        self._plans.append(self._plan(column, self._times))
+        """Add one column, not empty; of one value, where it is the same in all rows."""
+        if len(column) == 1:
+            self._constants.append(column[0])
+            self._plans.append("=")
+        elif column is self._last:
+            for kept, added in zip(self._kept, self._added):
+                kept += added
+        else:
+            before = [len(kept) for kept in self._kept]
+            self._plans.append(self._plan(column, self._times))
+            self._last, self._added = column, [kept[start:] for kept, start in zip(self._kept, before)]
 
     def header(self) -> Dict[str, Any]:
         """What the reader needs beside the body, JSON-able."""

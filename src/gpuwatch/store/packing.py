@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import logging
 import zlib
-from typing import Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from gpuwatch.model.errors import StoreError, WireError
 from gpuwatch.model.snapshot import SCHEMA
 from gpuwatch.store import digests, shapes
-from gpuwatch.store.blocks import CODEC, Entry, pack
+from gpuwatch.store.blocks import CODEC, Entry, Run, pack_runs
 from gpuwatch.store.database import Rows, Store
 from gpuwatch.store.deflate import inflate
 from gpuwatch.store.digests import Digester
+from gpuwatch.store.journal_rows import Row, cut, entries_of, runs_of
 from gpuwatch.store.memory import Waiting
 from gpuwatch.wire.numbers import Numbers
 
@@ -96,10 +97,11 @@ def pack_machine(store: Store, machine_id: str, count: int, *, keep_newest: bool
     if not rows:
         store.memory.epoch = None
         return 0
-    entries = _readable(machine_id, rows)
-    data = pack(entries) if entries else b""
+    runs = _readable(machine_id, rows)
+    entries = entries_of(runs)
+    data = pack_runs(runs) if entries else b""
     ends_ms = waiting[len(rows)][0] if len(rows) < len(waiting) else None
-    following = _readable(machine_id, waiting[len(rows) : len(rows) + 1], quiet=True) if digester else []
+    following = entries_of(_readable(machine_id, waiting[len(rows) : len(rows) + 1], quiet=True)) if digester else []
     derived = digester.derive(store, machine_id, entries, ends_ms, following[0] if following else None) if digester and entries else None
     try:
         with store.writing():
@@ -140,27 +142,34 @@ def _fitting(rows: Rows) -> Rows:
     return rows
 
 
-def entry_of(
-    taken_at_ms: int, received_at_ms: int, shape_id: str, data: bytes, example: Optional[bytes], *, numbers: Optional[Numbers] = None
-) -> Entry:
-    """A row of JOURNAL_ROWS as an Entry; ``numbers`` of many rows are read faster together. Raises StoreError for a damaged one."""
+def entry_of(taken_at_ms: int, received_at_ms: int, shape_id: str, data: bytes, example: Optional[bytes]) -> Entry:
+    """A row of JOURNAL_ROWS as an Entry. Raises StoreError for a damaged one."""
     try:
-        values = (Numbers() if numbers is None else numbers).read(inflate(bytes(data), bytes(example or b"")))
+        return Entry(taken_at_ms, received_at_ms, shape_id, Numbers().read(inflate(bytes(data), bytes(example or b""))))
     except WireError:
         raise StoreError("The row is damaged: its values are not a JSON list of numbers.") from None
-    return Entry(taken_at_ms, received_at_ms, shape_id, values)
 
 
-def _readable(machine_id: str, rows: Rows, *, quiet: bool = False) -> List[Entry]:
+def _readable(machine_id: str, rows: Rows, *, quiet: bool = False) -> List[Run]:
     """The rows that can be read: a damaged one must not keep the others from being packed for ever. ``quiet``: they are not packed yet."""
-    entries, numbers = [], Numbers()
-    for row in rows:
-        try:
-            entries.append(entry_of(*row, numbers=numbers))
-        except StoreError as error:
-            if not quiet:
-                _log.warning("snapshot of machine %s at %.3f is lost: %s", machine_id, row[0] / 1000, error)
-    return entries
+    try:
+        return runs_of([_cut(*row) for row in rows])
+    except (StoreError, WireError):
+        return runs_of([_cut(*row) for row in rows if _is_readable(machine_id, row, quiet)])
+
+
+def _cut(taken_at_ms: int, received_at_ms: int, shape_id: str, data: bytes, example: Optional[bytes]) -> Row:
+    return cut(taken_at_ms, received_at_ms, shape_id, inflate(bytes(data), bytes(example or b"")))
+
+
+def _is_readable(machine_id: str, row: Tuple[Any, ...], quiet: bool) -> bool:
+    try:
+        entry_of(*row)
+    except StoreError as error:
+        if not quiet:
+            _log.warning("snapshot of machine %s at %.3f is lost: %s", machine_id, row[0] / 1000, error)
+        return False
+    return True
 
 
 def insert_block(store: Store, machine_id: str, entries: List[Entry], data: bytes, *, digested: bool = False) -> None:

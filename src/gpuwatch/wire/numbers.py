@@ -7,7 +7,7 @@ Never accepts what JSON does not: no NaN, no leading zeros, nothing nested.
 from __future__ import annotations
 
 import re
-from typing import Dict, List, Optional
+from typing import Dict, List, Optional, Sequence
 
 from gpuwatch.model.errors import WireError
 from gpuwatch.wire.frame import loads
@@ -50,7 +50,7 @@ class Numbers(Dict[str, Number]):
         """The numbers of a JSON list, each of magnitude below LIMIT. Raises WireError."""
         return self.of(texts_of(line))
 
-    def of(self, texts: List[str]) -> List[Number]:
+    def of(self, texts: Sequence[str]) -> List[Number]:
         """What these texts mean, each without blanks around it. Raises WireError as ``read``."""
         if len(texts) > WIDE:
             return checked(loads(f"[{','.join(texts)}]".encode()))
