@@ -27,6 +27,7 @@ bench: prepare pyz   ## the benches; each prints its ratio
 	$(VENV)/python bench/node_sample.py
 	$(VENV)/python bench/hub_poll.py
 	$(VENV)/python bench/pages.py
+	$(VENV)/python bench/wire.py
 	$(VENV)/python bench/store_pack.py
 
 trial-hubs: prepare  ## three hubs, 300 nodes, one killed, one cut off: gaps and duplicates in the store; 5 minutes

@@ -85,6 +85,7 @@ class Node:
         self.shape_id, self.shape, self.values = flat.shape_id, flat.shape, list(flat.values)
         self.dice = random.Random(number)
         self.given = Given()
+        self._parsed = shape
         self.asked: List[float] = []
         self._walks = self._plan(shape)
         self._labels = self._prometheus(flat.shape)
@@ -152,6 +153,13 @@ class Node:
         return frame.encode(header, lines)
 
 
+    def readable(self) -> bytes:
+        """The answer to whoever asks for no frame: seed 002's keys and the whole snapshot as JSON."""
+        from gpuwatch.node.newest import Answer, Sample
+
+        return Answer(Sample(self._parsed, frame.encode_values(self.values)), None).json()
+
+
 class Connection(asyncio.Protocol):
     """One keep-alive connection of a hub or of Prometheus."""
 
@@ -184,7 +192,10 @@ class Connection(asyncio.Protocol):
         if head.startswith(b"POST /get-status"):
             self.node.asked.append(now)
             self.node.advance(now)
-            self.send(b"application/x-gpuwatch-frame", self.node.frame(body, now))
+            if self.fleet.plain:
+                self.send(b"application/json", self.node.readable())
+            else:
+                self.send(b"application/x-gpuwatch-frame", self.node.frame(body, now))
         elif head.startswith(b"GET /metrics"):
             self.fleet.scrapes += 1
             self.send(b"text/plain; version=0.0.4", self.node.page())
@@ -198,8 +209,10 @@ class Connection(asyncio.Protocol):
 class Fleet:
     """All nodes, by address."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, plain: bool = False) -> None:
         now = round(time.time(), 3)
+        self.plain = plain
+        """Answers readable JSON, whatever it is asked for."""
         self.nodes = {address(number): Node(number, now) for number in range(count)}
         self.scrapes = 0
 
@@ -213,9 +226,9 @@ class Fleet:
         return json.dumps({"asked": asked, "scrapes": scrapes, "samples_per_page": samples}).encode()
 
 
-async def main(count: int, port: int) -> None:
+async def main(count: int, port: int, plain: bool = False) -> None:
     """Serve until killed."""
-    fleet = Fleet(count)
+    fleet = Fleet(count, plain)
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: Connection(fleet), "0.0.0.0", port, backlog=4096)
     print("ready", server.sockets[0].getsockname()[1], flush=True)
@@ -223,4 +236,4 @@ async def main(count: int, port: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(int(sys.argv[1]), int(sys.argv[2])))
+    asyncio.run(main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:4] == ["plain"]))

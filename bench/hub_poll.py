@@ -206,10 +206,10 @@ def measure(hub: int, prometheus: int, nodes: int, seconds: float, interval: flo
         print(f"    {path:60s} p50 {sorted(times)[len(times) // 2] * 1000:7.1f} ms, most {max(times) * 1000:7.1f} ms")
 
 
-def show(what: str, ours: float, theirs: float, target: float) -> None:
+def show(what: str, ours: float, theirs: float, target: float, us: str = "gpuwatch", them: str = "Prometheus") -> None:
     """One line with its ratio."""
     ratio = ours / theirs if theirs else float("nan")
-    print(f"  {what}: gpuwatch {ours:.3f}, Prometheus {theirs:.3f}: {ratio:.2f}x (target {target}x) {'ok' if ratio <= target else 'MISSED'}")
+    print(f"  {what}: {us} {ours:.3f}, {them} {theirs:.3f}: {ratio:.2f}x (target {target}x) {'ok' if ratio <= target else 'MISSED'}")
 
 
 def wait_ready(path: str, port: int, host: str = "127.0.0.1") -> None:
