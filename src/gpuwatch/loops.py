@@ -179,8 +179,10 @@ def _trouble(alive: bool, due_at: float, last_error: Optional[BaseException]) ->
 class AsyncLoop:
     """One thread with one asyncio event loop (for the hub's poller alone). asyncio is imported when it starts, not before."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, gather_seconds: float = 0.0) -> None:
+        """``gather_seconds``: before it waits for something to happen it sleeps so long, and so finds more at once: to be woken up costs as much as an answer."""
         self.name = name
+        self._gather_seconds = gather_seconds
         self.last_error: Optional[BaseException] = None
         """What ``main`` raised; None while it runs."""
         self._due_at = 0.0
@@ -237,12 +239,15 @@ class AsyncLoop:
     def _run(self, main: Callable[[], Awaitable[None]]) -> None:
         import asyncio
 
+        loop = asyncio.SelectorEventLoop(_gathering(self._gather_seconds))
         try:
-            asyncio.run(self._keep(main))
+            asyncio.set_event_loop(loop)
+            loop.run_until_complete(self._keep(main))
         except asyncio.CancelledError:
             pass
         finally:
             self._loop = None
+            _end(loop)
             self._ready.set()
 
     async def _keep(self, main: Callable[[], Awaitable[None]]) -> None:
@@ -270,3 +275,34 @@ class AsyncLoop:
                 back_off_seconds = FIRST_BACK_OFF_SECONDS
             await asyncio.sleep(back_off_seconds)
             back_off_seconds = min(back_off_seconds * 2, LONGEST_BACK_OFF_SECONDS)
+
+
+def _gathering(seconds: float) -> Any:
+    """The system's selector, which sleeps before it waits."""
+    import selectors
+
+    class Gathering(selectors.DefaultSelector):
+        def select(self, timeout: Optional[float] = None) -> Any:
+            if seconds and (timeout is None or timeout > seconds):
+                time.sleep(seconds)
+                timeout = None if timeout is None else timeout - seconds
+            return super().select(timeout)
+
+    return Gathering()
+
+
+def _end(loop: asyncio.AbstractEventLoop) -> None:
+    """As ``asyncio.run`` ends its loop: what still runs is cancelled."""
+    import asyncio
+
+    try:
+        tasks = asyncio.all_tasks(loop)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            loop.run_until_complete(asyncio.wait(tasks))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.run_until_complete(loop.shutdown_default_executor())
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()

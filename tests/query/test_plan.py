@@ -9,7 +9,8 @@ from gpuwatch.model.snapshot import GpuReading, MigReading, ProcessReading, Snap
 from gpuwatch.query.cluster import cluster
 from gpuwatch.query.latest import Latest, Report
 from gpuwatch.query.plan import Plan
-from gpuwatch.rules.states import why_unknown
+from gpuwatch.rules.limits import Limits
+from gpuwatch.rules.states import marks, why_unknown
 from gpuwatch.wire.flat import Flattener, Shape
 
 
@@ -73,3 +74,16 @@ def test_a_gpu_that_may_be_cut_into_slices_is_not_free():
     assert why_unknown(reading) == "Whether MIG is on is not reported: error: Unknown Error"
     card = gpu(mig_enabled=None, missing={"mig_enabled": "not supported"})
     assert Plan(flat(snapshot(1_000.0, card))[0]).rows[0].processes == 0
+
+
+def test_where_nothing_is_hot_or_held_back_no_gpu_is_looked_at():
+    limits = Limits()
+    cool = [gpu(number, temperature_celsius=50 + number, temperature_slowdown_celsius=87, throttle_mask=0) for number in range(3)]
+    for changes in (
+        {}, {"throttle_mask": None}, {"throttle_mask": 0x8}, {"throttle_mask": 0x1}, {"temperature_celsius": 86}, {"temperature_celsius": None},
+        {"temperature_slowdown_celsius": None, "temperature_celsius": 99}, {"temperature_slowdown_celsius": 3, "temperature_celsius": 99},
+    ):  # fmt: skip
+        shape, values = flat(snapshot(1_000.0, *cool[:2], dataclasses.replace(cool[2], **changes)))
+        marked = any(marks(one, limits) for one in shape.build(values).gpus)
+        assert not (marked and Plan(shape).is_calm(values, limits)), changes
+        assert Plan(shape).is_calm(values, limits) == (not changes or changes == {"throttle_mask": None}), changes

@@ -56,6 +56,8 @@ RETENTION_SECONDS = 600.0
 TENDING_SECONDS = 60.0
 """So long the database is tended in one turn of retention; what is left is done in the next."""
 REOPEN_SECONDS = 5.0
+GATHER_SECONDS = 0.005
+"""Polls begin together (``poller.SLOT_SECONDS``), and their answers are taken in together."""
 STOP_SECONDS = 12.0
 """For all threads to end: a little more than a write may wait for another process's."""
 
@@ -110,7 +112,7 @@ class Hub:
         self._reopen_at = 0.0
         self._opening = Repeats("database")
         self._stop = Stop()
-        self._polling = AsyncLoop("poller")
+        self._polling = AsyncLoop("poller", GATHER_SECONDS)
         self._clock = Loop("clock", self._tick, BEAT_SECONDS, self._stop)
         # what came in is on the disk before the next reading comes
         self._writer = Loop("writer", self.write, min(BEAT_SECONDS, settings.interval / 2), self._stop)

@@ -155,14 +155,14 @@ def _texts(values: Sequence[Any]) -> List[str]:
 def _states(seen: _Seen, snapshot: Callable[[], Snapshot]) -> States:
     """(state of the GPU, states of its slices), for each. What a reading must be looked at for is rare: the reading is built only then."""
     verdict, limits, plan = seen.verdict, seen.limits, seen.plan
-    marked = [_may_be_marked(gauges, seen.values, limits) for gauges in plan.gauges]
+    marked = [] if plan.is_calm(seen.values, limits) else [_may_be_marked(gauges, seen.values, limits) for gauges in plan.gauges]
     plain = plan.plain_states(seen.settled) if verdict.status == "up" else None
     if plain is not None and True not in marked:
         return plain
     settled, shown = iter(seen.settled), []
     for place, gauges in enumerate(plan.gauges):
         own, slices = next(settled), tuple([next(settled) for _ in range(gauges.slices)])
-        if verdict.status != "up" or slices or own.state in READ_FOR or marked[place]:
+        if verdict.status != "up" or slices or own.state in READ_FOR or (marked and marked[place]):
             gpu = snapshot().gpus[place]
             own = shown_state(own, gpu, verdict.status, verdict.since_at, limits)
             slices = tuple([shown_state(one, part, verdict.status, verdict.since_at, limits) for one, part in zip(slices, gpu.mig)])

@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 from itertools import count
-from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple
+from operator import itemgetter
+from typing import Any, Callable, Dict, NamedTuple, Optional, Sequence, Tuple
 
 from gpuwatch.model.cluster import GpuState
 from gpuwatch.model.snapshot import CollectorStatus, GpuReading, ProcessReading, XidEvent
+from gpuwatch.rules.limits import Limits
 from gpuwatch.rules.permissions import STRANGER, visible_command
 from gpuwatch.rules.rows import Row, place, rows
 from gpuwatch.wire.flat import Builder, Shape
@@ -30,11 +32,35 @@ class Gauges(NamedTuple):
     """MIG slices whose rows follow the GPU's."""
 
 
+class _Calm(NamedTuple):
+    """The same numbers of all GPUs in one go, where every GPU has them."""
+
+    temperatures: Callable[[Sequence[Any]], Sequence[Any]]
+    slowdowns: Callable[[Sequence[Any]], Sequence[Any]]
+    masks: Callable[[Sequence[Any]], Sequence[Any]]
+
+    @classmethod
+    def of(cls, gauges: Sequence[Gauges]) -> Optional[_Calm]:
+        """None where some GPU lacks one, or there are fewer than two."""
+        places = list(zip(*[one[:3] for one in gauges]))
+        if len(gauges) < 2 or any(None in column for column in places):
+            return None
+        return cls(*[itemgetter(*column) for column in places])
+
+    def holds(self, values: Sequence[Any], limits: Limits) -> bool:
+        """No clock is held back, and each GPU is cooler than any limit of any of them."""
+        temperatures, slowdowns = self.temperatures(values), self.slowdowns(values)
+        if any(self.masks(values)) or None in temperatures or None in slowdowns:
+            return False
+        lowest = min(slowdowns)
+        return lowest > limits.hot_margin_celsius and bool(max(temperatures) < lowest - limits.hot_margin_celsius)
+
+
 class Plan:
     """What the hub needs of a shape at each poll."""
 
     __slots__ = (
-        "_cut", "_plain", "buses", "errors", "gauges", "hostname", "interval_seconds", "key", "rows", "shape", "simulated", "taken_at_at", "trouble", "warning", "xids",
+        "_calm", "_cut", "_plain", "buses", "errors", "gauges", "hostname", "interval_seconds", "key", "rows", "shape", "simulated", "taken_at_at", "trouble", "warning", "xids",
     )  # fmt: skip
 
     def __init__(self, shape: Shape) -> None:
@@ -54,6 +80,7 @@ class Plan:
         self.key = next(_KEYS)
         """Another plan has another one, for ever."""
         self.gauges: Tuple[Gauges, ...] = tuple(map(_gauges, places.gpus))
+        self._calm = _Calm.of(self.gauges)
         self.rows: Tuple[Row, ...] = tuple(row for gpu in places.gpus for row in rows(gpu))
 
     def taken_at(self, values: Sequence[Any]) -> Optional[float]:
@@ -66,6 +93,10 @@ class Plan:
             plain = not any(gauges.slices for gauges in self.gauges) and not any(one.state in READ_FOR for one in settled)
             self._plain = settled, tuple([(one, ()) for one in settled]) if plain else None
         return self._plain[1]
+
+    def is_calm(self, values: Sequence[Any], limits: Limits) -> bool:
+        """No GPU can have a mark: most of them, at most looks. False where it would take a closer look to tell."""
+        return self._calm is not None and self._calm.holds(values, limits)
 
     def shape_for(self, audience: str) -> Builder:
         """The shape with the commands that ``audience`` may see: cut once per shape, not at each look."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from functools import lru_cache, partial
-from itertools import chain, starmap
+from itertools import starmap
 from operator import itemgetter
 from typing import Any, Callable, NamedTuple, Optional, TypeVar
 
@@ -84,46 +84,29 @@ class Gaps:
 class Template:
     """A text whose gaps are filled from a pool: a list of numbers, or of texts that go in as they are."""
 
-    __slots__ = ("_groups", "_order", "_pieces", "_states", "size")
+    __slots__ = ("_filling", "_pieces", "_states", "size")
 
     def __init__(self, marked: str, gaps: Gaps, nothing: int, instead: Mapping[Write, Optional[WriteAll]]) -> None:
         """``nothing``: the place of None in a pool.
 
         ``instead``: what writes all the gaps of one of the writer's functions; None = what the pool holds are texts that go in as they are.
         """
-        calls: dict[Write, list[tuple[int, ...]]] = {}
-        slots: list[tuple[Optional[Write], int]] = []
-        for function, numbers in gaps.asked:
-            places = tuple([nothing if number is None else number for number in numbers])
-            if instead.get(function, function) is None:
-                slots.append((None, places[0]))
-            else:
-                asked = calls.setdefault(function, [])
-                slots.append((function, len(asked)))
-                asked.append(places)
-        starts: dict[Optional[Write], int] = {}
-        done = 0
-        for function, asked in calls.items():
-            starts[function] = done
-            done += len(asked)
-        starts[None] = done  # the pool comes behind what is written anew
+        self._filling = _filling(tuple(gaps.asked), nothing, tuple(instead.items()))
         self._pieces = list(map(_shared, marked.split(MARK)))
-        self._order = _getter([starts[function] + place for function, place in slots])
-        self._groups = [(instead.get(function) or partial(starmap, function), *_row_getter(asked)) for function, asked in calls.items()]
         self._states: tuple[object, list[str]] = (None, [])
         own = [len(piece) + 50 for piece in self._pieces if len(piece) > LONGEST_NAME]
-        self.size = sum(own) + 8 * (len(slots) + len(self._pieces) + sum(map(len, chain.from_iterable(calls.values()))))
+        self.size = sum(own) + 16 * len(self._pieces)
         """Bytes that it takes in memory, about."""
 
     def fill(self, pool: Sequence[Any]) -> str:
         """The text of one poll."""
         done: list[str] = []
-        for write_all, get, width in self._groups:
+        for write_all, get, width in self._filling.groups:
             done += write_all(zip(*[iter(get(pool))] * width))
         done += pool
         row = [""] * (2 * len(self._pieces) - 1)
         row[::2] = self._pieces
-        row[1::2] = self._order(done)
+        row[1::2] = self._filling.order(done)
         return "".join(row)
 
     def states(self, node: NodeState, write: Callable[[GpuState], str]) -> list[str]:
@@ -133,6 +116,36 @@ class Template:
             texts = [write(state) for own, slices in node.states for state in (own, *slices)]
             self._states = node.states, texts
         return texts
+
+
+class _Filling(NamedTuple):
+    """How gaps are filled: the same for all hosts that have as many GPUs and processes, whatever they are called."""
+
+    groups: list[tuple[WriteAll, Callable[[Any], Sequence[Any]], int]]
+    order: Callable[[Any], Sequence[Any]]
+
+
+@lru_cache(maxsize=512)
+def _filling(asked: tuple[tuple[Write, tuple[Any, ...]], ...], nothing: int, pairs: tuple[tuple[Write, Optional[WriteAll]], ...]) -> _Filling:
+    instead = dict(pairs)
+    calls: dict[Write, list[tuple[int, ...]]] = {}
+    slots: list[tuple[Optional[Write], int]] = []
+    for function, numbers in asked:
+        places = tuple([nothing if number is None else number for number in numbers])
+        if instead.get(function, function) is None:
+            slots.append((None, places[0]))
+        else:
+            same = calls.setdefault(function, [])
+            slots.append((function, len(same)))
+            same.append(places)
+    starts: dict[Optional[Write], int] = {}
+    done = 0
+    for function, same in calls.items():
+        starts[function] = done
+        done += len(same)
+    starts[None] = done  # the pool comes behind what is written anew
+    groups = [(instead.get(function) or partial(starmap, function), *_row_getter(same)) for function, same in calls.items()]
+    return _Filling(groups, _getter([starts[function] + place for function, place in slots]))
 
 
 def _getter(places: Sequence[int]) -> Callable[[Any], Sequence[Any]]:

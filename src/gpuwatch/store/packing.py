@@ -142,12 +142,15 @@ def _fitting(rows: Rows) -> Rows:
     return rows
 
 
-def entry_of(taken_at_ms: int, received_at_ms: int, shape_id: str, data: bytes, example: Optional[bytes]) -> Entry:
-    """A row of JOURNAL_ROWS as an Entry. Raises StoreError for a damaged one."""
+def entry_of(
+    taken_at_ms: int, received_at_ms: int, shape_id: str, data: bytes, example: Optional[bytes], *, numbers: Optional[Numbers] = None
+) -> Entry:
+    """A row of JOURNAL_ROWS as an Entry; ``numbers`` of many rows are read faster together. Raises StoreError for a damaged one."""
     try:
-        return Entry(taken_at_ms, received_at_ms, shape_id, Numbers().read(inflate(bytes(data), bytes(example or b""))))
+        values = (Numbers() if numbers is None else numbers).read(inflate(bytes(data), bytes(example or b"")))
     except WireError:
         raise StoreError("The row is damaged: its values are not a JSON list of numbers.") from None
+    return Entry(taken_at_ms, received_at_ms, shape_id, values)
 
 
 def _readable(machine_id: str, rows: Rows, *, quiet: bool = False) -> List[Run]:

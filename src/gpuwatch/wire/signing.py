@@ -13,7 +13,7 @@ import re
 import threading
 from collections import OrderedDict
 from functools import lru_cache
-from typing import Callable, Dict, Optional
+from typing import Callable, Dict, List, Optional
 
 ROUNDS = 50_000
 WINDOW_SECONDS = 120.0
@@ -77,6 +77,29 @@ def _mac(key: bytes, key_id: str, method: str, path: str, time: str, nonce: str,
     return hmac.digest(key, text.encode("utf-8", "surrogatepass"), "sha256").hex()
 
 
+class _Nonces:
+    """Random numbers of 128 bits, drawn many at once: each look into the system's pool makes the poller give the interpreter to other threads."""
+
+    def __init__(self, at_once: int = 64) -> None:
+        self._at_once = at_once
+        self._waiting: List[str] = []
+        self._pid = 0
+
+    def next(self) -> str:
+        """One that was never given before, in hex; also in a process that was forked meanwhile."""
+        if self._pid != os.getpid():
+            self._waiting, self._pid = [], os.getpid()
+        try:
+            return self._waiting.pop()
+        except IndexError:
+            drawn = os.urandom(16 * self._at_once).hex()
+            self._waiting = [drawn[start : start + 32] for start in range(32, len(drawn), 32)]
+            return drawn[:32]
+
+
+_NONCES = _Nonces()
+
+
 class Signer:
     """Signs requests with one key. For any thread."""
 
@@ -89,7 +112,7 @@ class Signer:
 
     def header(self, method: str, path: str, body: bytes, now: float, nonce: Optional[str] = None) -> str:
         """The value of ``Authorization``. ``path`` with its query, as the receiver's routes know it; ``now`` in epoch seconds; ``nonce`` for tests."""
-        nonce = nonce or os.urandom(16).hex()
+        nonce = nonce or _NONCES.next()
         time = f"{now:.3f}"
         mac = _mac(self._key, self.key_id, method, path, time, nonce, body)
         return f"Gpuwatch key={self.key_id}, time={time}, nonce={nonce}, mac={mac}"
