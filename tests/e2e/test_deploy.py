@@ -8,14 +8,15 @@ import shutil
 import socket
 import stat
 import subprocess
+import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.e2e.processes import Lab, ask_node, eventually, free_port
-from tests.e2e.sshd import SIMULATED, Machine, Street, keygen, public
+from tests.e2e.processes import Lab, ask_node, eventually, free_port, until_status
+from tests.e2e.sshd import NOBODY, SIMULATED, Machine, Street, keygen, public
 
 PASSWORD = "s3cret-of-the-lab"
 FILE = ".local/share/gpuwatch/gpuwatch.pyz"
@@ -31,24 +32,27 @@ def can_mount() -> bool:
 class Deploying:
     """Machines to deploy to, and the command line that does it."""
 
-    def __init__(self, lab: Lab, folder: Path) -> None:
+    def __init__(self, lab: Lab, folder: Path, unpacked: Path) -> None:
         self.lab = lab
         self.street = Street(folder)
         self.ports: dict[str, int] = {}
+        self.environ = {**SIMULATED, "SHIV_ROOT": str(unpacked)}
         (folder / "password").write_text(PASSWORD + "\n")
         (folder / "password").chmod(0o600)
 
     def machine(self, name: str, **how: Any) -> Machine:
         """One more machine, with simulated GPUs; logins are of nobody."""
         self.ports[name] = free_port()
-        return self.street.machine(name).wrapper(**{"path": "/usr/bin:/bin", "environ": SIMULATED, "as_nobody": True, **how})
+        return self.street.machine(name).wrapper(**{"path": "/usr/bin:/bin", "environ": self.environ, "as_nobody": True, **how})
 
     def run(self, *argv: object, expect: int = 0) -> Any:
         """``gpuwatch deploy``; its JSON, or its text."""
         hosts = self.street.folder / "hosts.txt"
         hosts.write_text("".join(f"{name}:{port}\n" for name, port in self.ports.items()))
         environ = {"GPUWATCH_HUB_SSH_CONFIG": str(self.street.config())}
-        done = self.lab.run("deploy", hosts, "--password-file", self.street.folder / "password", *argv, env=environ)
+        password = self.street.folder / "password"
+        given = ["--password-file", password] if password.exists() else []
+        done = self.lab.run("deploy", hosts, *given, *argv, env=environ)
         assert done.returncode == expect, done.stdout + done.stderr
         assert "Traceback" not in done.stdout + done.stderr
         assert PASSWORD not in done.stdout + done.stderr
@@ -62,9 +66,21 @@ class Deploying:
             return False
 
 
+@pytest.fixture(scope="module")
+def unpacked() -> Iterator[Path]:
+    """A folder of nobody's where the file is unpacked once for all machines."""
+    folder = Path(tempfile.mkdtemp(prefix="gpuwatch-test-"))
+    if os.geteuid() == 0:
+        shutil.chown(folder, NOBODY, NOBODY)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 @pytest.fixture
-def deploying(lab: Lab, open_folder: Path) -> Iterator[Deploying]:
-    made = Deploying(lab, open_folder / "street")
+def deploying(lab: Lab, open_folder: Path, unpacked: Path) -> Iterator[Deploying]:
+    made = Deploying(lab, open_folder / "street", unpacked)
     (open_folder / "street").chmod(0o755)
     try:
         yield made
@@ -148,7 +164,7 @@ def test_a_good_machine_beside_bad_ones(deploying: Deploying) -> None:
 
 
 def test_upgrade_rollback_and_remove(deploying: Deploying, pyz: Path, tmp_path: Path) -> None:
-    machine = deploying.machine("good").start()
+    machine = deploying.machine("good", environ=SIMULATED).start()  # unpacks itself at home, which is to be taken away too
     assert deploying.run("--json")["good"]["ok"]
     first = (machine.home / FILE).read_bytes()
 
@@ -190,6 +206,27 @@ def test_a_target_of_ssh_gets_the_file_alone(deploying: Deploying) -> None:
     assert not (machine.home / ".config").exists()
     assert deploying.lab.run("deploy", hosts, "--remove", env=environ).returncode == 0
     assert not (machine.home / FILE).exists()
+
+
+def test_nodes_that_push_are_enrolled(deploying: Deploying) -> None:
+    machine = deploying.machine("good").start()
+    hub = deploying.lab.hub("")
+    name = f"good:{deploying.ports['good']}"
+    push = ("--push", hub.url(), "--database", deploying.lab.database())
+    done = deploying.run(*push, "--dry-run")
+    assert "write a one-time code to ~/.config/gpuwatch/enroll_code (mode 600)" in done
+    (deploying.street.folder / "password").unlink()
+    report = deploying.run("--json", *push)["good"]
+    assert report["ok"], report
+    node = until_status(hub, name, "up")
+    assert node["address"].startswith("push://")
+    assert 'host = "127.0.0.1"' in (machine.home / ".config/gpuwatch/gpuwatch.toml").read_text()
+    assert (machine.home / ".config/gpuwatch/enroll_code").stat().st_mode & 0o777 == 0o600
+    assert not deploying.run("--json", *push)["good"]["changed"]
+    gone = deploying.run("--json", "--remove", "--database", deploying.lab.database())["good"]
+    assert gone["notes"] == ["its key for pushing was ended at the hub; its history stays"]
+    assert [path for path in left_in(machine.home) if "gpuwatch" in path] == []
+    assert deploying.lab.run("enroll", "--database", deploying.lab.database(), "list", "--json").stdout.strip() == '{"enrolled": [], "codes": []}'
 
 
 def test_wrong_usage(deploying: Deploying) -> None:

@@ -82,7 +82,7 @@ def apart(open_folder: Path) -> Iterator[str]:
 
 
 def test_a_service_of_the_system(lab: Lab, open_folder: Path, apart: str, pyz: Path, tmp_path: Path) -> None:
-    deploying = Deploying(lab, open_folder / "street")
+    deploying = Deploying(lab, open_folder / "street", open_folder / "unpacked")
     (open_folder / "bin").mkdir()
     systemctl = open_folder / "bin" / "systemctl"
     systemctl.write_text(SYSTEMCTL)

@@ -8,7 +8,7 @@ import re
 import sys
 import threading
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence
 
 import click
 
@@ -24,6 +24,9 @@ from gpuwatch.model.errors import UsageError
 from gpuwatch.model.units import parse_seconds
 from gpuwatch.wire.ssh import Way
 
+if TYPE_CHECKING:
+    from gpuwatch.deploy.enrolling import Enrolling
+
 MOST_PARALLEL = 64
 FILE_BYTES = 256 * 1024**2
 OURS = ("http", "https", *SSH)
@@ -38,6 +41,8 @@ OURS = ("http", "https", *SSH)
 @click.option("--upgrade", is_flag=True, help="Replace a file of another version; put it back where the new one does not answer.")
 @click.option("--remove", is_flag=True, help="Take away unit, files, settings and key.")
 @click.option("--only", metavar="NAME,...", help="Only these lines of the hosts file.")
+@click.option("--push", metavar="URL", help="Let the nodes push to the hub at this URL: a code for each, from the hub's database.")
+@click.option("--database", metavar="URL", help="The hub's database, for --push, and for --remove to end keys: sqlite:///FILE or postgresql://USER@HOST/DATABASE.")
 @click.option("--parallel", default=16, type=click.IntRange(1, MOST_PARALLEL), metavar="N", help="Machines at the same time  [16]")
 @click.option("--file", "file", metavar="PATH", help="The gpuwatch.pyz to copy  [this one]")
 @click.option("--settings", "settings_file", metavar="PATH", help="A settings file to write there; else a small one is made, never over one that is there.")
@@ -47,7 +52,7 @@ OURS = ("http", "https", *SSH)
 @click.option("--config", metavar="PATH", help="TOML file with settings of the hub: password, ssh_config, ssh_file.")
 @click.option("--password-file", metavar="PATH", help="File that holds the password of hub and nodes.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(hosts: Optional[str], config: Optional[str], password_file: Optional[str], **asked: Any) -> None:
+def command(hosts: Optional[str], config: Optional[str], password_file: Optional[str], database: Optional[str], **asked: Any) -> None:
     """Bring gpuwatch to each machine of a hosts file over ssh: file, settings, password, unit; start it, and see that it answers.
 
     \b
@@ -64,9 +69,12 @@ def command(hosts: Optional[str], config: Optional[str], password_file: Optional
     targets = _targets(settings, asked["only"])
     file = b"" if asked["remove"] else _file(asked["file"])
     wish = _wish(asked, settings, file)
+    if wish.action != "remove" and not wish.secret and not wish.push and any(target.scheme not in SSH for target in targets):
+        raise UsageError("There is no password for the machines.", "Name a file that holds it: --password-file FILE")
     way = Way(settings.ssh_config, settings.ssh_python, settings.ssh_file)
     show = Quiet() if asked["as_json"] else Table(targets) if sys.stderr.isatty() else Lines()
-    runner = Runner(lambda target: wish, file, way, user=asked["user"], dry=asked["dry_run"], progress=show)
+    enrolling = _enrolling(asked, settings, database, config)
+    runner = Runner(wish, file, way, user=asked["user"], dry=asked["dry_run"], enrolling=enrolling, progress=show)
     reports = runner.run(targets, asked["parallel"])
     show.end()
     if asked["as_json"]:
@@ -112,15 +120,28 @@ def _file(given: Optional[str]) -> bytes:
 
 def _wish(asked: Dict[str, Any], settings: HubSettings, file: bytes) -> Wish:
     action = "remove" if asked["remove"] else "upgrade" if asked["upgrade"] else "install"
-    if action != "remove" and not settings.password:
-        raise UsageError("There is no password for the machines.", "Name a file that holds it: --password-file FILE")
+    push = asked["push"] or ""
+    if push and (asked["role"] != "node" or not re.fullmatch(r"https?://[!-~]{1,500}", push)):
+        raise UsageError(f"--push {push[:80]!r}: it is for nodes, and wants the hub's address such as https://hub:7070.")
     text = _text(asked["settings_file"])
     if text is not None:
         _check(asked["settings_file"], asked["role"])
     return Wish(
-        asked["role"], action, hashlib.sha256(file).hexdigest(), _version(file), settings.password, text, (), _text(asked["hub_hosts"]),
+        asked["role"], action, hashlib.sha256(file).hexdigest(), _version(file), settings.password, text, push, "", _text(asked["hub_hosts"]),
         asked["launcher"] or "", settings.ssh_file, parse_seconds(asked["wait"]),
     )  # fmt: skip
+
+
+def _enrolling(asked: Dict[str, Any], settings: HubSettings, database: Optional[str], config: Optional[str]) -> Optional[Enrolling]:
+    """The hub's database, where it is needed. Opened once here, so that trouble is said before anything is done."""
+    named = database or settings.database
+    if not asked["push"] and not (asked["remove"] and named):
+        return None
+    from gpuwatch.cli.host import open_database
+    from gpuwatch.deploy.enrolling import Enrolling
+
+    open_database(database, config).close()
+    return Enrolling(lambda: open_database(database, config))
 
 
 def _version(file: bytes) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+import secrets
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
@@ -18,13 +19,14 @@ LAUNCHERS = ("system", "user", "plain")
 ROLES = ("node", "hub")
 HUB_PORT = 7070
 LEAST_PYTHON = (3, 9)
-NODE_STATE = ("inventory.json",)
+NODE_STATE = ("inventory.json", "push.json", "spool")
+ENROLLED_CODE = "/run/credentials/gpuwatch-node.service/enroll_code"
 """What a node keeps in its state folder."""
 
 
 @dataclass(frozen=True)
 class Wish:
-    """What the person asked for, the same for all machines. ``secret``: the password of nodes and hub; empty where none is needed."""
+    """What the person asked for. ``secret``: the password of nodes and hub; empty: a node that pushes is asked by nobody."""
 
     role: str = "node"
     action: str = "install"
@@ -35,8 +37,10 @@ class Wish:
     secret: str = field(default="", repr=False)
     settings: Optional[str] = field(default=None, repr=False)
     """The text of a settings file to write; None = one made here, and never in place of one that is there."""
-    more_settings: Tuple[Tuple[str, Any], ...] = field(default=(), repr=False)
-    """Further lines of that role's table, such as ``push``."""
+    push: str = ""
+    """The URL of the hub that the node pushes to; empty: it does not."""
+    code: str = field(default="", repr=False)
+    """With it the node gets its key for pushing; empty: it has one."""
     hosts: Optional[str] = None
     """The text of the hosts file for a hub."""
     launcher: str = ""
@@ -57,6 +61,16 @@ class Places:
     unit: str
     state: str
     cache: str
+
+    @property
+    def code(self) -> str:
+        """Where the code for enrolling waits. A system's service gets it as a credential, as the password."""
+        return f"{_parent(self.password)}/enroll_code"
+
+    @property
+    def drop_in(self) -> str:
+        """What is added to a system's unit so that it gets the code."""
+        return f"{self.unit}.d/enroll.conf"
 
     @property
     def pid(self) -> str:
@@ -131,7 +145,7 @@ def plan(target: Target, wish: Wish, facts: Mapping[str, Any], units: Mapping[st
     port = HUB_PORT if wish.role == "hub" else target.port
     unit = _unit(units[f"{'user' if launcher == 'plain' else launcher}-{wish.role}"], launcher, facts)
     copy, copies, notes = _copy(f"{launcher}.file", there.file, wish, facts)
-    steps = [*copy, *_settings(there, launcher, wish, port)]
+    steps = [*copy, *_settings(there, launcher, wish, port, facts), *_enrolment(there, launcher, wish)]
     if launcher != "plain":
         steps.append(_write("unit", there.unit, unit, 0o644, f"write the unit {there.unit}"))
     start = _start(launcher, there, wish.role, facts)
@@ -179,24 +193,36 @@ def _copy(name: str, path: str, wish: Wish, facts: Mapping[str, Any]) -> Tuple[L
     return [Step("copy", words, job)], True, ()
 
 
-def _settings(there: Places, launcher: str, wish: Wish, port: int) -> List[Step]:
+def _settings(there: Places, launcher: str, wish: Wish, port: int, facts: Mapping[str, Any]) -> List[Step]:
     """Settings, password, hosts file. In /etc the settings are readable: a service's own user reads them, and they hold no secret."""
     mode = 0o644 if launcher == "system" else 0o600
-    text = wish.settings if wish.settings is not None else _toml(wish, port)
+    text = wish.settings if wish.settings is not None else _toml(wish, port, ENROLLED_CODE if launcher == "system" else _home(there.code, facts))
     mine = {"only_new": True} if wish.settings is None else {}
     steps = [_write("settings", there.settings, text, mode, f"write the settings {there.settings}", **mine, folder_mode=0o755 if launcher == "system" else 0o700)]
-    if wish.secret:
-        steps.append(_write("password", there.password, wish.secret + "\n", 0o600, f"write the password to {there.password} (mode 600)"))
+    # who pushes and has no password is asked by nobody: its own is made up, and nobody needs to know it
+    secret, made_up = (wish.secret, {}) if wish.secret else (secrets.token_hex(16), {"only_new": True})
+    steps.append(_write("password", there.password, secret + "\n", 0o600, f"write the password to {there.password} (mode 600)", **made_up))
     if wish.role == "hub":
         hosts = {"only_new": True} if wish.hosts is None else {}
         steps.append(_write("hosts", there.hosts, wish.hosts or "# One name or address a line.\n", mode, f"write the hosts file {there.hosts}", **hosts))
     return steps
 
 
-def _toml(wish: Wish, port: int) -> str:
+def _toml(wish: Wish, port: int, code: str) -> str:
     lines = ["# Written by gpuwatch deploy; it stays as you change it.", f"[{wish.role}]", f"port = {port}"]
-    lines += [f"{name} = {json.dumps(value)}" for name, value in wish.more_settings]
+    if wish.push:
+        lines += [f"push = {json.dumps(wish.push)}", f"enroll_file = {json.dumps(code)}", *([] if wish.secret else ['host = "127.0.0.1"'])]
     return "\n".join(lines) + "\n"
+
+
+def _enrolment(there: Places, launcher: str, wish: Wish) -> List[Step]:
+    if not wish.code:
+        return []
+    steps = [_write("enrol", there.code, wish.code + "\n", 0o600, f"write a one-time code to {there.code} (mode 600)")]
+    if launcher == "system":
+        drop_in = f"[Service]\nLoadCredential=enroll_code:{there.code}\n"
+        steps.append(_write("enrol", there.drop_in, drop_in, 0o644, f"add {there.drop_in}"))
+    return steps
 
 
 def _unit(text: str, launcher: str, facts: Mapping[str, Any]) -> str:
@@ -275,9 +301,9 @@ def _removal(wish: Wish, facts: Mapping[str, Any]) -> Plan:
 
 
 def _files(there: Places, launcher: str, role: str) -> List[str]:
-    found = [there.file, f"{there.file}.previous", there.settings, there.password, there.cache, *([there.hosts] if role == "hub" else [])]
+    found = [there.file, f"{there.file}.previous", there.settings, there.password, there.cache, there.code, *([there.hosts] if role == "hub" else [])]
     if launcher == "system":
-        found.append(f"/var/cache/private/gpuwatch-{role}")
+        found += [f"/var/cache/private/gpuwatch-{role}", f"{there.unit}.d"]
     if role == "node":
         # in a home the folder is shared with whatever else that person runs, a hub's database perhaps
         found += [there.state, "/var/lib/private/gpuwatch-node"] if launcher == "system" else [f"{there.state}/{name}" for name in NODE_STATE]

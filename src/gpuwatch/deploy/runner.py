@@ -9,9 +9,10 @@ import json
 import pkgutil
 import shlex
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 from gpuwatch.child import Child, ChildError, Done, run
 from gpuwatch.deploy.agent import MARK
@@ -20,6 +21,9 @@ from gpuwatch.model.cluster import SSH, Target
 from gpuwatch.model.errors import GpuwatchError
 from gpuwatch.wire import ssh
 from gpuwatch.wire.ssh import Trouble, Way
+
+if TYPE_CHECKING:
+    from gpuwatch.deploy.enrolling import Enrolling
 
 LOOK_SECONDS = 90.0
 ACT_SECONDS = 600.0
@@ -64,11 +68,12 @@ class Runner:
     """One call of ``gpuwatch deploy``."""
 
     def __init__(
-        self, wish_of: Callable[[Target], Wish], file: bytes, way: Way, *, user: Optional[str] = None, dry: bool = False,
+        self, wish: Wish, file: bytes, way: Way, *, user: Optional[str] = None, dry: bool = False, enrolling: Optional[Enrolling] = None,
         progress: Callable[[Target, str, str], object] = lambda target, step, state: None,
     ) -> None:  # fmt: skip
-        """``wish_of``: called once for each machine; ``file``: what is copied; ``progress``: gets (target, step, state), from any thread."""
-        self._wish_of = wish_of
+        """``file``: what is copied; ``enrolling``: the hub's database, for nodes that push; ``progress``: gets (target, step, state), from any thread."""
+        self._wish = wish
+        self._enrolling = enrolling
         self._file = file
         self._way = way
         self._user = user
@@ -102,20 +107,46 @@ class Runner:
 
     def _deploy(self, target: Target, told: List[Told]) -> Report:
         self._progress(target, "connect", "begins")
-        wish = self._wish_of(target)
+        wish = self._wish
         found = self._ask(target, {"action": "look", "paths": paths_to_look_at(wish), "programs": _programs()}, b"", LOOK_SECONDS, told)
         if isinstance(found, Report):
             return replace(found, failed_step=found.failed_step or "connect")
-        todo = plan(target, wish, found["facts"], self._units)
+        todo = plan(target, self._with_code(target), found["facts"], self._units)
         if self._dry:
             return Report(target, True, todo.launcher, False, tuple(Told(step.name, "planned", step.words) for step in todo.steps), todo.notes)
         if not todo.steps:
-            return Report(target, True, todo.launcher, notes=todo.notes)
+            return self._at_the_hub(Report(target, True, todo.launcher, notes=todo.notes))
         job = {"action": "act", "steps": _jobs(todo.steps), "undo": None if todo.undo is None else _jobs(todo.undo)}
         end = self._ask(target, job, self._file if todo.sends_file else b"", ACT_SECONDS, told, todo)
         if isinstance(end, Report):
             return replace(end, launcher=todo.launcher, notes=todo.notes)
-        return _report(target, todo, end, told)
+        return self._at_the_hub(_report(target, todo, end, told))
+
+    def _with_code(self, target: Target) -> Wish:
+        """The wish with a code for this machine, if it is to push and is not enrolled. A dry run makes none."""
+        wish = self._wish
+        if not wish.push or self._enrolling is None or wish.action == "remove" or target.scheme in SSH:
+            return wish
+        if self._dry:
+            return wish if self._enrolling.is_known(target) else replace(wish, code="(one that works once)")
+        return replace(wish, code=self._enrolling.code(target))
+
+    def _at_the_hub(self, report: Report) -> Report:
+        """What the hub's database says of a node that pushes: that it is enrolled now, or no more."""
+        if self._enrolling is None or not report.ok:
+            return report
+        if self._wish.action == "remove":
+            done = self._enrolling.forget(report.target)
+            return replace(report, notes=(*report.notes, done)) if done else report
+        if not self._wish.push or report.target.scheme in SSH:
+            return report
+        until = time.monotonic() + self._wish.answer_seconds
+        while not self._enrolling.is_known(report.target):
+            if time.monotonic() > until:
+                hint = f"can it reach {self._wish.push}? Its log says more; a settings file that was there already needs push and enroll_file"
+                return replace(report, ok=False, failed_step="enrol", error="it did not come to the hub for its key", hint=hint)
+            time.sleep(0.5)
+        return report
 
     def _ask(
         self, target: Target, job: Dict[str, Any], data: bytes, seconds: float, told: List[Told], todo: Optional[Plan] = None

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-AT_ONCE = 8
-"""So many connections are begun at the same time: a handshake costs processor time on both sides."""
+AT_ONCE = 32
+"""So many connections are begun at the same time: a handshake costs processor time on both sides, and machines that are off must not keep others waiting."""
 START_SECONDS = 60.0
 """From the start of ssh to the first line of the node: it may have to unpack itself on a slow disk."""
 FIRST_FRAME_SECONDS = 45.0

@@ -10,7 +10,8 @@ from typing import Awaitable, Callable, Deque, List, Optional, Sequence, TypeVar
 from gpuwatch.child import Child
 
 T = TypeVar("T")
-STARTERS = 8
+STARTERS, WORKERS = 4, 8
+"""Threads that start children, and threads for what takes longer: copying to slow machines must not keep others from being started."""
 KILL_SECONDS = 3.0
 LOOK_SECONDS = 0.1
 MOST_ERRORS = 40
@@ -22,14 +23,17 @@ class Children:
     """Starts and ends the children of one event loop."""
 
     def __init__(self) -> None:
-        self._threads: Optional[ThreadPoolExecutor] = None
+        self._starters: Optional[ThreadPoolExecutor] = None
+        self._workers: Optional[ThreadPoolExecutor] = None
         self._ending: List[Child] = []
 
     async def start(self, argv: Sequence[str], max_line_bytes: int) -> Stream:
         """A running child. Raises ChildError. If the caller is cancelled meanwhile, the child is ended."""
         errors: Deque[str] = deque(maxlen=MOST_ERRORS)
         loop = asyncio.get_running_loop()
-        starting = self._pool().submit(Child, argv, max_line_bytes, errors.append)
+        if self._starters is None:
+            self._starters = ThreadPoolExecutor(STARTERS, "ssh")
+        starting = self._starters.submit(Child, argv, max_line_bytes, errors.append)
         try:
             child = await asyncio.wrap_future(starting)
         except asyncio.CancelledError:
@@ -39,7 +43,9 @@ class Children:
 
     async def elsewhere(self, work: Callable[[], T]) -> T:
         """What ``work`` returns, done in one of a few threads."""
-        return await asyncio.wrap_future(self._pool().submit(work))
+        if self._workers is None:
+            self._workers = ThreadPoolExecutor(WORKERS, "ssh copy")
+        return await asyncio.wrap_future(self._workers.submit(work))
 
     def end(self, child: Child) -> None:
         """Tell it to end, kill it later if it does not; nobody waits."""
@@ -56,9 +62,10 @@ class Children:
             await self._wait(seconds)
             for child in self._ending:
                 self._kill(child)
-        if self._threads is not None:
-            self._threads.shutdown(wait=False)
-            self._threads = None
+        for pool in (self._starters, self._workers):
+            if pool is not None:
+                pool.shutdown(wait=False)
+        self._starters = self._workers = None
 
     def _unwanted(self, done: Future[Child], loop: asyncio.AbstractEventLoop) -> None:
         if not done.cancelled() and done.exception() is None:
@@ -82,11 +89,6 @@ class Children:
         if child.returncode is None:
             child.kill()
             asyncio.get_running_loop().call_later(LOOK_SECONDS, self._reap)
-
-    def _pool(self) -> ThreadPoolExecutor:
-        if self._threads is None:
-            self._threads = ThreadPoolExecutor(STARTERS, "ssh")
-        return self._threads
 
 
 class Stream:
