@@ -35,7 +35,7 @@ def runs(pid):
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP])
 def test_nodes_end_with_the_program_that_started_them(tmp_path, number):
-    environment = {**os.environ, "PYTHONPATH": str(SRC), "TMPDIR": str(tmp_path)}
+    environment = {**os.environ, "PYTHONPATH": str(SRC), "TMPDIR": str(tmp_path), "GPUWATCH_TLS_CERT": "/nonexistent.pem"}
     program = subprocess.Popen([sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
     try:
         nodes = [int(word) for word in program.stdout.readline().split()]

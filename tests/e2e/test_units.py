@@ -39,6 +39,18 @@ def test_systemd_finds_no_fault(unit, name):
     assert name not in done.stderr, done.stderr
 
 
+def test_systemd_finds_no_fault_in_the_page_s_lines_for_tls(unit, tmp_path):
+    path = unit("gpuwatch-node")
+    lines = re.search(r"```ini\n(.*?)```", (ROOT / "docs" / "security.md").read_text(encoding="utf-8"), re.DOTALL)[1]
+    plain = re.search(r"ExecStart=(.*)", path.read_text(encoding="utf-8"))[1]
+    added = re.search(r"ExecStart=(/.*)", lines)[1].replace(PROGRAM, plain.split()[0])
+    assert added.startswith(plain + " --tls-cert "), "it is the unit's command and two flags"
+    (tmp_path / "gpuwatch-node.service.d").mkdir()
+    (tmp_path / "gpuwatch-node.service.d" / "tls.conf").write_text(lines.replace(PROGRAM, plain.split()[0]), encoding="utf-8")
+    done = subprocess.run(["systemd-analyze", "verify", str(path)], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, "gpuwatch-node" in done.stderr) == (0, False), done.stderr
+
+
 @pytest.mark.parametrize("name", UNITS)
 def test_systemd_finds_no_fault_in_a_user_s(name, tmp_path):
     text = (ROOT / "systemd" / "user" / f"{name}.service").read_text(encoding="utf-8").replace("/usr/bin/env python3", sys.executable)

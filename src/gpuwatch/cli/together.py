@@ -92,7 +92,8 @@ class Together:
         config.write_text(f'state_dir = {_toml(str(state))}\npassword_file = {_toml(str(self.password_file))}\n[node]\nport = 0\n' + "".join(lines))
         # to a file: nobody reads the pipe of its stderr any more once it runs, and a full pipe would stop it
         log_file = str(self.folder / f"{plan.name}.log")
-        return Child([*self_argv(), "node", "--config", str(config), "--no-access-log", "--log-level", "error", "--log-file", log_file])
+        plain = ["--tls-cert", "", "--tls-key", ""]  # whatever the environment says: these are asked on loopback alone
+        return Child([*self_argv(), "node", "--config", str(config), "--no-access-log", "--log-level", "error", "--log-file", log_file, *plain])
 
     def _port(self, name: str) -> int:
         child = self._children[name]
