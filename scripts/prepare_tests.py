@@ -30,6 +30,7 @@ TOOLS = {
     "Caddy": (("caddy",), "caddy"),
     "openssl": (("openssl",), "openssl"),
     "curl": (("curl",), "curl"),
+    "node_exporter": (("prometheus-node-exporter", "node_exporter"), "prometheus-node-exporter"),
     "VictoriaMetrics": (("victoria-metrics", "victoria-metrics-prod"), "victoria-metrics"),
     "libpq": (("/usr/lib/*/libpq.so.5", "/usr/lib*/libpq.so.5"), "libpq5"),
 }

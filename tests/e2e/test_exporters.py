@@ -5,8 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import re
+import shutil
+import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -113,6 +118,37 @@ def test_seeds_002_and_000_as_nodes(hub: Running, programs: dict[str, Program]) 
         {key: gpu[key] for key in ("index", "name", "use_mem", "tot_mem", "utilize", "temp")} for gpu in wanted
     ], "a script made for seed 002 sees its own nodes through our hub"
     assert get_json(f"{url}/api/all_gpu_status")[4]["gpus"][0]["gpu"] == json.loads(captured("000_gpu_status.raw"))["gpu_details"][0]
+
+
+@pytest.fixture
+def node_exporter(tmp_path: Path) -> Iterator[str]:
+    """Debian's, running; its address."""
+    program = shutil.which("prometheus-node-exporter") or shutil.which("node_exporter")
+    assert program, "node_exporter is missing: make prepare"
+    log = tmp_path / "node_exporter.log"
+    with log.open("w") as file:
+        process = subprocess.Popen([program, "--web.listen-address=127.0.0.1:0"], stdin=subprocess.DEVNULL, stdout=file, stderr=file)
+    try:
+        found = eventually(lambda: re.search(r"address=(127\.0\.0\.1:\d+)", log.read_text()))
+        assert found, log.read_text()
+        yield found.group(1)
+    finally:
+        process.kill()
+        process.wait(20)
+
+
+def test_a_real_node_exporter(lab: Lab, node_exporter: str) -> None:
+    """This machine, read by another program: the kernel's own numbers are the same."""
+    hub = lab.hub(f"here=node+http://{node_exporter}\n")
+    until_status(hub, "here", "up")
+    host = eventually(lambda: (lambda found: found if found["cpu_percent"] is not None else None)(nodes_of(hub)["here"]["snapshot"]["host"]))
+    assert 0 <= host["cpu_percent"] <= 100
+    assert len(host["cores_percent"]) == host["cpu_count"] == os.cpu_count()
+    total = int(re.search(r"MemTotal: +(\d+) kB", Path("/proc/meminfo").read_text()).group(1))  # type: ignore[union-attr]
+    assert host["memory_total_bytes"] == total * 1024
+    assert abs(host["uptime_seconds"] - float(Path("/proc/uptime").read_text().split()[0])) < 60
+    assert host["kernel"] == os.uname().release
+    assert nodes_of(hub)["here"]["snapshot"]["gpus"] == []
 
 
 def test_our_node_as_one_of_seed_000(lab: Lab) -> None:

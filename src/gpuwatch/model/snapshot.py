@@ -228,7 +228,7 @@ class Snapshot:
 
     taken_at: float = gauge("when the reading began, by the node's clock")
     hostname: str = fact("the machine's own name", "")
-    version: str = fact("gpuwatch version of the node", "")
+    version: str = fact("gpuwatch version of the node; empty = another program told, which collectors names", "")
     schema: int = fact("layout version", SCHEMA)
     interval_seconds: float = fact("time between two samples", 4.0)
     simulated: bool = fact("the GPUs are simulated (demo)", False)
