@@ -24,8 +24,8 @@ def replay(url: str, message: Message, path: str = "", **headers: str) -> tuple[
 class VestaSender:
     """Seed 004's sender, one run as cron starts it: it posts, and registers where ``status_code`` says so. Its file is ``hash_key``, ``registered_name``."""
 
-    def __init__(self, url: str, name: str, file: Path, token: str = "0000", body: Optional[bytes] = None) -> None:
-        self.url, self.name, self.file, self.token = url, name, file, token
+    def __init__(self, url: str, name: str, file: Path, token: str = "0000", body: Optional[bytes] = None, source: str = "") -> None:
+        self.url, self.name, self.file, self.token, self.source = url, name, file, token, source
         self.body = body or exchange("004_update").request.body
         self.sent: list[tuple[str, Any]] = []
         """What it asked, and the body it got."""
@@ -57,7 +57,7 @@ class VestaSender:
 
     def _ask(self, path: str, method: str, body: Optional[bytes]) -> Any:
         headers = {"Content-Type": "application/json"} if body is not None else {}
-        status, text, _ = get(self.url + path, headers, method, body)
+        status, text, _ = get(self.url + path, headers, method, body, self.source)
         answer = json.loads(text) if status == 200 else None
         self.sent.append((path.partition("?")[0], answer if status == 200 else status))
         return answer

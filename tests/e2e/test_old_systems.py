@@ -15,12 +15,40 @@ from urllib.parse import quote
 import pytest
 from tests.captures.read import exchange
 from tests.e2e.old_programs import Hub002, VestaSender, Worker001, page003, replay
-from tests.e2e.processes import Lab, eventually, get, get_json, nodes_of, until_status
+from tests.e2e.processes import Lab, Running, address, eventually, get, get_json, nodes_of, until_status
 
 from gpuwatch.store import worker_commands, workers
 from gpuwatch.store.database import open_store
 
 VESTA = {"GPUWATCH_HUB_COMPAT_VESTA_TOKEN": "0000"}
+
+
+@pytest.fixture(scope="module")
+def home(pyz: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """What most tests share: a node called ``machines``, a hub that takes all foreign writers, and one that takes none."""
+    made = Lab(pyz, tmp_path_factory.mktemp("old"))
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.fixture(scope="module")
+def node(home: Lab) -> Running:
+    """A node whose name one of the old systems broke on."""
+    return home.simulated("machines")
+
+
+@pytest.fixture(scope="module")
+def hub(home: Lab, node: Running) -> Running:
+    """Takes senders of seed 004, and workers at first sight."""
+    return home.hub(f"machines={address(node)}\n", env={**VESTA, **compat(workers="open")})
+
+
+@pytest.fixture(scope="module")
+def bare(home: Lab) -> str:
+    """The address of a hub as it comes."""
+    return home.hub("", name="bare").url()
 
 
 def compat(**settings: str) -> dict[str, str]:
@@ -36,8 +64,8 @@ def text(url: str) -> str:
 # ---- seed 004
 
 
-def test_vesta_recorded_messages_are_answered_byte_for_byte(lab: Lab) -> None:
-    url = lab.hub("", env=VESTA).url()
+def test_vesta_recorded_messages_are_answered_byte_for_byte(hub: Running) -> None:
+    url = hub.url()
     registered = exchange("004_register")
     status, body, headers = replay(url, registered.request)
     id = json.loads(body)["id"]
@@ -59,7 +87,7 @@ def test_vesta_recorded_messages_are_answered_byte_for_byte(lab: Lab) -> None:
     answered = get(f"{url}/notification/send_notification/slack/?token=0000", method="POST", body=b'{"text": "hi", "to": "u"}')
     assert (answered[0], "Slack is not set" in answered[1]) == (500, True)
     states = get_json(f"{url}/states/")
-    assert {name: one["status"] for name, one in states.items()} == {"vm": "running", "host1": "running"}
+    assert (states["vm"]["status"], states["host1"]["status"]) == ("running", "running")
     sent, got = update.request.json["gpu:0"], states["vm"]["data"][-1]["gpu_data"]["gpu:0"]
     assert (got["uuid"], got["used_memory"], got["gpu_volatile"], got["processes"][0]["name"]) == (sent["uuid"], "2048", "37", "python")
     table = text(f"{url}/?term=true")
@@ -71,9 +99,8 @@ def test_vesta_recorded_messages_are_answered_byte_for_byte(lab: Lab) -> None:
     assert text(f"{url}/?fetch_element=true&element=nope") == '{"element": "", "found": false}'
 
 
-def test_vesta_hosts_of_every_name_live_on_and_never_replace_another(lab: Lab, tmp_path: Path) -> None:
-    node = lab.simulated("ours")
-    url = lab.hub(f"machines=127.0.0.1:{node.url().rpartition(':')[2]}\n", env=VESTA).url()
+def test_vesta_hosts_of_every_name_live_on_and_never_replace_another(hub: Running, tmp_path: Path) -> None:
+    url = hub.url()
     wicked = ["my host", "1bad", "machines", "inj (a TEXT) --", '"\'><script>alert(1)</script>', "x" * 300, "a\x01b\x7f\u202ec", "../..", "import:x", " ", "host%00"]
     made = []
     for place, name in enumerate(wicked):
@@ -87,7 +114,7 @@ def test_vesta_hosts_of_every_name_live_on_and_never_replace_another(lab: Lab, t
     assert "machines" not in made
     status, page, _ = get(url)
     assert (status, "<script>alert" in page, "<b>A</b>" in page) == (200, False, False)
-    shown = nodes_of(lab._running[1])
+    shown = nodes_of(hub)
     assert set(made) <= set(shown)
     assert shown["machines"]["status"] == "up"
     for name in made:
@@ -124,8 +151,8 @@ def test_a_vesta_sender_registers_again_when_the_hub_lost_its_database_and_waits
     assert list(get_json(f"{empty.url()}/states/")) == ["vm"]
 
 
-def test_two_machines_of_one_name_and_address_become_two_hosts(lab: Lab, tmp_path: Path) -> None:
-    url = lab.hub("", env=VESTA).url()
+def test_two_machines_of_one_name_and_address_become_two_hosts(hub: Running, tmp_path: Path) -> None:
+    url = hub.url()
     one = VestaSender(url, "node", tmp_path / "1.json")
     other = VestaSender(url, "node", tmp_path / "2.json", body=exchange("004v030_update").request.body)
     for _ in range(3):
@@ -133,22 +160,32 @@ def test_two_machines_of_one_name_and_address_become_two_hosts(lab: Lab, tmp_pat
         assert other.run()
     assert one.registered["registered_name"] == "node"
     assert other.registered["registered_name"] == "node-2"
-    names = {name: entry["data"][-1]["gpu_data"]["gpu:0"]["gpu_name"] for name, entry in get_json(f"{url}/states/").items()}
+    names = {name: entry["data"][-1]["gpu_data"]["gpu:0"]["gpu_name"] for name, entry in get_json(f"{url}/states/").items() if name.startswith("node")}
     assert names == {"node": "NVIDIA GeForce RTX 3090", "node-2": "GeForce GTX 1080 Ti"}
 
 
-def test_without_a_token_senders_are_answered_as_if_nothing_were_there(lab: Lab, tmp_path: Path) -> None:
-    hub = lab.hub("")
-    sender = VestaSender(hub.url(), "vm", tmp_path / "token.json", token="")
+def test_without_a_token_senders_are_answered_as_if_nothing_were_there(bare: str, tmp_path: Path) -> None:
+    sender = VestaSender(bare, "vm", tmp_path / "token.json", token="")
     assert sender.run() is False
     assert [answer for _, answer in sender.sent] == [404, 404]
     assert sender.registered is None
-    assert get(f"{hub.url()}/notification/send_notification/slack/", method="POST", body=b"{}")[0] == 404
-    worker = Worker001(hub.url(), "w")
+    assert get(f"{bare}/notification/send_notification/slack/", method="POST", body=b"{}")[0] == 404
+    worker = Worker001(bare, "w")
     assert not worker.register()
     assert worker.beat() is None
     assert worker.statuses == [404]
-    assert get_json(f"{hub.url()}/states/") == {}
+    assert get_json(f"{bare}/states/") == {}
+
+
+def test_who_guesses_the_token_waits_and_the_hosts_of_that_address_go_on(home: Lab, hub: Running, tmp_path: Path) -> None:
+    sender = VestaSender(hub.url(), "steady", tmp_path / "token.json", source="127.0.0.8")
+    assert sender.run()
+    answers = {get(f"{hub.url()}/register/?host_name=x&token={guess:04}", source="127.0.0.8")[1] for guess in range(1, 40)}
+    assert answers == {'{"status": "ERROR", "status_code": 403, "message": "forbidden"}'}
+    assert not VestaSender(hub.url(), "new", tmp_path / "other.json", source="127.0.0.8").run(), "the right one is not taken for a while"
+    assert sender.run()
+    other = get(f"{hub.url()}/register/?host_name=new&token=0000", source="127.0.0.9")[1]
+    assert json.loads(other)["status_code"] == 200
 
 
 # ---- seed 001
@@ -163,8 +200,7 @@ def store_of(lab: Lab, name: str = "hub") -> Iterator[Any]:
         opened.close()
 
 
-def test_worker_recorded_messages_are_answered_byte_for_byte(lab: Lab) -> None:
-    hub = lab.hub("", env=compat(workers="open"))
+def test_worker_recorded_messages_are_answered_byte_for_byte(home: Lab, hub: Running) -> None:
     url = hub.url()
     recorded = exchange("001_register")
     status, body, headers = replay(url, recorded.request)
@@ -178,7 +214,7 @@ def test_worker_recorded_messages_are_answered_byte_for_byte(lab: Lab) -> None:
     assert replay(url, exchange("001_metrics_401").request)[:2] == (401, exchange("001_metrics_401").response.body)
     assert replay(url, exchange("001_commands_empty").request, authorization=bearer)[:2] == (200, exchange("001_commands_empty").response.body)
     assert replay(url, exchange("001_commands_empty").request, authorization=token)[:2] == (200, b'{"command":null}\n')
-    with store_of(lab) as store:
+    with store_of(home) as store:
         row = workers.find(store, "w-smi").row
         assert worker_commands.submit(store, row.id, "echo out; echo err >&2; exit 3", time.time()) == 1
     for name in ("001_commands_one", "001head_command_output_running", "001_command_output_failed"):
@@ -202,44 +238,48 @@ def test_worker_recorded_messages_are_answered_byte_for_byte(lab: Lab) -> None:
     for path in ("/submit_command", "/submit_multi_command", "/stop_command/1", "/delete_worker/w-smi", "/delete_workers", "/api/gpu/set_tdp"):
         status, body_text, _ = get(url + path, {}, "POST", b"worker_id=w-smi&command=id&gpu_index=0&power_limit=250")
         assert (status, "/hosts/NAME" in body_text) == (403, True), path
-    with store_of(lab) as store:
+    with store_of(home) as store:
         assert len(worker_commands.newest(store, row.id)) == 1, "nobody could queue anything"
 
 
-def test_what_workers_do_not_tell_is_not_reported_in_any_view(lab: Lab) -> None:
-    hub = lab.hub("", env=compat(workers="open"))
+def test_what_workers_do_not_tell_is_not_reported_in_any_view(hub: Running) -> None:
     url = hub.url()
-    worker = Worker001(url, "w-smi")
+    worker = Worker001(url, "quiet")
     assert worker.register()
     worker.beat()
     assert worker.statuses == [200]
-    until_status(hub, "w-smi", "up")
-    (first, second) = get_json(f"{url}/api/v1/hosts/w-smi")["snapshot"]["gpus"]
+    until_status(hub, "quiet", "up")
+    (first, second) = get_json(f"{url}/api/v1/hosts/quiet")["snapshot"]["gpus"]
     assert (first["utilization_percent"], first["memory_used_bytes"], first["power_watts"], first["missing"]["processes"]) == (
         37, 2048 * 1024**2, None, "not told by seed 001's worker",
     )  # fmt: skip
     assert [gpu["state"] for gpu in (first, second)] == ["busy", "free"]
-    page = text(f"{url}/hosts/w-smi")
+    page = text(f"{url}/hosts/quiet")
     assert "not reported" in page
     assert "0 W" not in page
-    states = get_json(f"{url}/states/")["w-smi"]["data"][-1]["gpu_data"]["gpu:0"]
+    states = get_json(f"{url}/states/")["quiet"]["data"][-1]["gpu_data"]["gpu:0"]
     assert (states["gpu_volatile"], states["processes"]) == ("37", [])
-    history = get_json(f"{url}/api/metrics/history/w-smi/0?hours=1")
+    history = get_json(f"{url}/api/metrics/history/quiet/0?hours=1")
     assert sorted(history) == ["memory_utilization", "power_usage", "temperature", "timestamps", "utilization"]
-    found = eventually(lambda: get_json(f"{url}/api/metrics/history/w-smi/0?hours=1")["timestamps"])
+    found = eventually(lambda: get_json(f"{url}/api/metrics/history/quiet/0?hours=1")["timestamps"])
     assert found
-    history = get_json(f"{url}/api/metrics/history/w-smi/0?hours=1")
+    history = get_json(f"{url}/api/metrics/history/quiet/0?hours=1")
     assert (history["utilization"][-1], history["power_usage"][-1], round(history["memory_utilization"][-1], 2)) == (37.0, None, 8.33)
-    assert get_json(f"{url}/api/metrics/history/w-smi/7?hours=1")["timestamps"] == []
+    assert get_json(f"{url}/api/metrics/history/quiet/7?hours=1")["timestamps"] == []
     status, body, _ = get(f"{url}/api/metrics/history/nope/0")
     assert (status, json.loads(body)["error"]) == (404, "Worker with ID nope not found")
-    limits = get_json(f"{url}/api/gpu/get_power_limits?worker_id=w-smi")
+    limits = get_json(f"{url}/api/gpu/get_power_limits?worker_id=quiet")
     assert limits["gpus"][0] == {"index": 0, "power_limit": None, "power_usage": None}
-    rows = text(f"{url}/?format=csv").splitlines()
+    rows = text(f"{url}/?format=csv&host=quiet").splitlines()
     head = rows[0].split(",")
     cells = dict(zip(head, rows[1].split(",")))
     assert (cells["utilization_percent"], cells.get("power_watts", "")) == ("37", "")
-    assert "w-smi" in text(f"{url}/?term=true&view=rows")
+    assert re.search(r"0 busy +>?\d+s", text(f"{url}/?term=true&view=rows&host=quiet"))
+    detail = text(f"{url}/?term=true&detail=true&host=quiet")
+    assert detail.count("└── processes: n/r") == 2
+    assert "processes: n/r" in text(f"{url}/?term=true&detail=true&ascii=true&host=quiet")
+    assert "└" not in text(f"{url}/?term=true&detail=true&ascii=true&host=quiet")
+    assert get(f"{url}/api/user_gpu_usage?host=quiet")[:2] == (500, '{"error":"processes are not reported: not told by seed 001\'s worker"}\n')
 
 
 def test_a_worker_waits_until_it_is_approved_and_its_readings_are_dropped_till_then(lab: Lab) -> None:
@@ -274,13 +314,12 @@ def test_a_worker_waits_until_it_is_approved_and_its_readings_are_dropped_till_t
     assert lab.run("worker", "--database", lab.database(), "approve", "nobody").returncode == 2
 
 
-def test_orders_run_once_report_and_are_stopped_without_being_lost(lab: Lab) -> None:
-    hub = lab.hub("", env=compat(workers="open"))
+def test_orders_run_once_report_and_are_stopped_without_being_lost(home: Lab, hub: Running) -> None:
     url = hub.url()
     old, new = Worker001(url, "old"), Worker001(url, "new", newest=True)
     assert old.register()
     assert new.register()
-    with store_of(lab) as store:
+    with store_of(home) as store:
         rows = {one.worker_id: one.row.id for one in workers.list_all(store)}
         first = worker_commands.submit(store, rows["old"], "echo hello; exit 3", time.time())
         second = worker_commands.submit(store, rows["new"], "sleep 60", time.time())
@@ -301,8 +340,7 @@ def test_orders_run_once_report_and_are_stopped_without_being_lost(lab: Lab) -> 
         assert get(f"{url}/command_output/{second}", {"Authorization": f"Bearer {old.token}"})[0] == 500
 
 
-def test_a_worker_id_is_worth_nothing_from_another_address(lab: Lab) -> None:
-    hub = lab.hub("", env=compat(workers="open"))
+def test_a_worker_id_is_worth_nothing_from_another_address(home: Lab, hub: Running) -> None:
     own = Worker001(hub.url(), "w")
     assert own.register()
     own.beat()
@@ -313,9 +351,10 @@ def test_a_worker_id_is_worth_nothing_from_another_address(lab: Lab) -> None:
     thief.beat(exchange("001head_metrics_power").request.body)
     assert thief.statuses == [200]
     assert get_json(f"{own.url}/api/v1/hosts/w")["snapshot"]["gpus"][0]["power_watts"] is None, "its readings were dropped"
-    found = {one["address"]: one for one in json.loads(lab.run("worker", "--database", lab.database(), "list", "--json").stdout)}
+    listed = json.loads(home.run("worker", "--database", home.database(), "list", "--json").stdout)
+    found = {one["address"]: one for one in listed if one["worker_id"] == "w"}
     assert {address: one["state"] for address, one in found.items()} == {"127.0.0.1": "approved", "127.0.0.2": "waiting"}
-    moved = lab.run("worker", "--database", lab.database(), "approve", "w", "--json")  # the one that waits: w moved there
+    moved = home.run("worker", "--database", home.database(), "approve", "w", "--json")  # the one that waits: w moved there
     assert moved.returncode == 0, moved.stderr
     assert json.loads(moved.stdout)["host"] == "w"
     assert eventually(lambda: [thief.beat(exchange("001head_metrics_power").request.body), get_json(f"{own.url}/api/v1/hosts/w")][1]["snapshot"]["gpus"][0]["power_watts"] == 120.55)
@@ -326,17 +365,15 @@ def test_a_worker_id_is_worth_nothing_from_another_address(lab: Lab) -> None:
 # ---- seeds 002 and 003, and the pages
 
 
-def test_a_hub_of_seed_002_reads_our_node_and_no_refusal_is_taken_for_readings(lab: Lab) -> None:
-    node = lab.simulated("gpu1")
+def test_a_hub_of_seed_002_reads_our_node_and_no_refusal_is_taken_for_readings(node: Running) -> None:
     good, wrong = Hub002(node.url(), "x"), Hub002(node.url(), "y")
     assert eventually(lambda: [good.poll(), good.alive][1])
     entry = good.entry()
-    assert (entry["hostname"], entry["status"], len(entry["gpus"])) == ("gpu1", True, 2)
+    assert (entry["hostname"], entry["status"], len(entry["gpus"])) == ("machines", True, 2)
     assert abs(time.time() - time.mktime(time.strptime(entry["last_update"][:19], "%Y-%m-%dT%H:%M:%S"))) < 120
     for _ in range(3):
         wrong.poll()
     assert wrong.entry() == {"hostname": node.url(), "status": False, "gpus": [], "version": ""}
-    node.stop()
 
 
 def test_seed_003s_page_has_the_same_number_for_a_gpu_after_a_restart_and_no_card_of_unknown_values(lab: Lab, tmp_path: Path) -> None:
@@ -373,9 +410,8 @@ PAGES = {
 }  # fmt: skip
 
 
-def test_pages_of_seeds_000_and_003_lead_to_ours(lab: Lab) -> None:
-    hub = lab.hub("")
-    url = hub.url()
+def test_pages_of_seeds_000_and_003_lead_to_ours(bare: str) -> None:
+    url = bare
     for path, wanted in PAGES.items():
         status, _, headers = get(url + path)
         assert (status, headers.get("location")) == (302, wanted), path
@@ -387,9 +423,9 @@ def test_pages_of_seeds_000_and_003_lead_to_ours(lab: Lab) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _hub_logs_no_secret(lab: Lab) -> Iterator[None]:
-    """Whatever a test does: the token of the address stands in no log."""
+def _hub_logs_no_secret(home: Lab, lab: Lab) -> Iterator[None]:
+    """Whatever a test does: the token of the address stands in no log, and nothing broke."""
     yield
-    for running in lab._running:
+    for running in (*home._running, *lab._running):
         assert "token=0000" not in running.output
         assert "Traceback" not in running.output, running.output[-3000:]

@@ -60,6 +60,11 @@ class VestaSenders:
         """It is the token; in constant time."""
         return self.is_on and hmac.compare_digest(token.encode("utf-8", "replace"), self._token)
 
+    def knows(self, id: str) -> bool:
+        """A host of this id is known to this hub."""
+        row = self._means.roster.get(id[:MOST_ID])
+        return row is not None and row.kind == KIND
+
     def register(self, host_name: str, address: str, now: float) -> Tuple[str, str]:
         """(id, name) of the host that calls itself so. Raises TooMany, StoreError."""
         asked = host_name[:MOST_NAME]

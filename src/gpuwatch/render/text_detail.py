@@ -134,6 +134,8 @@ class _Drawer:
         for part in reading.mig:
             name = f" mig {part.index} {words.clean(part.profile) or UNKNOWN:<12}"
             yield Hole(_slice, (part.memory_used_bytes, part.memory_total_bytes), (box, name))
+        if not reading.processes and "processes" in reading.missing:
+            yield box.strangers_line(f"  └── processes: {UNKNOWN}")
         last = len(reading.processes) - 1
         yield from (_process(box, process, place == last) for place, process in enumerate(reading.processes))
 

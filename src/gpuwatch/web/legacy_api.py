@@ -135,7 +135,10 @@ def _of_machine(ctx: Context, make: Callable[[Snapshot], Any]) -> Reply:
     node = _machine(ctx)
     if node.snapshot is None or node.status not in seed000.ALIVE:
         return _reply(seed000.error(node.error or f"{node.name} has no readings"), 500)
-    return _reply(seed000.dump(make(node.snapshot)), headers=ctx.dated())
+    try:
+        return _reply(seed000.dump(make(node.snapshot)), headers=ctx.dated())
+    except seed000.Refused as error:
+        return _reply(seed000.error(str(error)), 500)
 
 
 def _of_past(ctx: Context, answer: Callable[[NodeState, Optional[Snapshot], _Span, tzinfo], Any]) -> Reply:

@@ -65,7 +65,12 @@ def cpu_live_info(snapshot: Snapshot) -> Document:
 
 
 def user_gpu_usage(snapshot: Snapshot) -> List[Document]:
-    """``/api/user_gpu_usage``: every user (it shows the last one only), most memory first; percent of all GPUs' memory (its own are of 25000 MiB)."""
+    """``/api/user_gpu_usage``: every user (it shows the last one only), most memory first; percent of all GPUs' memory (its own are of 25000 MiB).
+
+    Raises Refused where the machine tells no processes: nobody would be made up.
+    """
+    if snapshot.gpus and all("processes" in gpu.missing and not gpu.processes for gpu in snapshot.gpus):
+        raise Refused(f"processes are not reported: {snapshot.gpus[0].missing['processes'][:200]}")
     held: Dict[str, Number] = {}
     for gpu in snapshot.gpus:
         for process in gpu.processes:
