@@ -459,3 +459,10 @@ def test_flat_list_has_a_part_per_gpu():
 
 def test_public_names():
     assert set(as_html.__all__) == {"Fragments", "cluster_page", "gpu_page", "host_page", "live_update", "message_page"}
+
+
+def test_the_footer_of_every_page_leads_to_the_pages_that_the_bar_does_not_name():
+    for html in (cluster_page(LAB, ViewOptions(), Fragments()), host_page(LAB, LAB.nodes[0].name, ViewOptions())):
+        footer = re.search(r"<footer>.*</footer>", html, re.DOTALL).group(0)
+        assert '<a href="/hubs">Hubs</a>' in footer
+        assert '<a href="/import">Imports</a>' in footer

@@ -185,5 +185,16 @@ def test_where_there_is_no_reading_nothing_is_claimed() -> None:
     assert "is-past" in gpu
 
 
+def test_the_grid_says_no_reading_wherever_it_names_a_host_without_one() -> None:
+    large = replace(samples.large(100), at=AT, asked_at=ASKED)
+    nodes = (bare(large.nodes[0]), bare(large.nodes[1]), *(node for node in large.nodes[2:] if node.status != "unseen"))
+    page = cluster_page(replace(large, nodes=nodes), OPTIONS, Fragments())
+    assert 'id="cells"' in page
+    assert '<b>2</b></td><th scope="row">no reading</th>' in page  # the table of what needs attention
+    assert re.search(r"<li><svg[^>]*>.{0,400}?</svg>no reading <b>2 hosts</b></li>", page)  # the legend
+    assert page.count('"no reading"') >= 2  # the data of the cells, and what is spoken of them
+    assert "unseen" not in re.sub(r"<style.*?</style>", "", page)
+
+
 def test_now_has_no_band() -> None:
     assert past_of(samples.lab(), "/") is None

@@ -19,6 +19,8 @@ KEYS = (
 
 PAGES = (("cluster", "/", "Cluster"), ("history", "/history", "History"), ("reports", "/reports", "Reports"))
 """(name, address, word) of the pages in the top bar."""
+MORE_PAGES = (("/hubs", "Hubs"), ("/import", "Imports"))
+"""(address, word) of the pages that few need: in the footer."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,8 @@ def _footer(frame: Frame) -> str:
     if frame.terminal:
         twin = f'<span>In a terminal: <code id="curl" data-path="{e(frame.terminal)}">curl \'HUB{e(frame.terminal)}\'</code></span>'
     keys = '<span class="js">Keys: <kbd>/</kbd> filter <kbd>f</kbd> free only <kbd>,</kbd> earlier <kbd>?</kbd> all</span>'
-    return f'<footer><div id="facts-line">{frame.footer_html}</div>{twin}{keys}</footer>'
+    more = " ".join(f'<a href="{address}">{word}</a>' for address, word in MORE_PAGES)
+    return f'<footer><div id="facts-line">{frame.footer_html}</div>{twin}{keys}<nav aria-label="More pages">{more}</nav></footer>'
 
 
 def _keys() -> str:

@@ -15,6 +15,7 @@ from gpuwatch.model.view import ViewOptions
 from gpuwatch.render import words
 from gpuwatch.render.fragments import Fragments
 from gpuwatch.render.html_gpu_row import people
+from gpuwatch.render.html_host import unseen_word
 from gpuwatch.render.html_parts import e, host_url, icon, json_block, meter
 from gpuwatch.render.select import Shown, shown
 from gpuwatch.render.stencil import Numbers, seen
@@ -62,6 +63,11 @@ class Cells(NamedTuple):
         return str(self.row[4])
 
     @property
+    def note(self) -> str:
+        """The host's status, where it is not up."""
+        return str(self.row[-1])
+
+    @property
     def is_seen(self) -> bool:
         """There is a cell for each GPU; otherwise one for all of them."""
         return bool(self.row[5])
@@ -88,7 +94,7 @@ def _facts(node: NodeState, _: object) -> _Facts:
     models = ", ".join(dict.fromkeys([words.model_name(reading.name) for reading in readings]))
     return _Facts(
         (words.clean(node.name), tag, models), "".join(map(_letter, node.gpus)) if node.gpus else _BARE.get(node.status, ""), users, owners,
-        [_minute(view.state.since_at) for view in node.gpus], "" if node.status == "up" else node.status,
+        [_minute(view.state.since_at) for view in node.gpus], {"up": "", "unseen": unseen_word(node)}.get(node.status, node.status),
         [one.utilization_percent for one in readings], [one.memory_used_bytes for one in readings], [one.memory_total_bytes for one in readings],
     )  # fmt: skip
 
@@ -161,8 +167,9 @@ def _legend(found: Sequence[Cells]) -> str:
     """How many GPUs are of each kind, as the figures at the top count them; and hosts whose GPUs nobody has seen."""
     gpus = Counter("".join([one.letters for one in found if one.is_seen]))
     hosts = Counter("".join([one.letters for one in found if not one.is_seen]))
+    words_of = {"u": ", ".join(sorted({one.note for one in found if one.letters == "u" and not one.is_seen}))}  # of the past: no reading
     return "".join(
-        f"<li>{_swatch(letter)}{told} {_count(gpus[letter], hosts[letter])}</li>"
+        f"<li>{_swatch(letter)}{words_of.get(letter) or told} {_count(gpus[letter], hosts[letter])}</li>"
         for letter, _, _, told in KINDS
         if gpus[letter] or hosts[letter] or letter in "bfid"
     )
@@ -215,7 +222,7 @@ def _list_row(node: NodeState, host: Cells) -> str:
     util = "" if mean is None else f'<div class="bar-n">{meter(mean, 100)}<span>{mean:.0f} %</span></div>'
     who = Counter([users[owner] for owner in owners if owner is not None])
     told = ", ".join([f"{name} ×{count}" if count > 1 else name for name, count in who.most_common()]) or note
-    spoken = ", ".join([f"{place} {_WORDS[letter]}" for place, letter in enumerate(letters)])
+    spoken = ", ".join([f"{place} {_WORDS[letter]}" for place, letter in enumerate(letters)]) if host.is_seen else note
     shapes = "".join([f'<i class="k k-{letter}">{icon(_SHAPE[letter])}</i>' for letter in letters])
     free = letters.count("f")
     return (

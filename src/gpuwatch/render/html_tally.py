@@ -135,14 +135,14 @@ _NODE_TROUBLE = {"down": (0, "down", "unreachable"), "error": (1, "warn", "no GP
 
 def _troubles(node: NodeState) -> Iterator[Trouble]:
     if node.status in _NODE_TROUBLE:
-        rank, shape, text = _NODE_TROUBLE[node.status]
-        why = split_next(node.error)[0]
+        rank, shape, kind = _NODE_TROUBLE[node.status]
+        if node.status == "unseen":
+            kind = unseen_word(node)
+        why, text = split_next(node.error)[0], kind
         if why and node.status in ("error", "stale"):
             text = why if node.status == "error" else f"stale: {why}"
-        if node.status == "unseen":
-            text = unseen_word(node)
         since = node.received_at if node.status == "stale" else node.status_since_at
-        yield Trouble(rank, shape, _NODE_TROUBLE[node.status][2], text, node.name, None, "", since)
+        yield Trouble(rank, shape, kind, text, node.name, None, "", since)
     if node.status in AWAY:
         return
     for view in node.gpus:

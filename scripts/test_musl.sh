@@ -1,0 +1,67 @@
+#!/bin/sh
+# Run dist/gpuwatch.pyz on a CPython that is linked with musl, as on Alpine. There is no such Python among Debian's packages, so the first run builds
+# one in build/musl from Debian's sources with Debian's musl-gcc (10 minutes of a processor); later runs use it again. Needs root for nothing but
+# apt-get, and the packages musl-tools, gcc, make, tcl, xz-utils, patch and python3.11. Ends with the line "musl: passed".
+set -eu
+cd "$(dirname "$0")/.."
+top=$PWD
+root=$top/build/musl
+prefix=$root/usr
+jobs=${JOBS:-2}
+
+fail() {
+    echo "scripts/test_musl.sh: $*" >&2
+    exit 1
+}
+
+[ "$(uname -m)" = x86_64 ] || fail "only tried on x86_64"
+for command in musl-gcc make tclsh xz apt-get /usr/bin/python3.11; do
+    command -v $command >/dev/null || fail "$command is missing: apt-get install musl-tools make gcc tcl xz-utils python3.11"
+done
+[ -e dist/gpuwatch.pyz ] || fail "there is no dist/gpuwatch.pyz: run make pyz"
+
+fetch_sources() {
+    # Debian's own list of sources, of the release that this system has (the first entry), beside the system's lists.
+    mkdir -p "$root/lists/partial" "$root/sources"
+    sed '/^$/,$d; s/^Types: deb$/Types: deb-src/' /etc/apt/sources.list.d/debian.sources >"$root/sources.sources" 2>/dev/null || true
+    [ -s "$root/sources.sources" ] || fail "/etc/apt/sources.list.d/debian.sources is not there: this script knows Debian 12 and its kind"
+    apt="apt-get -q -o Dir::Etc::sourcelist=$root/sources.sources -o Dir::Etc::sourceparts=- -o Dir::State::lists=$root/lists -o APT::Get::List-Cleanup=0"
+    $apt update
+    (cd "$root/sources" && $apt source --download-only python3.11 zlib bzip2 sqlite3 libffi)
+}
+
+unpack() {
+    rm -rf "$root/build/$1"
+    mkdir -p "$root/build/$1"
+    tar -xf "$root"/sources/$1_*.orig.tar.* -C "$root/build/$1" --strip-components=1
+    cd "$root/build/$1"
+}
+
+build() {
+    export CC="musl-gcc" CFLAGS="-O1 -fPIC -pipe"
+    (unpack zlib && ./configure --static --prefix="$prefix" && make -j "$jobs" libz.a && make install)
+    (unpack bzip2 && make -j "$jobs" CC=musl-gcc CFLAGS="$CFLAGS -D_FILE_OFFSET_BITS=64" libbz2.a && install -D -m 644 bzlib.h "$prefix/include/bzlib.h" &&
+        install -D -m 644 libbz2.a "$prefix/lib/libbz2.a")
+    (unpack libffi && ./configure --prefix="$prefix" --disable-shared --enable-static --disable-docs --disable-multi-os-directory && make -j "$jobs" &&
+        make install)
+    # Python's own make finds libsqlite3 by its header; one file is enough of it.
+    (unpack sqlite3 && CC=gcc ./configure --disable-tcl --disable-readline --disable-shared && make sqlite3.c && $CC $CFLAGS -c -DSQLITE_THREADSAFE=1 sqlite3.c &&
+        ar rcs libsqlite3.a sqlite3.o && install -D -m 644 sqlite3.h "$prefix/include/sqlite3.h" && install -D -m 644 libsqlite3.a "$prefix/lib/libsqlite3.a")
+    # As if for another machine: only so does its build not look into /usr/include, which is glibc's.
+    # musl-gcc has no kernel headers: they are copied, since the rest of /usr/include must stay out.
+    mkdir -p "$prefix/include" && cp -rL /usr/include/linux /usr/include/asm-generic "$prefix/include/" && cp -rL /usr/include/x86_64-linux-gnu/asm "$prefix/include/"
+    (
+        unpack python3.11
+        printf 'ac_cv_file__dev_ptmx=yes\nac_cv_file__dev_ptc=no\nac_cv_buggy_getaddrinfo=no\n' >config.site
+        PKG_CONFIG_LIBDIR="$prefix/lib/pkgconfig" CONFIG_SITE=config.site CPPFLAGS="-I$prefix/include" LDFLAGS="-L$prefix/lib" ./configure --prefix="$prefix" \
+            --build=x86_64-pc-linux-gnu --host=x86_64-linux-musl --with-build-python=/usr/bin/python3.11 --without-ensurepip --disable-test-modules
+        make -j "$jobs"
+        make install
+    )
+}
+
+if [ ! -x "$prefix/bin/python3.11" ]; then
+    mkdir -p "$root"
+    fetch_sources >"$root/log" 2>&1 || fail "the sources cannot be fetched: see $root/log"
+    build >>"$root/log" 2>&1 || fail "a build failed: see $root/log"
+fi
