@@ -94,6 +94,24 @@ def test_ending_a_demo_ends_all(demo: Running, temporary: Path, number: int, gro
     assert "Traceback" not in demo.output
 
 
+@pytest.mark.parametrize("arguments", [("demo",), ("demo", "--history", "30d"), ("up",)], ids=["demo", "while its past is made", "up"])
+def test_killed_at_once_it_leaves_no_process_and_no_folder(lab: Lab, temporary: Path, arguments: tuple[str, ...]) -> None:
+    running = lab.start("killed", *arguments, "--port", free_port(), env={"TMPDIR": str(temporary)})
+    if "--history" in arguments:
+        running.wait_for("simulating 30 days")
+    elif arguments == ("up",):
+        running.url()
+    else:
+        running.wait_for(r"Ctrl-C ends all\.\n")
+    assert eventually(lambda: os.listdir(temporary))
+    below = running.children()
+    assert below
+    running.process.kill()
+    running.process.wait(20)
+    assert eventually(lambda: not alive(below), 40), alive(below)
+    assert os.listdir(temporary) == []
+
+
 def test_ctrl_c_while_a_demo_starts(lab: Lab, temporary: Path) -> None:
     running = lab.start("demo", "demo", "--port", free_port(), env={"TMPDIR": str(temporary)})
     running.wait_for("starting six simulated nodes")

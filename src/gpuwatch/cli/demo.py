@@ -5,11 +5,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import signal
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Optional, Sequence, Tuple
 from zoneinfo import ZoneInfo
 
@@ -17,7 +15,7 @@ import click
 
 from gpuwatch.cli import logs
 from gpuwatch.cli.hub import serve
-from gpuwatch.cli.together import NodePlan, Together, wait_until
+from gpuwatch.cli.together import NodePlan, Together, passing_folder, wait_until
 from gpuwatch.config.load import load, timezone_name
 from gpuwatch.config.settings import HubSettings
 from gpuwatch.model.errors import UsageError
@@ -87,8 +85,8 @@ def _with_past(settings: HubSettings, history: Optional[str]) -> Iterator[Tuple[
     midnight_at = midnight_before(time.time(), zone)
     nodes = [(name, tags, _living(argument, midnight_at)) for name, tags, argument in NODES]
     down = tuple(midnight_at + days * 86400 for days in DOWN_DAYS)
-    with tempfile.TemporaryDirectory(prefix="gpuwatch-") as folder:
-        settings = dataclasses.replace(settings, database=f"sqlite:///{Path(folder) / 'gpuwatch.db'}")
+    with passing_folder() as folder:
+        settings = dataclasses.replace(settings, database=f"sqlite:///{folder / 'gpuwatch.db'}")
         with _ended_by(signal.SIGTERM):
             fill(settings, zone, [Past(name, argument, [(down[0], down[1])] if name == DOWN else []) for name, _, argument in nodes], seconds)
         yield settings, nodes

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import secrets
 import shutil
+import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Callable, Mapping, NamedTuple, Optional, Sequence
+from typing import Callable, Iterator, Mapping, NamedTuple, Optional, Sequence
 
 from gpuwatch.boot import self_argv
 from gpuwatch.child import Child
@@ -17,6 +19,30 @@ from gpuwatch.model.errors import GpuwatchError
 
 START_SECONDS = 30.0
 GRACE_SECONDS = 10.0
+_SWEEP = """
+import os, shutil, sys, time
+sys.stdin.buffer.read()
+for _ in range(150):  # whoever else ends now may still write
+    shutil.rmtree(sys.argv[1], ignore_errors=True)
+    if not os.path.lexists(sys.argv[1]):
+        break
+    time.sleep(0.2)
+"""
+
+
+@contextlib.contextmanager
+def passing_folder() -> Iterator[Path]:
+    """A temporary folder that goes with this process, even by a SIGKILL: a small process waits for that, on a pipe."""
+    folder = Path(tempfile.mkdtemp(prefix="gpuwatch-"))
+    sweeper: Optional[Child] = None
+    try:
+        sweeper = Child([sys.executable, "-I", "-S", "-c", _SWEEP, str(folder)])
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        if sweeper is not None:
+            sweeper.end(GRACE_SECONDS)
+            sweeper.close()
 
 
 class NodePlan(NamedTuple):
@@ -34,10 +60,11 @@ class Together:
         self._plans = plans
         self._state_dir = state_dir
         self._children: dict[str, Child] = {}
+        self._passing = contextlib.ExitStack()
         self.folder = Path()
 
     def __enter__(self) -> Together:
-        self.folder = Path(tempfile.mkdtemp(prefix="gpuwatch-"))
+        self.folder = self._passing.enter_context(passing_folder())
         try:
             self.password_file.touch(mode=0o600)
             self.password_file.write_text(secrets.token_urlsafe(24))
@@ -58,7 +85,7 @@ class Together:
             if not child.wait(max(0.1, until - time.monotonic())):
                 child.end(0.1)
             child.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self._passing.close()
 
     @property
     def hosts_file(self) -> Path:
