@@ -93,6 +93,28 @@ def test_a_password_that_others_can_read_is_refused(tmp_path):
         load(NodeSettings, "node", {"password_file": file}, {})
 
 
+@pytest.mark.parametrize("section", ["", "[hub]\n"])
+@pytest.mark.parametrize(
+    "address", ["postgresql://gpuwatch:hidden-word@db:5432/lab", "postgresql://gpuwatch@db/lab?sslmode=require&password=hidden-word", "postgres://:hidden-word@db"]
+)
+def test_an_address_with_a_password_must_be_its_owners_too(tmp_path, section, address):
+    if section == "":
+        section = "[node]\nname = 'a'\n[hub]\n"
+    text = f'{section}database = "{address}"\n'
+    with pytest.raises(UsageError, match="chmod 600") as error:
+        load(HubSettings, "hub", {"config": write(tmp_path / "g.toml", text, 0o644)}, {})
+    assert "hidden-word" not in str(error.value)
+    file = write(tmp_path / "p", "word")
+    with pytest.raises(UsageError, match="chmod 600"):  # also where the password itself comes from a file
+        load(HubSettings, "hub", {"config": write(tmp_path / "g.toml", text, 0o644), "password_file": file}, {})
+    assert load(HubSettings, "hub", {"config": write(tmp_path / "g.toml", text)}, {}).database == address
+
+
+@pytest.mark.parametrize("address", ["postgresql://gpuwatch@db:5432/lab", "sqlite:////var/lib/a@b:c", "postgresql://db/lab?password="])
+def test_an_address_without_password_may_be_read_by_all(tmp_path, address):
+    assert load(HubSettings, "hub", {"config": write(tmp_path / "g.toml", f'[hub]\ndatabase = "{address}"\n', 0o644)}, {}).database == address
+
+
 def test_a_file_without_password_may_be_read_by_all(tmp_path):
     assert load(NodeSettings, "node", {"config": write(tmp_path / "g.toml", "[node]\nport = 1\n", 0o644)}, {}).port == 1
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import stat
 import sys
 from pathlib import Path
@@ -163,12 +164,20 @@ def _refuse_unknown(table: Type[T], section: str, file: Mapping[str, Any], confi
 
 def _password(settings: CommonSettings, config: str, file: Mapping[str, Any], section: str) -> str:
     """The password from password_file if named, else as set. A settings file with a password must not be readable by others."""
-    if settings.password_file:
-        return read_secret(settings.password_file)
     own = file.get(section)
-    if "password" in file or (isinstance(own, dict) and "password" in own):
+    if _holds_url_password(file) or (not settings.password_file and ("password" in file or (isinstance(own, dict) and "password" in own))):
         _refuse_readable_by_others(config)
-    return settings.password
+    return read_secret(settings.password_file) if settings.password_file else settings.password
+
+
+_URL_PASSWORD = re.compile(r"\w[\w+.-]*://(?:[^/?#\s]*:[^/?#\s]+@|\S*[?&]password=[^&\s])")
+
+
+def _holds_url_password(found: Any) -> bool:
+    """Whether some value of a settings file is an address with a password, such as that of a database."""
+    if isinstance(found, dict):
+        return any(map(_holds_url_password, found.values()))
+    return isinstance(found, str) and _URL_PASSWORD.match(found) is not None
 
 
 def read_secret(path: str) -> str:

@@ -37,7 +37,9 @@ def find(store: Store, latest: Latest, host: str = "", gpu: str = "") -> Subject
     machine_id = _machine(store, latest, host)
     if not gpu or not gpu.isdigit():
         return Subject(machine_id, host, gpu)
-    uuids = {str(reading.index): reading.uuid for reading in gpus_of(store, latest, machine_id, host)}
+    uuids: dict[str, str] = {}
+    for reading in gpus_of(store, latest, machine_id, host):
+        uuids.setdefault(str(reading.index), reading.uuid)  # a lost GPU keeps its number when another one gets it, and comes second
     if gpu not in uuids:
         raise NoSuch(f"{host[:100]!r} has no GPU {gpu[:10]}.", f"It has {', '.join(uuids) or 'none'}.")
     return Subject(machine_id, host, uuids[gpu])

@@ -1,0 +1,24 @@
+"""Which GPU is meant by its number on a host."""
+
+from __future__ import annotations
+
+import pytest
+from tests.query.lab import Lab
+
+from gpuwatch.model.snapshot import GpuReading, Snapshot
+from gpuwatch.query.subjects import NoSuch, find
+from gpuwatch.wire.flat import Flattener, Shape
+
+NOW = 1_790_000_000.0
+
+
+def test_a_number_means_the_gpu_that_has_it_not_a_lost_one_that_had_it(tmp_path):
+    lab = Lab(tmp_path / "lab.db", "a")
+    gpus = (GpuReading("GPU-live", 0), GpuReading("GPU-lost", 0, error="lost: see dmesg"), GpuReading("GPU-other", 1))
+    flat = Flattener().flatten(Snapshot(taken_at=NOW, hostname="a", gpus=gpus))
+    lab.latest.accept("a", Shape.parse(flat.shape), flat.values, received_at=NOW)
+    assert find(lab.store, lab.latest, "a", "0").gpu == "GPU-live"
+    assert find(lab.store, lab.latest, "a", "1").gpu == "GPU-other"
+    assert find(lab.store, lab.latest, "a", "GPU-lost").gpu == "GPU-lost"
+    with pytest.raises(NoSuch, match="no GPU 2"):
+        find(lab.store, lab.latest, "a", "2")
