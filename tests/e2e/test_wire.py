@@ -241,6 +241,10 @@ def test_fifty_idle_tls_connections_and_half_a_hello_delay_nobody(lab: Lab, pair
         assert first
         assert eventually(lambda: taken_at() > first + 1.0)  # polls go on beside them
         assert f"https://127.0.0.1:{own}/" in hub.output
+        done = lab.run("status", "--hub", f"https://127.0.0.1:{own}", env={"SSL_CERT_FILE": str(pair.cert)})
+        assert (done.returncode, done.stdout.count("H100")) == (0, 2), done.stderr
+        done = lab.run("status", "--hub", f"https://127.0.0.1:{own}")
+        assert (done.returncode, "Next: name a file with its certificate" in done.stderr) == (1, True), done.stderr
     finally:
         for one in idle:
             one.close()

@@ -116,6 +116,7 @@ def test_the_printed_curl_line_and_the_news_name_the_base(ask):
 def test_redirects_errors_and_the_description_name_the_base(ask):
     assert ask(f"{BASE}")[:1] + (ask(f"{BASE}")[1]["Location"],) == (308, f"{BASE}/")
     assert ask(f"{BASE}/states")[1]["Location"] == f"{BASE}/states/"
+    assert ask(f"{BASE}/user_utilization")[1]["Location"] == f"{BASE}/reports"
     assert json.loads(ask(f"{BASE}/api/v1/openapi.json")[2])["servers"] == [{"url": BASE}]
     assert f"The cluster is at {BASE}/." in ask(f"{BASE}/nope", "")[2]
     assert f'<a href="{BASE}/">' in ask(f"{BASE}/nope")[2]

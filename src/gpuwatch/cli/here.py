@@ -8,7 +8,7 @@ from typing import Optional
 from gpuwatch.config.load import timezone_name
 from gpuwatch.config.settings import HubSettings, NodeSettings
 from gpuwatch.model.cluster import ClusterNow, Target
-from gpuwatch.model.errors import GpuwatchError
+from gpuwatch.model.errors import GpuwatchError, WireError
 
 FIRST_PAUSE_SECONDS = 0.4
 """Between the two samples: CPU shares and SM activity need two."""
@@ -47,10 +47,15 @@ def from_database(settings: HubSettings, audience: str = "admin") -> ClusterNow:
 
 def ask_hub(url: str, path: str, deadline_seconds: float = 10.0) -> bytes:
     """The body of a hub's answer. Raises GpuwatchError in words."""
-    from gpuwatch.wire.http import fetch
+    from gpuwatch.wire.http import UNTRUSTED, fetch
 
     base = url.rstrip("/") if "://" in url else f"http://{url.rstrip('/')}"
-    reply = fetch(base + path, deadline_seconds=deadline_seconds, max_bytes=64 * 1024**2)
+    try:
+        reply = fetch(base + path, deadline_seconds=deadline_seconds, max_bytes=64 * 1024**2)
+    except WireError as error:
+        if UNTRUSTED not in error.message:
+            raise
+        raise WireError(error.message, "Next: name a file with its certificate, or with that of its authority: SSL_CERT_FILE=FILE gpuwatch ...") from None
     if reply.status != 200:
         raise GpuwatchError(f"The hub at {base} answered {reply.status}: {reply.body[:200].decode('utf-8', 'replace').strip()}")
     return reply.body

@@ -14,6 +14,8 @@ from gpuwatch.serve.wsgi import App, StartResponse
 
 Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
 MOST_HOPS = 20
+LONGEST_HOP = 64
+"""Addresses are remembered: a header is not."""
 HEADERS = ("HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_PROTO", "HTTP_X_FORWARDED_HOST", "HTTP_X_FORWARDED_PORT", "HTTP_X_FORWARDED_BY", "HTTP_FORWARDED")
 """No view may see them: what is true of them is in the environ's own fields."""
 
@@ -55,7 +57,7 @@ def _client(peer: str, told: str, is_trusted: Any) -> str:
     """From right to left as long as it leads from one trusted proxy to the next."""
     client = peer
     for word in reversed(told.split(",")[-MOST_HOPS:]):
-        hop = plain(_without_port(word.strip()))
+        hop = plain(_without_port(word.strip()[:LONGEST_HOP]))
         trusted = is_trusted(hop)
         if trusted is None:
             break

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from gpuwatch.wire.tls import Trust
 
 MAX_HEAD_BYTES = 16 * 1024
+UNTRUSTED = "nobody who is trusted here signed it"
+"""In the words about a certificate that no authority known here vouches for."""
 MAX_CHUNK_LINE_BYTES = 256
 _STATUS = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: [^\r\n]*)?")
 _TOKEN = re.compile(r"[A-Za-z]{1,20}")

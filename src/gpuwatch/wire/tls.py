@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import NamedTuple, Optional, Tuple
 
 from gpuwatch.model.errors import WireError
+from gpuwatch.wire.http import UNTRUSTED
 
 PIN_PREFIX = "sha256:"
 EXPIRED, NOT_YET_VALID, WRONG_NAME = 10, 9, (62, 64)
@@ -86,7 +87,7 @@ def explained(error: ssl.SSLError, address: str) -> WireError:
             return WireError(f"certificate of {address} refused: {said}.", "Next: write a name that it holds, or pin it: pin=sha256:...")
         if code in UNKNOWN_AUTHORITY:
             return WireError(
-                f"certificate of {address} refused: {said}; nobody who is trusted here signed it.",
+                f"certificate of {address} refused: {said}; {UNTRUSTED}.",
                 "Next: pin it (pin=sha256:... from gpuwatch cert --show there), or name its authority (ca=FILE).",
             )
         return WireError(f"certificate of {address} refused: {said}.", "Next: look at it: openssl s_client -connect " + address)
