@@ -4,7 +4,7 @@ import dataclasses
 
 from gpuwatch.config.checks import check_hub, is_loopback
 from gpuwatch.config.hosts import parse_hosts
-from gpuwatch.config.settings import HubSettings
+from gpuwatch.config.settings import CompatSettings, HubSettings
 
 
 def ids(text, **settings):
@@ -17,6 +17,13 @@ def test_nothing_is_wrong_with_a_password_and_hosts():
 
 def test_an_empty_file():
     assert ids("# nothing\n") == ["hosts.empty"]
+
+
+def test_a_hub_of_old_systems_needs_no_hosts_and_a_token_of_its_own():
+    taken = CompatSettings(vesta_token="0000")
+    assert ids("", compat=taken) == []
+    assert ids("", compat=taken, host="0.0.0.0") == ["compat.vesta_token"]
+    assert ids("", compat=CompatSettings(vesta_token="other", workers="open"), host="0.0.0.0") == []
 
 
 def test_the_default_password_is_for_loopback():

@@ -154,3 +154,14 @@ def test_what_is_no_path_is_said(text):
 
 def test_slashes_at_the_end_do_not_count():
     assert [checked(text) for text in ("", "/", "/a/", "/a/b")] == ["", "", "/a", "/a/b"]
+
+
+def test_the_piece_of_a_page_that_seed_004_asks_for_and_old_pages_stay_below_the_base(ask):
+    status, _, body = ask("/?fetch_element=true&element=dgx-a")
+    element = json.loads(body)["element"]
+    addresses = [value for _, _, value in Addresses(element).found]
+    assert status == 200
+    assert addresses
+    assert all(value.startswith(BASE + "/") for value in addresses)
+    status, headers, _ = ask("/dashboard")
+    assert (status, headers["Location"]) == (302, BASE + "/")

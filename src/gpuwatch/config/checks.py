@@ -6,7 +6,7 @@ import ipaddress
 from dataclasses import dataclass
 from typing import Sequence
 
-from gpuwatch.config.settings import DEFAULT_PASSWORD, HubSettings
+from gpuwatch.config.settings import DEFAULT_PASSWORD, CompatSettings, HubSettings
 from gpuwatch.model.cluster import SSH, Target
 from gpuwatch.model.foreign import FOREIGN
 
@@ -34,7 +34,7 @@ def is_loopback(host: str) -> bool:
 def check_hub(settings: HubSettings, targets: Sequence[Target]) -> list[Problem]:
     """Problems of a hub's settings with these targets."""
     found = []
-    if not targets:
+    if not targets and settings.compat == CompatSettings():  # old systems' senders stand in no file
         found.append(Problem("hosts.empty", f"{settings.hosts} names no host.", "Write one name or address a line."))
     asked = [target for target in targets if target.scheme not in FOREIGN and target.scheme not in SSH]
     remote = [target for target in asked if not is_loopback(target.host) and not target.password_file]

@@ -93,7 +93,7 @@ _GPULOCKER: Mapping[str, Row] = {
 _MONITORING: Mapping[str, Row] = {
     "WORKER_ID": ("node.name", _text, ""),
     "UPDATE_INTERVAL": ("node.interval", _number(0.1, 3600), ""),
-    "MASTER_URL": ("", None, "the hub asks the node: write the node's name into the hub's hosts file; or let the worker send on (hub.compat.workers)"),
+    "MASTER_URL": ("", None, "the hub asks the node: write its name into the hub's hosts file; behind a firewall node.push; or let the worker send on (hub.compat.workers)"),
     "TOKEN_FILE": ("", None, "a gpuwatch node has a password or a key of its own"),
     "SQLALCHEMY_DATABASE_URI": ("", None, "what is in it comes over with gpuwatch db import FILE"),
 }

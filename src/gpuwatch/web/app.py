@@ -137,7 +137,7 @@ def _answer(reply: Reply, base: Base) -> Any:
     if not isinstance(reply.body, Body):
         headers["Content-Type"] = reply.content_type
         return bottle.HTTPResponse(reply.body, reply.status, headers)
-    body = base.body(reply.body, bottle.request.path == LIVE)
+    body = base.body(reply.body, bottle.request.path == LIVE or "fetch_element=" in bottle.request.query_string)
     headers["Content-Type"] = body.content_type
     if reply.status == 200:
         headers.update({"ETag": body.etag, "Vary": "Accept-Encoding"})
