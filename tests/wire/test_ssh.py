@@ -26,7 +26,7 @@ def test_a_path_is_one_word_of_the_shell_there_and_the_home_stays_one():
     assert remote_word("~/a b/c.pyz") == "~/'a b/c.pyz'"
     assert remote_word("/opt/$(reboot)") == "'/opt/$(reboot)'"
     assert shlex.split(remote_word("/a'b; rm -rf ~")) == ["/a'b; rm -rf ~"]
-    for bad in ("", "-x", "a\nb", "a\x00b"):
+    for bad in ("", "-x", "a\nb", "a\x00b", "/opt/wow!/x"):
         with pytest.raises(UsageError):
             remote_word(bad)
 

@@ -157,7 +157,7 @@ class Worker:
         self.data = data
         self.changed = False
         self.replaced: List[Tuple[str, Optional[bytes], int]] = []
-        """Path, former content (None: there was none), former mode; in the order of the writes."""
+        """Path, former content (None: there was none), former mode; in the order of the writes. On a full disk one of them may not have happened."""
 
     def through(self, steps: List[Dict[str, Any]]) -> Optional[Tuple[str, StepError]]:
         """Do them all; the name of the one that failed, and why."""
@@ -183,8 +183,10 @@ class Worker:
             try:
                 if content is None:
                     os.unlink(path)
-                else:
+                elif _read(path)[0] != content:
                     _write(path, content, mode)
+            except FileNotFoundError:
+                pass
             except OSError:
                 whole = False
         return whole
@@ -200,7 +202,7 @@ class Worker:
             return "kept", f"{path} is there already and differs"
         _make_folder(os.path.dirname(path), step.get("folder_mode", 0o755))
         if before is not None and step.get("previous"):
-            _write(path + ".previous", before, mode)
+            _keep(path, path + ".previous", before, mode)
         self.replaced.append((path, before, mode))
         _write(path, content, step["mode"])
         return "done", path
@@ -305,6 +307,16 @@ def _write(path: str, content: bytes, mode: int) -> None:
     except OSError as error:
         os.unlink(draft)
         raise OSError(error.errno, error.strerror, path) from None
+
+
+def _keep(path: str, other: str, content: bytes, mode: int) -> None:
+    """The same file under another name too: costs no room on a disk that may be full."""
+    draft = f"{other}.{os.getpid()}.new"
+    try:
+        os.link(path, draft)
+        os.rename(draft, other)
+    except OSError:  # a file system without links
+        _write(other, content, mode)
 
 
 def _make_folder(path: str, mode: int) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import pkgutil
-import shlex
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -213,8 +212,7 @@ def message_in(line: bytes) -> Optional[Dict[str, Any]]:
 
 
 def _command(way: Way, agent_bytes: int, as_root: bool) -> str:
-    sudo = "sudo -n " if as_root else ""
-    return f"exec {sudo}{ssh.remote_word(way.python)} -I -S -c {shlex.quote(_BOOT)} {agent_bytes}"
+    return ssh.python_command(way, _BOOT, str(agent_bytes), first="sudo -n" if as_root else "")
 
 
 def _login(target: Target, user: Optional[str]) -> Target:

@@ -95,7 +95,13 @@ def is_missing(errors: Sequence[str]) -> bool:
 def hash_command(way: Way) -> str:
     """What prints the SHA-256 of the file there; nothing where there is none."""
     code = "import hashlib,os,sys;p=sys.argv[1];print(os.path.isfile(p)and hashlib.sha256(open(p,'rb').read()).hexdigest()or'none')"
-    return f"exec {remote_word(way.python)} -I -S -c {shlex.quote(code)} {remote_word(way.file)}"
+    return python_command(way, code, remote_word(way.file))
+
+
+def python_command(way: Way, code: str, *words: str, first: str = "") -> str:
+    """What runs ``code`` in the Python there. On one line, since csh ends a quoted word at a line's end. ``words``: quoted already."""
+    one_line = f"exec({code!r})" if "\n" in code else code
+    return " ".join(["exec", *([first] if first else []), remote_word(way.python), "-I -S -c", shlex.quote(one_line), *words])
 
 
 def copy_command(way: Way) -> str:
@@ -110,12 +116,12 @@ def copy_command(way: Way) -> str:
         "    os.path.exists(n) and os.unlink(n);sys.exit('cannot write %s: %s'%(p,e.strerror))\n"
         "print(hashlib.sha256(b).hexdigest())"
     )
-    return f"exec {remote_word(way.python)} -I -S -c {shlex.quote(code)} {remote_word(way.file)}"
+    return python_command(way, code, remote_word(way.file))
 
 
 def remote_word(path: str) -> str:
     """A path as a word of any login shell; a leading ``~/`` stays outside of the quotes, so that it is the home there."""
-    if not path or not path.isprintable() or path.startswith("-"):
+    if not path or not path.isprintable() or path.startswith("-") or "!" in path:  # csh looks for ! in quotes too
         raise UsageError(f"{path[:60]!r} cannot be a path on another machine.", "Write one such as ~/.local/share/gpuwatch/gpuwatch.pyz.")
     home, rest = ("~/", path[2:]) if path.startswith("~/") else ("", path)
     return home + shlex.quote(rest)
