@@ -101,6 +101,23 @@ def test_a_hub():
     assert "x" not in argv
 
 
+def test_a_node_that_pushes():
+    wish = Wish(sha256="new", push="https://hub:7070", push_pin="sha256:ab", code="ONE-TIME")
+    made = plan(TARGET, wish, facts(uid=0, sudo=True), UNITS)
+    assert content(jobs(made, "settings")[0]).splitlines()[1:] == [
+        "[node]", "port = 7081", 'push = "https://hub:7070"', 'enroll_file = "/run/credentials/gpuwatch-node.service/enroll_code"', 'host = "127.0.0.1"',
+        'push_pin = "sha256:ab"',
+    ]  # fmt: skip
+    code, drop_in = jobs(made, "enrol")
+    assert (code["path"], code["mode"], content(code)) == ("/etc/gpuwatch/enroll_code", 0o600, "ONE-TIME\n")
+    assert drop_in["path"] == "/etc/systemd/system/gpuwatch-node.service.d/enroll.conf"
+    assert content(drop_in) == "[Service]\nLoadCredential=enroll_code:/etc/gpuwatch/enroll_code\n"
+    assert jobs(made, "password")[0]["only_new"]
+    home = plan(TARGET, wish, facts(), UNITS)
+    assert 'enroll_file = "/home/ops/.config/gpuwatch/enroll_code"' in content(jobs(home, "settings")[0])
+    assert "ONE-TIME" not in repr(wish) + repr(home)
+
+
 def test_another_version_stays_until_it_is_to_be_replaced():
     there = facts(files={"user.file": {"sha256": "old", "mode": 0o755}}, versions={"user.file": "0.1.0"})
     kept = plan(TARGET, WISH, there, UNITS)

@@ -42,6 +42,7 @@ OURS = ("http", "https", *SSH)
 @click.option("--remove", is_flag=True, help="Take away unit, files, settings and key.")
 @click.option("--only", metavar="NAME,...", help="Only these lines of the hosts file.")
 @click.option("--push", metavar="URL", help="Let the nodes push to the hub at this URL: a code for each, from the hub's database.")
+@click.option("--push-pin", metavar="sha256:...", help="The certificate that this hub shows, where it vouches for itself: gpuwatch cert --show.")
 @click.option("--database", metavar="URL", help="The hub's database, for --push, and for --remove to end keys: sqlite:///FILE or postgresql://USER@HOST/DATABASE.")
 @click.option("--parallel", default=16, type=click.IntRange(1, MOST_PARALLEL), metavar="N", help="Machines at the same time  [16]")
 @click.option("--file", "file", metavar="PATH", help="The gpuwatch.pyz to copy  [this one]")
@@ -127,9 +128,15 @@ def _wish(asked: Dict[str, Any], settings: HubSettings, file: bytes) -> Wish:
     if text is not None:
         _check(asked["settings_file"], asked["role"])
     return Wish(
-        asked["role"], action, hashlib.sha256(file).hexdigest(), _version(file), settings.password, text, push, "", _text(asked["hub_hosts"]),
+        asked["role"], action, hashlib.sha256(file).hexdigest(), _version(file), settings.password, text, push, _pin(asked["push_pin"]), "", _text(asked["hub_hosts"]),
         asked["launcher"] or "", settings.ssh_file, parse_seconds(asked["wait"]),
     )  # fmt: skip
+
+
+def _pin(text: Optional[str]) -> str:
+    if text and not re.fullmatch(r"(?i)sha256:([0-9a-f]{2}:?){31}[0-9a-f]{2}", text):
+        raise UsageError(f"--push-pin: {text[:80]!r} is not sha256: and 64 hex digits.")
+    return text or ""
 
 
 def _enrolling(asked: Dict[str, Any], settings: HubSettings, database: Optional[str], config: Optional[str]) -> Optional[Enrolling]:

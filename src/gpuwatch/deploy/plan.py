@@ -39,6 +39,8 @@ class Wish:
     """The text of a settings file to write; None = one made here, and never in place of one that is there."""
     push: str = ""
     """The URL of the hub that the node pushes to; empty: it does not."""
+    push_pin: str = ""
+    """``sha256:...`` of that hub's certificate; empty: authorities vouch for it."""
     code: str = field(default="", repr=False)
     """With it the node gets its key for pushing; empty: it has one."""
     hosts: Optional[str] = None
@@ -212,6 +214,7 @@ def _toml(wish: Wish, port: int, code: str) -> str:
     lines = ["# Written by gpuwatch deploy; it stays as you change it.", f"[{wish.role}]", f"port = {port}"]
     if wish.push:
         lines += [f"push = {json.dumps(wish.push)}", f"enroll_file = {json.dumps(code)}", *([] if wish.secret else ['host = "127.0.0.1"'])]
+        lines += [f"push_pin = {json.dumps(wish.push_pin)}"] if wish.push_pin else []
     return "\n".join(lines) + "\n"
 
 
