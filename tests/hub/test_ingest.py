@@ -355,7 +355,7 @@ def test_restored_readings_bring_no_old_events(door: Tuple[Latest, Ingest]) -> N
     lost = GpuReading(uuid="GPU-1", error="GPU is lost")
     shape, values = flat(snapshot(NOW - 500, lost, xids=(xid(NOW - 600),)))
     latest.restore("a", shape, values, NOW - 500)
-    ingest.learn("id-a", shape)
+    ingest.learn("id-a", shape, NOW)
     ingest.tick(NOW)
     send(ingest, snapshot(NOW, lost, gpu(1), xids=(xid(NOW - 600),)), NOW)
     ingest.tick(NOW)

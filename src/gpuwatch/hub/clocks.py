@@ -34,6 +34,10 @@ class NodeClocks:
         at = taken_at - self._offset(machine_id, skew_seconds)
         return at if received_at - LATEST_SECONDS <= at <= received_at + NOTEWORTHY_SECONDS else None
 
+    def offset(self, machine_id: str) -> float:
+        """By how much the machine's clock is taken to be ahead."""
+        return self._offsets.get(machine_id, 0.0)
+
     def _offset(self, machine_id: str, skew_seconds: Optional[float]) -> float:
         if skew_seconds is not None and abs(skew_seconds - self._offsets.get(machine_id, 0.0)) > NOTEWORTHY_SECONDS:
             self._offsets[machine_id] = skew_seconds if abs(skew_seconds) > NOTEWORTHY_SECONDS else 0.0

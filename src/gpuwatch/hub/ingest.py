@@ -29,6 +29,8 @@ FLAT_VERSION = 1
 LATEST_TIME = 253402300800.0
 """The year 10000: no time of a node is beyond."""
 MOST_EVENTS = 10000
+GAP_INTERVALS = 2.5
+"""Samples that are farther apart have others between them, which the node may still have."""
 _GOOD_REPORT = Report()
 
 
@@ -61,6 +63,10 @@ class Ingest:
         """By machine, the sample that its next answer may build on."""
         self._kept_at: Dict[str, Optional[float]] = {}
         """By machine, when the last sample was taken that a poll brought and that is kept, by the node's clock."""
+        self._newest_at: Dict[str, float] = {}
+        """By machine, the time of the newest sample that is kept, by the hub's clock."""
+        self.missed: Callable[[Target, str, float, float], None] = lambda target, machine_id, after, before: None
+        """Told where samples of a polled machine are missing between two times."""
         self._flattened = Flattened()
         self._door = threading.Lock()
         """Held while one snapshot changes what is known: some 20 us, so that the poller never waits long for the web's threads."""
@@ -80,9 +86,10 @@ class Ingest:
         """The shape known of this machine. Safe on any thread."""
         return self._shapes.get(machine_id)
 
-    def learn(self, machine_id: str, shape: Shape) -> None:
-        """At start: the shape of the restored snapshot, so that the node need not send it."""
+    def learn(self, machine_id: str, shape: Shape, taken_at: float) -> None:
+        """At start: the shape of the restored snapshot, so that the node need not send it, and its time."""
         self._shapes[machine_id] = shape
+        self._newest_at[machine_id] = taken_at
 
     def accept(self, target: Target, machine_id: str, body: bytes, asked_at: float, answered_at: float) -> None:
         """A frame from a node; times are the hub's. Raises WireError for anything that is not one; nothing is changed then."""
@@ -139,13 +146,18 @@ class Ingest:
                 line = b"" if is_known or at is None else came.line
                 self.arrivals.put(Arrival(machine_id, came.at if at is None else at, came.at, came.shape, line, came.shape_bytes, True, mark))
 
-    def keep_late(self, machine_id: str, came: Came, mark: Optional[Mark], known: Callable[[float], bool]) -> None:
-        """A snapshot that comes late: for the store alone. ``known(taken_at)``: the store has it already."""
+    def clock_offset(self, machine_id: str) -> float:
+        """The node's clock minus the hub's, as its samples' times are corrected."""
+        return self._clocks.offset(machine_id)
+
+    def keep_late(self, machine_id: str, came: Came, mark: Optional[Mark], known: Callable[[float], bool]) -> Optional[float]:
+        """A snapshot that comes late: for the store alone. ``known(taken_at)``: the store has it already. Its time; None: that cannot be."""
         with self._door:
             at = self._clocks.late(machine_id, _time(came.shape.taken_at(came.sample.values)), came.skew_seconds, came.at)
             line = b"" if at is None or known(at) else came.line
             if line or mark is not None:
                 self.arrivals.put(Arrival(machine_id, at or came.at, came.at, came.shape, line, came.shape_bytes, True, mark))
+            return at
 
     def tell(self, event: Event) -> None:
         """Something worth an event that no reading shows."""
@@ -171,6 +183,13 @@ class Ingest:
                 taken_at = self._clocks.corrected(machine_id, _time(new.plan.taken_at(values)), came.skew_seconds, came.at)
                 self.arrivals.put(Arrival(machine_id, taken_at, came.at, came.shape, came.line, came.shape_bytes, sent))
                 self._kept_at[machine_id] = new.plan.taken_at(values)
+                self._look_for_gap(target, machine_id, taken_at, new.plan.interval_seconds)
+
+    def _look_for_gap(self, target: Target, machine_id: str, taken_at: float, interval_seconds: float) -> None:
+        before, self._newest_at[machine_id] = self._newest_at.get(machine_id), taken_at
+        interval = max(interval_seconds, target.interval_seconds or self.latest.display.interval_seconds)
+        if before is not None and taken_at - before > GAP_INTERVALS * interval:
+            self.missed(target, machine_id, before, taken_at)
 
     def refresh(self, target: Target, machine_id: str, shape: Shape, entry: Entry, now: float) -> None:
         """A snapshot that another hub stored: for the newest state alone, neither kept nor told of. Raises WireError."""
@@ -185,6 +204,7 @@ class Ingest:
                 self._note(old, new, received_at)
             if new is not None and new.plan is not None:
                 self._clocks.adopt(machine_id, _time(new.plan.taken_at(values)), entry.taken_at_ms / 1000)
+                self._newest_at[machine_id] = entry.taken_at_ms / 1000
 
     def fail(self, target: Target, error: str, now: float, answers: bool) -> None:
         """A poll that brought nothing."""
@@ -224,6 +244,7 @@ class Ingest:
             self._shapes.pop(machine_id, None)
             self._samples.pop(machine_id, None)
             self._kept_at.pop(machine_id, None)
+            self._newest_at.pop(machine_id, None)
         self._flattened.keep(machine_ids)
 
     def _sample(self, machine_id: str, shape: Shape, header: Dict[str, Any], lines: bytes) -> Read:

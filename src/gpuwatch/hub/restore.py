@@ -20,10 +20,10 @@ from gpuwatch.wire.flat import Shape
 log = logging.getLogger(__name__)
 
 
-def restore(store: Store, latest: Latest, names: Mapping[str, str], learn: Callable[[str, Shape], None]) -> None:
+def restore(store: Store, latest: Latest, names: Mapping[str, str], learn: Callable[[str, Shape, float], None]) -> None:
     """States, and the newest snapshot of each machine (``names``: machine id -> target's name). Raises StoreError.
 
-    ``learn`` is told the shape of each machine. What is damaged is left out, with a line in the log.
+    ``learn`` is told the shape of each machine, and when its newest snapshot was taken. What is damaged is left out, with a line in the log.
     """
     latest.tracker.load([row for row in map(from_row, states.load(store).values()) if row is not None and row.machine_id in names])
     for machine_id, entry in snapshots.latest_of_all(store).items():
@@ -35,7 +35,7 @@ def restore(store: Store, latest: Latest, names: Mapping[str, str], learn: Calla
         except (StoreError, WireError) as error:
             log.warning("the last snapshot of %s is not shown: %s", names[machine_id], error)
             continue
-        learn(machine_id, shape)
+        learn(machine_id, shape, entry.taken_at_ms / 1000)
 
 
 def latest_from_store(store: Store, settings: HubSettings, timezone: str, now: float) -> Latest:
@@ -43,7 +43,7 @@ def latest_from_store(store: Store, settings: HubSettings, timezone: str, now: f
     latest = Latest(limits_of(settings), display_of(settings, timezone))
     present = [machine for machine in machines.list_all(store) if machine.removed_at is None]
     latest.set_targets([(Target(one.name, one.ip_address, settings.node_port), one.id) for one in present], now)
-    restore(store, latest, {one.id: one.name for one in present}, lambda machine_id, shape: None)
+    restore(store, latest, {one.id: one.name for one in present}, lambda machine_id, shape, taken_at: None)
     return latest
 
 

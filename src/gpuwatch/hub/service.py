@@ -26,6 +26,7 @@ from gpuwatch.hub.ingest import Ingest
 from gpuwatch.hub.journal import ArrivalQueue
 from gpuwatch.hub.keeper import NOTICE, Keeper
 from gpuwatch.hub.lines import LineSender
+from gpuwatch.hub.missed import Missed
 from gpuwatch.hub.old_systems import GpuNumbers, Means
 from gpuwatch.hub.passwords import Passwords
 from gpuwatch.hub.poller import Poller
@@ -75,9 +76,10 @@ class Hub:
         self.latest = Latest(limits_of(settings), display_of(settings, self.timezone))
         self.ingest = Ingest(self.latest, ArrivalQueue())
         by_ssh = SshLinks(Way(settings.ssh_config, settings.ssh_python, settings.ssh_file), archive())
+        passwords = Passwords(settings.password, settings.password_file)
         self.poller = Poller(
             self.ingest,
-            Passwords(settings.password, settings.password_file),
+            passwords,
             interval_seconds=settings.interval,
             deadline_seconds=settings.poll_deadline,
             max_bytes=settings.poll_max_bytes,
@@ -112,12 +114,15 @@ class Hub:
         self._reopen_at = 0.0
         self._opening = Repeats("database")
         self._stop = Stop()
+        missed = Missed(self.ingest, passwords, lambda: self.store, self._stop)
+        self.ingest.missed = missed.note
         self._polling = AsyncLoop("poller", GATHER_SECONDS)
         self._clock = Loop("clock", self._tick, BEAT_SECONDS, self._stop)
         # what came in is on the disk before the next reading comes
         self._writer = Loop("writer", self.write, min(BEAT_SECONDS, settings.interval / 2), self._stop)
         self._retention = Loop("retention", self.prune, RETENTION_SECONDS, self._stop)
-        self._loops = [self._clock, self._writer, self._retention]
+        self._missed = Loop("missed", missed.run_once, BEAT_SECONDS, self._stop)
+        self._loops = [self._clock, self._writer, self._retention, self._missed]
         self.lines: Optional[LineSender] = None
         """Sends numbers on, where line_url is set."""
         if settings.line_url:
@@ -161,7 +166,7 @@ class Hub:
 
     def health(self) -> str:
         """Which part of the hub does not do its work, in words for strangers; empty = it is well."""
-        parts: List[Union[AsyncLoop, Loop]] = [self._polling, *(loop for loop in self._loops if loop is not self._retention)]
+        parts: List[Union[AsyncLoop, Loop]] = [self._polling, *(loop for loop in self._loops if loop not in (self._retention, self._missed))]
         troubles = [(part.name, part.trouble()) for part in parts]
         return " ".join(f"The hub's {name} {trouble}." for name, trouble in troubles if trouble)
 

@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import json
 import time
-from typing import Any, Dict, Optional
+from typing import Any, Dict, List, Optional
 
 import bottle
 
 from gpuwatch.node import scraping
 from gpuwatch.node.door import Door, Refusal
 from gpuwatch.node.newest import Answer, Newest
+from gpuwatch.node.ring import Ring
 from gpuwatch.render import as_prometheus
-from gpuwatch.wire import frame
+from gpuwatch.wire import frame, push
 from gpuwatch.wire.asking import SKEW_HEADER
 
 MAX_BODY_BYTES = 16384
@@ -31,13 +32,15 @@ class NodeApp(bottle.Bottle):  # type: ignore[misc]
 
     def __init__(
         self, newest: Newest, password: str, *, hostname: str = "", metrics_open: bool = False, plain_password: bool = True,
-        public_status: bool = False,
+        public_status: bool = False, ring: Optional[Ring] = None,
     ) -> None:
         """``hostname``: what this machine is called before there is a sample; ``metrics_open``: /metrics needs no password;
-        ``plain_password``: readings for the password itself, beside signed requests; ``public_status``: seed 000's address answers everybody."""
+        ``plain_password``: readings for the password itself, beside signed requests; ``public_status``: seed 000's address answers everybody;
+        ``ring``: what a hub that was away may ask for."""
         super().__init__()
         self.config["catchall"] = False
         self._newest = newest
+        self._ring = ring
         self._door = Door(password, plain_password=plain_password)
         self._hostname, self._metrics_open = hostname, metrics_open
         self.route("/get-status", "POST", self._get_status)
@@ -65,6 +68,8 @@ class NodeApp(bottle.Bottle):  # type: ignore[misc]
         refusal = None if is_signed else self._door.told(asked.get("passwd"), address)
         if refusal is not None:
             return _refused(refusal)
+        if "missed" in asked and self._ring is not None:
+            return _missed(self._ring, asked["missed"])
         answer = self._newest.answer()
         if answer is None:
             return _text(503, "There is no sample yet.", {"Retry-After": "1"})
@@ -141,6 +146,15 @@ def _readings(answer: Answer, asked: Dict[str, Any]) -> bottle.HTTPResponse:
     else:
         body, kind = answer.flat(known, time.time()), frame.CONTENT_TYPE
     return bottle.HTTPResponse(body, 200, {"Content-Type": kind, "Cache-Control": "no-store"})
+
+
+def _missed(ring: Ring, asked: Any) -> bottle.HTTPResponse:
+    """Samples of a time when a hub was away."""
+    given: List[Any] = [asked.get(name) for name in ("after", "before", "most")] if isinstance(asked, dict) else []
+    if len(given) != 3 or not all(isinstance(one, (int, float)) and not isinstance(one, bool) and abs(one) < 1e15 for one in given):
+        return _text(400, '"missed" is not {"after": TIME, "before": TIME, "most": NUMBER}.')
+    body = ring.between(float(given[0]), float(given[1]), max(0, int(given[2])), time.time())
+    return bottle.HTTPResponse(body, 200, {"Content-Type": push.CONTENT_TYPE, "Cache-Control": "no-store"})
 
 
 def _text(status: int, message: str, headers: Optional[Dict[str, str]] = None) -> bottle.HTTPResponse:

@@ -40,6 +40,11 @@ class Sample:
         self.shape = shape
         self.encoded = encoded
 
+    @property
+    def taken_at(self) -> Optional[float]:
+        """When it was taken, by this machine's clock; None = it does not say."""
+        return self.shape.taken_at_in(self.encoded)
+
     @classmethod
     def of(cls, snapshot: Snapshot) -> Sample:
         """A sample of a snapshot that was made in this process."""

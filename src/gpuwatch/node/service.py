@@ -21,6 +21,7 @@ from gpuwatch.node.app import MAX_BODY_BYTES, NodeApp
 from gpuwatch.node.inventory import Inventory, boot_id
 from gpuwatch.node.newest import Newest
 from gpuwatch.node.pushing import Pushing
+from gpuwatch.node.ring import Ring
 from gpuwatch.node.supervisor import Supervisor
 from gpuwatch.serve.http import CertificateFiles, Server
 
@@ -81,9 +82,11 @@ def run(
     password = check_password(settings)
     newest = Newest(_zone(settings))
     pushing = Pushing(settings, newest) if settings.push else None
+    ring = Ring()
+    newest.listen(ring.add)
     app = NodeApp(
         newest, password, hostname=settings.name or socket.gethostname(), metrics_open=settings.metrics_open, plain_password=settings.plain_password,
-        public_status=settings.public_status,
+        public_status=settings.public_status, ring=ring,
     )  # fmt: skip
     tls = CertificateFiles.of(settings.tls_cert, settings.tls_key)
     server = Server(

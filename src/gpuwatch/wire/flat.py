@@ -165,6 +165,15 @@ class Shape(Builder):
         """When the sample with these values was taken, by its node's clock; None = not said."""
         return None if self._taken_at is None else values[self._taken_at]
 
+    def taken_at_in(self, line: bytes) -> Optional[float]:
+        """The same of a values line, of which nothing else is read; None also where it is no number."""
+        if self._taken_at is None:
+            return None
+        try:
+            return float(line[1:-1].split(b",", self._taken_at + 1)[self._taken_at])
+        except (ValueError, IndexError):
+            return None
+
     @property
     def size_bytes(self) -> int:
         """What it takes in memory as kept."""
