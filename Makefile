@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv/bin
 
-.PHONY: demo pyz test lint bench generated trial-hubs prepare test-aarch64 clean
+.PHONY: demo pyz test lint bench generated trial-hubs trial-push prepare test-aarch64 clean
 
 demo: pyz            ## a hub and six simulated nodes on loopback; Ctrl-C ends all
 	dist/gpuwatch.pyz demo
@@ -29,6 +29,9 @@ bench: prepare pyz   ## the benches; each prints its ratio
 	$(VENV)/python bench/pages.py
 	$(VENV)/python bench/wire.py
 	$(VENV)/python bench/store_pack.py
+
+trial-push: prepare  ## a node that pushes and one that is polled through a killed hub and a cut network, 5 minutes each: what is missing; 13 minutes
+	$(VENV)/python scripts/trial_push.py
 
 trial-hubs: prepare  ## three hubs, 300 nodes, one killed, one cut off: gaps and duplicates in the store; 5 minutes
 	$(VENV)/python scripts/trial_hubs.py

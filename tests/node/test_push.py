@@ -245,8 +245,8 @@ def test_it_waits_longer_each_time_and_never_too_long(node: Node) -> None:
         node.pusher._failed(WireError("away"), 0.0)
         waits.append(node.pusher._resume_at - time.monotonic())
     assert 0.5 < waits[0] <= 1.0
-    assert waits[0] < waits[4] < waits[8]
-    assert 18 <= waits[8] <= 30
+    assert waits[0] < waits[4]
+    assert 9 <= waits[8] <= 15
     assert node.pusher.away.is_set()
 
 

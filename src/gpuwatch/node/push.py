@@ -30,7 +30,7 @@ from gpuwatch.wire.signing import Signer
 
 log = logging.getLogger(__name__)
 DEADLINE_SECONDS = 10.0
-LONGEST_WAIT_SECONDS = 30.0
+LONGEST_WAIT_SECONDS = 15.0
 """Between two tries while the hub is away: so it is back on the page soon after it is back."""
 PLAIN_FAILURES = 2
 """So many tries at the usual pace; then the waits double."""

@@ -47,8 +47,15 @@ class Pushing:
     def start(self, stop: threading.Event) -> None:
         """Begin to push."""
         push = Loop("push", self._pusher.run_once, max(0.5, min(1.0, self._settings.interval / 2)), stop)
-        self._pusher.wake = push.wake
-        self._loops = [push.start(), Loop("spool", self._keep, SPOOL_BEAT_SECONDS, stop).start()]
+        spool = Loop("spool", self._keep, SPOOL_BEAT_SECONDS, stop)
+
+        def wake() -> None:
+            push.wake()
+            if self._pusher.away.is_set():  # each sample is on the disk at once
+                spool.wake()
+
+        self._pusher.wake = wake
+        self._loops = [push.start(), spool.start()]
 
     def close(self) -> None:
         """After ``stop`` was set: what was not pushed goes to the disk."""

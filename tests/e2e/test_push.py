@@ -1,0 +1,164 @@
+"""A node that pushes, and one that is polled, through an outage of the hub: kill -9, a cut cable. Every sample is in the store afterwards, once.
+
+What the node sampled is told by a second hub, which asks the node itself more often than it samples, and is never away.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from pathlib import Path
+from typing import Any, List, Tuple
+
+from tests.e2e.processes import Lab, Running, eventually, until_status
+from tests.e2e.test_network import Network, PluggedLab, network, plugged  # noqa: F401  (fixtures)
+
+from gpuwatch.store import machines, snapshots
+from gpuwatch.store.database import open_store
+
+SAMPLE_SECONDS = 0.4
+OUTAGE_SECONDS = 5.0
+
+
+def times(path: Path, name: str) -> List[int]:
+    """ms of all stored samples of a host."""
+    store = open_store(str(path), create=False, read_only=True)
+    try:
+        return [entry.taken_at_ms for entry in snapshots.read(store, machines.find(store, name).id)]
+    finally:
+        store.close()
+
+
+def code_of(lab: Lab, database: str) -> str:
+    done = lab.run("enroll", "--database", database, "create", "--json")
+    assert done.returncode == 0, done.stderr
+    (made,) = json.loads(done.stdout)
+    return str(made["code"])
+
+
+def port_of(running: Running) -> int:
+    return int(running.url().rpartition(":")[2])
+
+
+def settled(lab: Lab, name: str, since_ms: int, hub: str = "hub") -> Tuple[List[int], List[int]]:
+    """What the two hubs have of a host since then, once they agree; else what they had last."""
+    found: Tuple[List[int], List[int]] = ([], [])
+
+    def same() -> bool:
+        nonlocal found
+        kept, witnessed = (times(lab.folder / f"{each}.db", name) for each in (hub, "witness"))
+        last = min(max(kept, default=0), max(witnessed, default=0)) - 500
+        found = [at for at in kept if since_ms <= at <= last], [at for at in witnessed if since_ms <= at <= last]
+        return found[0] == found[1]
+
+    eventually(same, 30)
+    return found
+
+
+def check(kept: List[int], witnessed: List[int], least: int) -> None:
+    assert kept == witnessed
+    assert len(kept) == len(set(kept)) > least
+    assert max(b - a for a, b in zip(kept, kept[1:])) < 8 * SAMPLE_SECONDS * 1000, "the witness has a hole, so this proves nothing"
+
+
+def test_a_node_pushes_through_a_hub_that_is_killed_and_its_own_end(lab: Lab) -> None:
+    hub = lab.hub("", {"interval": 1.0})
+    port = port_of(hub)
+    settings = {"push": f"http://127.0.0.1:{port}", "enroll": code_of(lab, lab.database()), "interval": SAMPLE_SECONDS, "push_spool": 2**21}
+    node = lab.simulated("p1", **settings)
+    witness = lab.hub(f"p1={node.url().rpartition('/')[2]}\n", {"interval": 0.1}, name="witness")
+    until_status(hub, "p1", "up")
+    until_status(witness, "p1", "up")
+    since_ms = round(time.time() * 1000) + 500
+    time.sleep(1.5)
+    hub.kill()
+    time.sleep(OUTAGE_SECONDS)
+    waiting = list((lab.folder / "p1" / "spool").glob("*.segment"))
+    assert waiting, node.output
+    again = lab.hub("", {"interval": 1.0, "port": port})
+    up = until_status(again, "p1", "up")
+    assert up["address"] == "push://127.0.0.1"
+    time.sleep(1.0)
+    check(*settled(lab, "p1", since_ms), int(OUTAGE_SECONDS / SAMPLE_SECONDS / 2))
+    eventually(lambda: not list((lab.folder / "p1" / "spool").glob("*.segment")))
+    assert not list((lab.folder / "p1" / "spool").glob("*.segment"))
+
+    # the hub is away, and the node is killed meanwhile: what it sampled before is delivered by the one that is started then
+    again.kill()
+    time.sleep(3.0)
+    before_ms = max(times(lab.folder / "witness.db", "p1")) - 1000
+    node.kill()
+    lab.hub("", {"interval": 1.0, "port": port})
+    lab.simulated("p1", **{**settings, "enroll": "used-already"})
+    kept: List[int] = []
+
+    def delivered() -> bool:
+        kept[:] = [at for at in times(lab.folder / "hub.db", "p1") if since_ms <= at <= before_ms]
+        return kept == [at for at in times(lab.folder / "witness.db", "p1") if since_ms <= at <= before_ms]
+
+    assert eventually(delivered, 30), kept[-5:]
+    with sqlite3.connect(lab.folder / "hub.db") as connection:
+        assert connection.execute("SELECT count(*) FROM enrolled").fetchone() == (1,)
+
+
+def test_a_hub_that_was_killed_fetches_what_it_missed_of_a_polled_node(lab: Lab) -> None:
+    node = lab.simulated("q1", interval=SAMPLE_SECONDS)
+    line = f"q1={node.url().rpartition('/')[2]}\n"
+    hub, witness = lab.hub(line, {"interval": 0.15}), lab.hub(line, {"interval": 0.1}, name="witness")
+    until_status(hub, "q1", "up")
+    until_status(witness, "q1", "up")
+    time.sleep(1.0)
+    since_ms = round(time.time() * 1000)
+    time.sleep(1.5)
+    hub.kill()
+    time.sleep(OUTAGE_SECONDS)
+    again = lab.hub(line, {"interval": 0.15})
+    until_status(again, "q1", "up")
+    time.sleep(1.0)
+    check(*settled(lab, "q1", since_ms), int(OUTAGE_SECONDS / SAMPLE_SECONDS / 2))
+
+
+def test_a_cut_cable_leaves_no_hole(plugged: PluggedLab, network: Network) -> None:  # noqa: F811
+    """``one`` pushes, ``two`` is polled; each has a witness of its own, which asks it on its own loopback."""
+    plugged.hub("two=10.77.0.12\n", {"port": 7070, "interval": 0.3, "host": "0.0.0.0", "poll_deadline": 0.9})
+    code = code_of(plugged, plugged.database())
+    plugged.simulated("one", host="127.0.0.1", port=7080, interval=SAMPLE_SECONDS, push="http://10.77.0.1:7070", enroll=code)
+    plugged.simulated("two", host="0.0.0.0", port=7080, interval=SAMPLE_SECONDS)
+    for host in ("one", "two"):
+        plugged.hosts_file(f"witness-{host}").write_text(f"{host}=127.0.0.1:7080\n")
+        settings = {"port": 7071, "interval": 0.1, "hosts": str(plugged.hosts_file(f"witness-{host}")), "database": plugged.database(f"witness-{host}")}
+        config = plugged.toml(f"witness-{host}", "hub", settings)
+        plugged.start(host, "hub", "--config", config, env={"GPUWATCH_PASSWORD": "x", "STATE_DIRECTORY": str(plugged.folder / f"witness-{host}")})
+
+    def statuses() -> Any:
+        return {name: one["status"] for name, one in plugged.nodes().items()}
+
+    assert eventually(lambda: statuses() == {"one": "up", "two": "up"}), statuses()
+    assert eventually(lambda: all((plugged.folder / f"witness-{host}.db").exists() for host in ("one", "two")))
+    time.sleep(2.5)
+    since_ms = round(time.time() * 1000)
+    time.sleep(1.0)
+    for host in ("one", "two"):
+        network.cable(host, up=False)
+    time.sleep(OUTAGE_SECONDS)
+    assert statuses() == {"one": "stale", "two": "stale"}
+    for host in ("one", "two"):
+        network.cable(host, up=True)
+    assert eventually(lambda: statuses() == {"one": "up", "two": "up"}), statuses()
+    time.sleep(1.0)
+    for host in ("one", "two"):
+        (plugged.folder / "witness.db").unlink(missing_ok=True)
+        (plugged.folder / "witness.db").symlink_to(plugged.folder / f"witness-{host}.db")
+        for ending in ("-wal", "-shm"):
+            (plugged.folder / f"witness.db{ending}").unlink(missing_ok=True)
+            (plugged.folder / f"witness.db{ending}").symlink_to(plugged.folder / f"witness-{host}.db{ending}")
+        check(*settled(plugged, host, since_ms), int(OUTAGE_SECONDS / SAMPLE_SECONDS / 2))
+
+
+def test_who_has_no_code_does_not_get_in(lab: Lab) -> None:
+    hub = lab.hub("")
+    node = lab.simulated("p1", push=hub.url(), enroll="WRONG-WRONG-WRONG-WRONG")
+    node.wait_for(r"answered 403: The code is wrong, used, or too old\. Make another one on the hub: gpuwatch enroll create")
+    assert "WRONG-WRONG" not in node.output
+    assert json.loads(lab.run("enroll", "--database", lab.database(), "list", "--json").stdout)["enrolled"] == []
