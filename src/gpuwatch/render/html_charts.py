@@ -233,7 +233,7 @@ def _lines(strip: Strip, series: Series, window: Window, top: float) -> str:
         else:
             highest, lowest = _ys(series.maximum[first:behind], top), _ys(series.minimum[first:behind], top)
             parts.append(f'<path class="band" d="M{_joined(xs, highest)} {_joined(xs[::-1], lowest[::-1])}Z"/>')
-        parts.append(f'<path class="mean{" bad-line" if strip.kind == "bad" else ""}" d="M{_joined(xs, means)}"/>')
+        parts.append(f'<path class="mean" d="M{_joined(xs, means)}"/>')
     return "".join(parts)
 
 

@@ -68,7 +68,7 @@ def _refused(error: GpuwatchError) -> str:
 
 
 def _told(doc: Mapping[str, Any]) -> str:
-    figures = (("rows", str(doc["rows"])), ("lines not understood", str(doc["refused_count"])), ("GPUs", str(len(doc["gpus"]))), ("users", str(doc["users"])))
+    figures = (("Rows", str(doc["rows"])), ("Lines not understood", str(doc["refused_count"])), ("GPUs", str(len(doc["gpus"]))), ("Users", str(doc["users"])))
     shown = "".join(f'<div class="figure"><h2>{name}</h2><p><b>{value}</b></p></div>' for name, value in figures)
     notes = "".join(f'<p class="note">{e(note)}</p>' for note in doc["notes"])
     return (

@@ -292,7 +292,7 @@ def _downtime(reports: Reports, found: Sequence[Downtime]) -> str:
     rest = len(found) - len(away)
     body = lines or '<tr><td class="mute" colspan="4">none: every host was read all the time</td></tr>'
     exact = min((one.step_seconds for one in found), default=3600)
-    note = f"outages to {words.span_long(exact)}" + (f"; {words.plural(rest, 'host')} without" if rest and away else "")
+    note = f"outages by {'the hour' if exact >= 3600 else 'the quarter of an hour'}" + (f"; {words.plural(rest, 'host')} without" if rest and away else "")
     return (
         f'<section class="report" aria-labelledby="s-downtime">{_head(reports, "downtime", "Hosts without readings", note)}'
         '<table class="list"><thead><tr><th scope="col">Host</th><th scope="col" class="num">away</th><th scope="col" class="num">measured</th>'

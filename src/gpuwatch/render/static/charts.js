@@ -94,7 +94,7 @@
     const place = $(".plot", strip.element), data = strip.data, half = data.step_seconds / 2;
     const columns = strip.kind === "bars" || strip.kind === "hold", bad = strip.kind === "bad", filled = bad || columns || strip.kind === "area";
     const times = data.times.map((at, place) => at + (columns ? ((data.times[place + 1] ?? at + 2 * half) - at) / 2 : half));
-    const line = bad ? colors.bad : columns ? "transparent" : colors.ink, fill = bad ? colors.bad : strip.kind === "hold" ? colors.hold : columns ? colors.band : faint(colors.band, .55);
+    const line = columns ? "transparent" : colors.ink, fill = bad ? colors.bad : strip.kind === "hold" ? colors.hold : columns ? colors.band : faint(colors.band, .55);
     const side = { width: 0, points: { show: false }, paths: columns ? () => null : undefined };
     const plot = new uPlot({
       width: place.clientWidth, height: place.clientHeight, padding: [1, 0, 1, 0], legend: { show: false }, axes: [{ show: false }, { show: false }],
