@@ -10,6 +10,7 @@ import pytest
 
 from gpuwatch.model.snapshot import Snapshot
 from gpuwatch.node.app import MAX_BODY_BYTES, NodeApp
+from gpuwatch.node.door import ALL_LOCKED_OUT, MOST_FAILURES, MOST_KNOWN, Door
 from gpuwatch.node.newest import Newest, Sample
 from gpuwatch.serve.http import Server
 from gpuwatch.wire import asking
@@ -113,6 +114,26 @@ def test_a_locked_out_guesser_does_not_lock_out_the_hub_at_the_same_address(node
     assert client.signed(STRANGER)[0] == 429
     assert client.signed()[0] == 200
     assert refused(app) == {"wrong signature": 10, "too many tries": 2}
+
+
+def test_guesses_from_many_addresses_are_slowed_together_and_known_ones_go_on():
+    door = Door(PASSWORD)
+    assert (door.waits("192.0.2.1"), door.told(PASSWORD, "192.0.2.1")) == (None, None)
+    for number in range(MOST_FAILURES):
+        assert door.waits(f"198.51.100.{number}") is None
+        assert door.told("guess", f"198.51.100.{number}").wait_seconds == 0
+    locked = door.waits("203.0.113.7")
+    assert (locked.words, 0 < locked.wait_seconds <= 60) == (ALL_LOCKED_OUT, True)
+    assert (door.waits("192.0.2.1"), door.told(PASSWORD, "192.0.2.1")) == (None, None)
+    header = SIGNER.header("POST", asking.PATH, BODY, time.time())
+    assert door.signed(header, "POST", asking.PATH, BODY, "203.0.113.7") is None
+
+
+def test_what_is_remembered_of_addresses_is_bounded():
+    door = Door(PASSWORD)
+    for number in range(1000):
+        door.told(PASSWORD, f"10.0.{number // 250}.{number % 250}")
+    assert len(door._known) == MOST_KNOWN
 
 
 def test_prometheus_sees_how_many_were_refused(node):

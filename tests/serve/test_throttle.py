@@ -25,6 +25,14 @@ def test_slow_failures_never_make_wait():
         assert throttle.wait_seconds("192.0.2.1", float(second)) == 0
 
 
+def test_another_number_of_failures():
+    throttle = Throttle(3)
+    fail(throttle, "key:a", 2)
+    assert throttle.wait_seconds("key:a", 100.0) == 0
+    fail(throttle, "key:a", 1)
+    assert throttle.wait_seconds("key:a", 100.0) == 60
+
+
 def test_others_are_not_kept_waiting():
     throttle = Throttle()
     fail(throttle, "192.0.2.1", 50)

@@ -6,7 +6,9 @@ A signed request is verified before anything else, so that nobody who guesses, f
 from __future__ import annotations
 
 import hmac
+import threading
 import time
+from collections import OrderedDict
 from typing import NamedTuple, Optional
 
 from gpuwatch.serve.refusals import Refusals
@@ -16,6 +18,11 @@ from gpuwatch.wire.signing import Refused, Verifier, derive_key
 
 REASONS = ("wrong password", "wrong signature", "stale", "replayed", "too many tries", "plain password")
 LOCKED_OUT = "Too many wrong passwords from your address."
+ALL_LOCKED_OUT = "Too many wrong passwords from many addresses: only those that knew it before are let in for a while."
+MOST_FAILURES = 100
+"""Wrong passwords in a minute, of all addresses together."""
+MOST_KNOWN = 256
+_EVERYBODY = "everybody"
 SIGNED_ONLY = "This node takes signed requests alone. Next: ask it with gpuwatch hub, or set plain_password = true in its [node] settings."
 
 
@@ -39,6 +46,11 @@ class Door:
         key = derive_key(password) if password else None
         self._verifier = Verifier(lambda key_id: key if key_id == KEY_ID else None, not_before=time.time())
         self._guesses = Throttle()
+        self._all = Throttle(MOST_FAILURES)
+        """Of the one password, by whomever it is guessed."""
+        self._known: OrderedDict[str, None] = OrderedDict()
+        """Addresses that told the right password, the last ones: they need not wait for what others guess."""
+        self._lock = threading.Lock()
         self._scrapers = Throttle()
         """Of its own: a Prometheus with an old password must not lock out the old hub beside it."""
         self.refusals = Refusals(REASONS)
@@ -56,7 +68,12 @@ class Door:
 
     def waits(self, address: str) -> Optional[Refusal]:
         """Whether this address may not try passwords now."""
-        return self._locked_out(self._guesses, address)
+        locked = self._locked_out(self._guesses, address)
+        wait_seconds = self._all.wait_seconds(_EVERYBODY, time.monotonic())
+        if locked is not None or not wait_seconds or address in self._known:
+            return locked
+        self.refusals.count("too many tries", address)
+        return Refusal(ALL_LOCKED_OUT, wait_seconds)
 
     def told(self, given: object, address: str) -> Optional[Refusal]:
         """None for the plain password, from an address that need not wait."""
@@ -64,6 +81,7 @@ class Door:
             self.refusals.count("plain password", address)
             return Refusal(SIGNED_ONLY)
         if self.is_password(given):
+            self._remember(address)
             return None
         return self._guessed(self._guesses, "wrong password", "The password is wrong or missing.", address)
 
@@ -93,7 +111,16 @@ class Door:
             return locked
         self.refusals.count(reason, address)
         throttle.failed(address, time.monotonic())
+        if throttle is self._guesses:
+            self._all.failed(_EVERYBODY, time.monotonic())
         return Refusal(words)
+
+    def _remember(self, address: str) -> None:
+        with self._lock:
+            self._known[address] = None
+            self._known.move_to_end(address)
+            if len(self._known) > MOST_KNOWN:
+                self._known.popitem(last=False)
 
 
 def _bytes(text: str) -> bytes:

@@ -16,7 +16,9 @@ MOST_ADDRESSES = 4096
 class Throttle:
     """For all threads of the server. Times (``now``) are of ``time.monotonic``."""
 
-    def __init__(self) -> None:
+    def __init__(self, failures: int = FAILURES) -> None:
+        """``failures``: so many in a minute, and it waits."""
+        self._most = failures
         self._lock = threading.Lock()
         self._failures: OrderedDict[str, Deque[float]] = OrderedDict()
 
@@ -24,7 +26,7 @@ class Throttle:
         """0 if this address may try; else in how many seconds it may again."""
         with self._lock:
             times = self._failures.get(_network(address))
-            if times is None or len(times) < FAILURES:
+            if times is None or len(times) < self._most:
                 return 0
             left = times[0] + WINDOW_SECONDS - now
             return math.ceil(left) if left > 0 else 0
@@ -33,7 +35,7 @@ class Throttle:
         """A wrong password came from this address."""
         network = _network(address)
         with self._lock:
-            times = self._failures.setdefault(network, deque(maxlen=FAILURES))
+            times = self._failures.setdefault(network, deque(maxlen=self._most))
             times.append(now)
             self._failures.move_to_end(network)
             if len(self._failures) > MOST_ADDRESSES:
