@@ -29,6 +29,8 @@ FLAT_VERSION = 1
 LATEST_TIME = 253402300800.0
 """The year 10000: no time of a node is beyond."""
 MOST_EVENTS = 10000
+SET_BACK_SECONDS = 1.0
+"""A node whose clock says so much less than what it sampled before was set back."""
 GAP_INTERVALS = 2.5
 """Samples that are farther apart have others between them, which the node may still have."""
 _GOOD_REPORT = Report()
@@ -131,7 +133,7 @@ class Ingest:
             before = old.plan.taken_at(old.values) if old.plan is not None else None
             taken_at = _time(came.shape.taken_at(values))
             new = None
-            if before is None or taken_at is None or not taken_at < before <= sent_at:  # what is known is not newer, or the node's clock was set back
+            if before is None or taken_at is None or not taken_at < before <= sent_at + SET_BACK_SECONDS:  # it is not older, or the node's clock was set back
                 new = self.latest.accept(
                     target.name, came.shape, values, received_at=came.at, clock_skew_seconds=came.skew_seconds, report=came.report, texts=texts
                 )
