@@ -165,7 +165,8 @@ def co2(joules: float, rates: Rates) -> str:
 def label(reports: Reports, row: UsageRow) -> str:
     """What the line is called."""
     if row.name or row.key:
-        return words.clean(row.name or row.key)
+        name = words.clean(row.name or row.key)
+        return name.removeprefix("NVIDIA ") if reports.usage.by == "model" else name  # else they all begin alike where room is short
     return {"user": "nobody known", "tag": "no tag"}.get(reports.usage.by, "unknown")
 
 
