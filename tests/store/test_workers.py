@@ -89,3 +89,13 @@ def test_several_that_wait_under_one_id_are_to_be_named(store):
 def test_a_damaged_detail_is_a_worker_of_its_name(store):
     row = enrolled.add(store, kind="worker", name="w", address="10.0.0.7", now=NOW, detail="{")
     assert workers.of_row(row)[:2] == ("w", "10.0.0.7")
+
+
+def test_who_waits_and_is_not_heard_for_a_day_waits_no_more(store):
+    add(store, "silent")
+    heard, kept = add(store, "heard"), add(store, "let in", state="approved")
+    enrolled.touch(store, [(heard.id, "10.0.0.7", NOW + 50_000)])
+    assert workers.forget_silent(store, NOW + 86_000) == 0
+    assert workers.forget_silent(store, NOW + 90_000) == 1
+    assert [one.row.id for one in workers.list_all(store)] == [heard.id, kept.id]
+    assert workers.forget_silent(store, NOW + 200_000) == 1

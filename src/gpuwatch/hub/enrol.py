@@ -104,7 +104,7 @@ class Roster:
             known = self._of.get(id)
             if known is not None:
                 rows.append((id, address, at))
-                moved = moved or known.last_address != address
+                moved = moved or (known.state == APPROVED and known.last_address != address)
                 changed[id] = known._replace(last_address=address, seen_at=at)
         self._know({**self._of, **changed})
         enrolled.touch(store, rows)

@@ -42,7 +42,7 @@ from gpuwatch.model.errors import StoreError
 from gpuwatch.model.hubs import HubShare
 from gpuwatch.query.cluster import cluster
 from gpuwatch.query.latest import Latest
-from gpuwatch.store import leases, machines, upkeep, worker_commands
+from gpuwatch.store import leases, machines, upkeep, worker_commands, workers
 from gpuwatch.store.address import is_postgres
 from gpuwatch.store.database import Store, open_store
 from gpuwatch.store.digests import Digester
@@ -230,6 +230,7 @@ class Hub:
         if self._share is not None:
             leases.tidy(store)
         worker_commands.give_up_silent(store, now)
+        workers.forget_silent(store, now)
         result = upkeep.prune(store, now, max(settings.raw_retention, settings.thinned_retention), settings.max_database)
         if result.snapshots:
             log.info("retention: %d snapshots deleted, %d bytes", result.snapshots, result.bytes)

@@ -84,12 +84,12 @@ class Workers:
     def accept(self, row: Enrolled, body: bytes, address: str, now: float) -> None:
         """The metrics of a worker that is let in; those of one that waits are dropped. Raises WireError for a body that is none, GpuwatchError."""
         found = seed001.metrics(body)
+        self._means.roster.seen(row.id, address, now)
         if row.state != APPROVED:
             return
         target, machine_id = self._means.target_of(row.name)
         snapshot = seed001.snapshot(found, row.name, now)
         self._means.ingest.accept_snapshot(target, machine_id, snapshot, now, sent=True)
-        self._means.roster.seen(row.id, address, now)
 
     def take_command(self, row: Enrolled, now: float) -> Optional[WorkerCommand]:
         """The next command of a worker; at most once. Raises StoreError."""

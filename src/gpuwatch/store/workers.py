@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import json
 import secrets
+from contextlib import nullcontext
 from typing import Any, Collection, List, NamedTuple, Optional
 
 from gpuwatch.model.errors import UsageError
@@ -19,6 +20,7 @@ from gpuwatch.store.enrolled import APPROVED, WAITING, Enrolled
 
 KIND = "worker"
 KEY = "worker_key"
+SILENT_SECONDS = 86400.0
 _INERT = "inert:"
 
 
@@ -137,6 +139,15 @@ def forget(store: Store, wanted: str) -> Worker:
         worker_commands.forget(store, chosen.row.id)
         enrolled.remove(store, chosen.row.id)
     return chosen
+
+
+def forget_silent(store: Store, now: float) -> int:
+    """Those who wait and were not heard for ``SILENT_SECONDS`` wait no more: strangers must not fill the list for ever. How many. Raises StoreError."""
+    silent = [row for row in enrolled.list_all(store, KIND) if row.state == WAITING and now - max(row.seen_at or 0.0, row.created_at) > SILENT_SECONDS]
+    with store.writing() if silent else nullcontext():
+        for row in silent:
+            enrolled.remove(store, row.id)
+    return len(silent)
 
 
 def by_token(key: bytes, rows: Collection[Enrolled]) -> Any:
