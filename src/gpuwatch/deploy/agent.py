@@ -61,7 +61,7 @@ def tell(message: Dict[str, Any]) -> None:
 
 def look(job: Dict[str, Any]) -> Dict[str, Any]:
     """Facts for the plan. Changes nothing."""
-    user = pwd.getpwuid(os.geteuid()).pw_name if _known_user() else str(os.geteuid())
+    user = _user_name()
     paths = {name: os.path.expanduser(path) for name, path in job["paths"].items()}
     return {
         "uid": os.geteuid(),
@@ -70,30 +70,30 @@ def look(job: Dict[str, Any]) -> Dict[str, Any]:
         "python": sys.executable,
         "python_version": sys.version.split()[0],
         "systemd": os.path.isdir("/run/systemd/system"),
-        "sudo": os.geteuid() == 0 or _works(["sudo", "-n", "true"]),
-        "user_systemd": os.path.isdir("/run/systemd/system") and _works(_user_systemctl("show-environment")),
+        "sudo": os.geteuid() == 0 or _said_by(["sudo", "-n", "true"]) is not None,
+        "user_systemd": os.path.isdir("/run/systemd/system") and _said_by(_user_systemctl("show-environment")) is not None,
         "lingers": os.path.exists("/var/lib/systemd/linger/" + user),
         "service_python": _service_python(),
         "files": {name: _file_facts(path) for name, path in paths.items() if os.path.lexists(path)},
-        "versions": {name: _version(path) for name, path in paths.items() if name in job["programs"] and os.path.isfile(path)},
+        "versions": {name: (_said_by([sys.executable, path, "--version"]) or "")[-40:].rpartition(" ")[2] for name, path in paths.items() if name in job["programs"] and os.path.isfile(path)},
         "running": {name: _pid_in(path, None) is not None for name, path in paths.items() if name.endswith("pid")},
     }
 
 
-def _known_user() -> bool:
+def _user_name() -> str:
     try:
-        pwd.getpwuid(os.geteuid())
+        return pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:
-        return False
-    return True
+        return str(os.geteuid())
 
 
-def _works(argv: List[str]) -> bool:
+def _said_by(argv: List[str]) -> Optional[str]:
+    """What a program prints; None where it fails."""
     try:
-        done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=LOOK_SECONDS)
+        done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=LOOK_SECONDS)
     except (OSError, subprocess.TimeoutExpired):
-        return False
-    return done.returncode == 0
+        return None
+    return done.stdout.decode("utf-8", "replace").strip() if done.returncode == 0 else None
 
 
 def _user_systemctl(*words: str) -> List[str]:
@@ -104,12 +104,8 @@ def _user_systemctl(*words: str) -> List[str]:
 
 def _service_python() -> str:
     """The version of the Python that a system service finds; empty for none."""
-    argv = ["env", "-i", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin", "python3", "-I", "-S", "-c", "import sys;print(sys.version.split()[0])"]
-    try:
-        done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=LOOK_SECONDS)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.decode("ascii", "replace").strip() if done.returncode == 0 else ""
+    path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin"
+    return _said_by(["env", "-i", path, "python3", "-I", "-S", "-c", "import sys;print(sys.version.split()[0])"]) or ""
 
 
 def _file_facts(path: str) -> Dict[str, Any]:
@@ -121,16 +117,6 @@ def _file_facts(path: str) -> Dict[str, Any]:
             return {"mode": stat.S_IMODE(mode), "sha256": hashlib.sha256(file.read()).hexdigest()}
     except OSError:
         return {"mode": None, "sha256": None}
-
-
-def _version(path: str) -> str:
-    try:
-        done = subprocess.run(
-            [sys.executable, path, "--version"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=LOOK_SECONDS
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.decode("utf-8", "replace").strip()[-40:].rpartition(" ")[2]
 
 
 # ---- what is done
@@ -339,12 +325,22 @@ def _pid_in(path: str, marks: Optional[List[str]]) -> Optional[int]:
     try:
         with open(path, "rb") as file:
             pid = int(file.read(20))
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            words = file.read().split(b"\0")
+        words = _command_line(pid)
     except (OSError, ValueError):
         return None
-    wanted = ["gpuwatch.pyz" if marks is None else os.path.expanduser(mark) for mark in (marks or [""])]
-    return pid if all(any(mark.encode() in word for word in words) for mark in wanted) and words != [b""] else None
+    wanted = ["gpuwatch.pyz"] if marks is None else [os.path.expanduser(mark) for mark in marks]
+    return pid if words and all(any(mark.encode() in word for word in words) for mark in wanted) else None
+
+
+def _command_line(pid: int) -> List[bytes]:
+    """Empty for one that has ended. One that was started a moment ago has none yet: worth a second."""
+    for _ in range(20):
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            words = file.read()
+        if words or _is_gone(pid):
+            return words.split(b"\0") if words else []
+        time.sleep(0.05)
+    return []
 
 
 def _end(pid: int) -> None:

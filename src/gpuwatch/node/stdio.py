@@ -11,7 +11,7 @@ import select
 import signal
 import threading
 import time
-from typing import Any, Optional, Sequence
+from typing import Optional, Sequence
 
 from gpuwatch import __version__
 from gpuwatch.boot import self_argv
@@ -36,7 +36,8 @@ def run(settings: NodeSettings, sampler_argv: Optional[Sequence[str]] = None) ->
     output = os.dup(1)
     os.dup2(2, 1)
     bell = Bell()
-    newest = RingingNewest(bell)
+    newest = Newest()
+    newest.listen(lambda answer: bell.ring())
     inventory = Inventory(inventory_path(settings), boot_id(settings.root))
     argv = sampler_argv or [*self_argv(), "_sampler"]
     supervisor = Supervisor(settings, newest, inventory, sampler_options(settings), argv)
@@ -97,24 +98,6 @@ class Bell:
         self.end()
         time.sleep(ORPHAN_SECONDS)
         os._exit(0)
-
-
-class RingingNewest(Newest):
-    """Rings when there is a new sample or new trouble."""
-
-    def __init__(self, bell: Bell) -> None:
-        super().__init__()
-        self._bell = bell
-
-    def accept(self, *given: Any, **more: Any) -> None:
-        """A new sample."""
-        super().accept(*given, **more)
-        self._bell.ring()
-
-    def fail(self, *given: Any, **more: Any) -> None:
-        """No new sample, and why."""
-        super().fail(*given, **more)
-        self._bell.ring()
 
 
 class Frames:

@@ -52,7 +52,7 @@ NODE_FIELDS: tuple[tuple[str, Schema, str], ...] = (
     ("status_since_at", {"type": ["number", "null"]}, "since when it has this status"),
     ("error", {"type": ["string", "null"]}, "why there are no fresh readings, with the next step"),
     ("tags", {"type": "array", "items": {"type": "string"}}, "tags of the target"),
-    ("address", {"type": "string"}, "host:port that the hub asks"),
+    ("address", {"type": "string"}, "where the hub reads it: host:port, ssh://user@host, or push://host of one that sends"),
     ("received_at", {"type": ["number", "null"]}, "when the hub got the snapshot, by the hub's clock"),
     ("clock_skew_seconds", {"type": ["number", "null"]}, "the node's clock minus the hub's"),
     ("snapshot", {"anyOf": [{"$ref": "#/components/schemas/Snapshot"}, {"type": "null"}]}, "the newest snapshot, also when it is old"),
