@@ -82,7 +82,8 @@ def polls(scheme: str, port: int, pin: str, seconds: float, node: int) -> Tuple[
 
 def handshakes(port: int, count: int = 200) -> Dict[str, float]:
     """Microseconds of this process for a connection and its handshake: full, and with the session of the last one."""
-    from gpuwatch.wire.tls import Trust, context_of
+    from gpuwatch.wire.http import Trust
+    from gpuwatch.wire.tls import context_of
 
     context = context_of(Trust(pin="any"))
     found: Dict[str, float] = {}

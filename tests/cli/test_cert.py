@@ -59,3 +59,17 @@ def test_what_cannot_be_is_said(tmp_path):
         assert isinstance(done.exception, GpuwatchError)
         assert words in str(done.exception)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_check_says_what_is_wrong_with_the_hub_s_own(tmp_path):
+    from gpuwatch.cli.check import command as check
+
+    run("--out", tmp_path, "--name", "127.0.0.1")
+    (tmp_path / "hosts.txt").write_text("127.0.0.1\n")
+    config = tmp_path / "gpuwatch.toml"
+    config.write_text(f'tls_cert = "{tmp_path / "cert.pem"}"\ntls_key = "{tmp_path / "key.pem"}"\n[hub]\nhosts = "{tmp_path / "hosts.txt"}"\n')
+    done = CliRunner().invoke(check, ["--config", str(config)])
+    assert (done.exit_code, "0 problems" in done.output) == (0, True), done.output
+    (tmp_path / "key.pem").chmod(0o644)
+    done = CliRunner().invoke(check, ["--config", str(config)])
+    assert (done.exit_code, "tls.files" in done.output, "chmod 600" in done.output) == (1, True, True), done.output

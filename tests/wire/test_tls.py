@@ -10,8 +10,7 @@ from tests.certs import Authority, self_signed
 from gpuwatch.model.errors import WireError
 from gpuwatch.serve.http import CertificateFiles, Server
 from gpuwatch.wire import tls
-from gpuwatch.wire.http import fetch
-from gpuwatch.wire.tls import Trust
+from gpuwatch.wire.http import Trust, fetch
 
 
 def app(environ, start_response):

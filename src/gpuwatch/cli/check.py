@@ -57,6 +57,7 @@ def command(hosts: Optional[str], config: Optional[str], password_file: Optional
         raise UsageError(f"The hosts file {settings.hosts} cannot be read: {error.strerror}. Name it: --hosts FILE") from None
     targets, bad = parse_hosts(text, port=settings.node_port)
     problems = [Problem("hosts.line", str(line), "Mend this line; the others are used.") for line in bad] + check_hub(settings, targets)
+    problems += _tls(settings)
     answers = _ask_all(targets, settings, quiet=as_json) if live else []
     if as_json:
         click.echo(json.dumps({"targets": len(targets), "problems": [asdict(p) for p in problems], "nodes": [asdict(a) for a in answers]}, indent=1))
@@ -93,6 +94,21 @@ def _print(targets: Sequence[Target], problems: Sequence[Problem], answers: Sequ
         click.echo(f"{sum(answer.ok for answer in answers)} of {len(answers)} nodes answer well")
 
 
+def _tls(settings: HubSettings) -> list[Problem]:
+    """What is wrong with the hub's own certificate."""
+    from gpuwatch.serve.http import CertificateFiles
+
+    try:
+        files = CertificateFiles.of(settings.tls_cert, settings.tls_key)
+        if files is not None:
+            from gpuwatch.serve.tls import load as load_certificate
+
+            load_certificate(files)
+    except GpuwatchError as error:
+        return [Problem("tls.files", error.message, error.next_step)]
+    return []
+
+
 def _ask_all(targets: Sequence[Target], settings: HubSettings, quiet: bool) -> list[Answer]:
     with ThreadPoolExecutor(max_workers=64) as pool:
         futures = [pool.submit(ask, target, settings) for target in targets]
@@ -108,8 +124,7 @@ def ask(target: Target, settings: HubSettings) -> Answer:
         return ask_over_ssh(target, settings)
     from gpuwatch.wire import asking, frame
     from gpuwatch.wire.flat import Shape
-    from gpuwatch.wire.http import fetch
-    from gpuwatch.wire.tls import Trust
+    from gpuwatch.wire.http import Trust, fetch
 
     if target.scheme in FOREIGN:
         return _ask_foreign(target, settings)

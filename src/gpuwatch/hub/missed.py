@@ -21,9 +21,9 @@ from gpuwatch.store.database import Store
 from gpuwatch.wire.asking import PATH, signer_of
 from gpuwatch.wire.changes import Read
 from gpuwatch.wire.flat import Shape
+from gpuwatch.wire.http import Trust
 from gpuwatch.wire.kept import KeptConnection
 from gpuwatch.wire.push import CONTENT_TYPE, Push, decode_push
-from gpuwatch.wire.tls import Trust
 
 log = logging.getLogger(__name__)
 PIECE = 64

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Optional
 
 from gpuwatch.hub.link import Connection
 from gpuwatch.model.errors import WireError
-from gpuwatch.wire.tls import Trust, check_pin, context_of, explained
+from gpuwatch.wire.http import Trust
+from gpuwatch.wire.tls import check_pin, context_of, explained
 
 if TYPE_CHECKING:
     from gpuwatch.hub.link import Link

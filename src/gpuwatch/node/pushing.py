@@ -16,8 +16,8 @@ from gpuwatch.model.errors import GpuwatchError, UsageError, WireError
 from gpuwatch.node.newest import Newest
 from gpuwatch.node.push import Pusher
 from gpuwatch.node.spool import Spool
+from gpuwatch.wire.http import Trust
 from gpuwatch.wire.kept import KeptConnection
-from gpuwatch.wire.tls import Trust
 
 log = logging.getLogger(__name__)
 SPOOL_FOLDER = "spool"

@@ -138,7 +138,7 @@ class Server:
 
 
 def _secure(channel: Any, files: CertificateFiles) -> Any:
-    from gpuwatch.serve import tls  # imports ssl, which most nodes do without
+    from gpuwatch.serve import tls  # imports this module
 
     return tls.channel_class(channel, tls.Certificate(files))
 

@@ -11,13 +11,10 @@ import re
 import socket
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 from urllib.parse import urlsplit
 
 from gpuwatch.model.errors import WireError
-
-if TYPE_CHECKING:
-    from gpuwatch.wire.tls import Trust
 
 MAX_HEAD_BYTES = 16 * 1024
 UNTRUSTED = "nobody who is trusted here signed it"
@@ -26,6 +23,15 @@ MAX_CHUNK_LINE_BYTES = 256
 _STATUS = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: [^\r\n]*)?")
 _TOKEN = re.compile(r"[A-Za-z]{1,20}")
 _UNSAFE = re.compile(r"[\x00-\x20\x7f]")
+
+
+class Trust(NamedTuple):
+    """Whom a connection trusts. Both empty: the system's authorities."""
+
+    pin: str = ""
+    """``sha256:`` and 64 hex digits: the SHA-256 of the certificate (DER)."""
+    ca_file: str = ""
+    """PEM file of authorities."""
 
 
 class Response(NamedTuple):
@@ -358,7 +364,7 @@ def _numeric(host: str, port: int) -> List[Tuple[int, Any]]:
 def _secured(plain: socket.socket, host: str, address: str, ends_at: float, trust: Optional[Trust]) -> socket.socket:
     from gpuwatch.wire import tls
 
-    chosen = trust or tls.Trust()
+    chosen = trust or Trust()
     plain.settimeout(_left(ends_at))
     secure = tls.context_of(chosen).wrap_socket(plain, server_hostname=host)
     try:

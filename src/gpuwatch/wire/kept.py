@@ -8,8 +8,7 @@ from typing import Callable, Mapping, Optional
 
 from gpuwatch.model.errors import WireError
 from gpuwatch.wire import http
-from gpuwatch.wire.http import Response, ResponseReader, build_request, network_error
-from gpuwatch.wire.tls import Trust
+from gpuwatch.wire.http import Response, ResponseReader, Trust, build_request, network_error
 
 
 class KeptConnection:

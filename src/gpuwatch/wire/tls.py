@@ -9,24 +9,15 @@ import hashlib
 import os
 import ssl
 from functools import lru_cache
-from typing import NamedTuple, Optional, Tuple
+from typing import Optional, Tuple
 
 from gpuwatch.model.errors import WireError
-from gpuwatch.wire.http import UNTRUSTED
+from gpuwatch.wire.http import UNTRUSTED, Trust
 
 PIN_PREFIX = "sha256:"
 EXPIRED, NOT_YET_VALID, WRONG_NAME = 10, 9, (62, 64)
 UNKNOWN_AUTHORITY = (2, 18, 19, 20, 21)
 """X509_V_ERR_* of OpenSSL's x509_vfy.h."""
-
-
-class Trust(NamedTuple):
-    """Whom a connection trusts. Both empty: the system's authorities."""
-
-    pin: str = ""
-    """``sha256:`` and 64 hex digits: the SHA-256 of the certificate (DER)."""
-    ca_file: str = ""
-    """PEM file of authorities."""
 
 
 def fingerprint(der: bytes) -> str:
