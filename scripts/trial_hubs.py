@@ -41,8 +41,8 @@ def fleet(count: int, port: int, sample_seconds: float) -> None:
                 super().advance(at)
 
     class Sampling(bench.Fleet):
-        def __init__(self, count: int) -> None:
-            super().__init__(0)
+        def __init__(self, count: int, plain: bool = False) -> None:
+            super().__init__(0, plain)
             now = time.time()
             for number in range(count):
                 node = self.nodes[bench.address(number)] = Sampled(number, round(now, 3))
