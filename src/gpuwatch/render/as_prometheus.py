@@ -145,7 +145,9 @@ class Form:
         placed = NodeState(node.target, node.machine_id, node.status, None, clock_skew_seconds=count)
         blocks = _blocks(placed, node.parts.places(), tables)
         self._constants: dict[str, int] = {}
-        self._get = itemgetter(*[self._place(value, count + 1) for _, values in blocks for value in values])
+        self._get = itemgetter(
+            *[value if type(value) is int else self._place(value, count + 1) for _, values in blocks for value in values]
+        )
         ends = list(accumulate(len(values) for _, values in blocks))
         self._slices = [(labels, slice(end - len(values), end)) for (labels, values), end in zip(blocks, ends)]
         self.size = 500 + sum(len(label) + 50 for labels, _ in blocks for label in labels) + 8 * ends[-1]
@@ -199,8 +201,12 @@ def states_block(node: NodeState, gpu_labels: Sequence[str]) -> Block:
 
 def _labels(**texts: Optional[str]) -> str:
     """``{name="text"} ``, without what is not told."""
-    told = [f'{name}="{words.clean(text).translate(_ESCAPES)}"' for name, text in texts.items() if text]
+    told = [f'{name}="{_escaped(words.clean(text))}"' for name, text in texts.items() if text]
     return f"{{{','.join(told)}}} "
+
+
+def _escaped(text: str) -> str:
+    return text.translate(_ESCAPES) if '"' in text or "\\" in text or "\n" in text else text
 
 
 def full_pci_address(address: Optional[str]) -> str:
