@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from gpuwatch.model.cluster import Target
 from gpuwatch.render import words
 from gpuwatch.rules.moments import parse_moment
 
@@ -134,3 +135,8 @@ def test_a_moment_is_written_so_that_it_is_read_back(at, zone, text):
     assert words.moment(at, zone) == text
     if text:
         assert parse_moment(text, 0.0, words.zone_of(zone)) == at
+
+
+@pytest.mark.parametrize(("scheme", "way"), [("http", "polled"), ("https", "polled"), ("push", "pushed"), ("ssh", "over ssh"), ("worker", "sent"), ("dcgm+http", "polled")])
+def test_how_readings_come_in(scheme, way):
+    assert words.way_of(Target("a", "h", 1, scheme)) == way

@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, Optional, Tuple
 
 import pytest
+from tests.certs import self_signed
 from tests.hub.test_pushes import SHAPES, record
 from tests.hub.test_service import Lab, status, stored, until
 
 from gpuwatch.config.settings import PushSettings
 from gpuwatch.hub.service import Hub
 from gpuwatch.loops import Loop, Stop
-from gpuwatch.serve.http import Server
+from gpuwatch.model.errors import WireError
+from gpuwatch.serve.http import CertificateFiles, Server
 from gpuwatch.store import codes, enrolled
 from gpuwatch.web.app import make_app
 from gpuwatch.web.push_lines import PushLines
@@ -26,15 +28,16 @@ from gpuwatch.wire.http import fetch
 from gpuwatch.wire.kept import KeptConnection
 from gpuwatch.wire.push import ENROLL_PATH, HOP, PUSH_PATH, Push, decode_reply, encode_push
 from gpuwatch.wire.signing import Signer
+from gpuwatch.wire.tls import Trust
 
 
 class Served:
     """A hub with its HTTP face."""
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: Hub, tls: Optional[CertificateFiles] = None) -> None:
         self.hub = hub
         self.lines = PushLines(hub)
-        self.server = Server(make_app(hub), "127.0.0.1", 0, 2, taker=self.lines)
+        self.server = Server(make_app(hub), "127.0.0.1", 0, 2, tls=tls, taker=self.lines)
         self.url = self.server.url.rstrip("/")
         self.stop = Stop()
         self.loop = Loop("pushes", self.lines.run_once, 0.05, self.stop).start()
@@ -282,3 +285,31 @@ def test_idle_ones_are_let_go(served: Served) -> None:
     served.lines._sweep(time.time() + 1000)
     assert len(served.lines) == 0
     connection.close()
+
+
+def test_by_tls_it_is_the_same_and_a_wrong_certificate_gets_nothing(tmp_path: Path) -> None:
+    pair, other = self_signed(tmp_path / "hub"), self_signed(tmp_path / "other")
+    lab = Lab(tmp_path)
+    lab.write("")
+    made = Served(lab.start(), CertificateFiles(str(pair.cert), str(pair.key)))
+    try:
+        until(lambda: made.hub.store)
+        trusting, deceived = (KeptConnection(made.url, program="gpuwatch hub", trust=Trust(one.pin)) for one in (pair, other))
+        asked = json.dumps({"code": made.code(), "name": "p1"}).encode()
+        with pytest.raises(WireError, match="certificate of .* refused"):
+            deceived.post(ENROLL_PATH, asked, dict, 10.0)
+        key = json.loads(trusting.post(ENROLL_PATH, asked, dict, 10.0).body)
+        signer = Signer(key["id"], bytes.fromhex(key["key"]))
+        until(lambda: made.hub.pair("p1"))
+        have = None
+        for sequence in (1, 2, 3):
+            data = body(sequence, after=have)
+            response = trusting.post(PUSH_PATH, data, partial(signed, signer, data, Connection=HOP), 10.0)
+            have = decode_reply(response.body).have
+            assert have == sequence
+            assert len(made.lines) == 1
+        trusting.close()
+        until(lambda: len(made.lines) == 0)
+    finally:
+        made.close()
+        lab.stop()

@@ -52,6 +52,7 @@ def host_facts(node: NodeState, now: float) -> Cells:
         ("addresses", ", ".join(f"{name} {ip}" for name, ip in host.ips)),
         ("gpuwatch", node.snapshot.version),
         ("read", "" if node.snapshot.version else words.source_of(node.snapshot)),
+        ("comes", "" if node.target.scheme == "http" else words.way_of(node.target)),
         ("clock", _skew(node.clock_skew_seconds)),
     )
     return [(label, words.clean(text)) for label, text in told if text]

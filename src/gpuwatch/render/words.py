@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Optional
 from zoneinfo import ZoneInfo
 
+from gpuwatch.model.cluster import SSH, Target
 from gpuwatch.model.foreign import NOT_TOLD
 from gpuwatch.model.snapshot import GpuReading, Snapshot
 
@@ -79,6 +80,13 @@ def source_of(snapshot: Snapshot) -> str:
         return f"gpuwatch {snapshot.version}"
     programs = [part.name for part in snapshot.collectors[:1]]
     return f"from {programs[0]}" if programs else "from another program"
+
+
+def way_of(target: Target) -> str:
+    """How readings come to the hub: ``polled``, ``pushed``, ``over ssh``, ``sent``."""
+    if target.sends:
+        return "pushed" if target.scheme == "push" else "sent"
+    return "over ssh" if target.scheme in SSH else "polled"
 
 
 def untold_processes(gpu: GpuReading) -> str:
