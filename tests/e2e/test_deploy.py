@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.e2e.processes import Lab, ask_node, eventually, free_port, until_status
+from tests.e2e.processes import Lab, ask_node, eventually, free_port, get, until_status
 from tests.e2e.sshd import NOBODY, SIMULATED, Machine, Street, keygen, public
 
 PASSWORD = "s3cret-of-the-lab"
@@ -227,6 +227,21 @@ def test_nodes_that_push_are_enrolled(deploying: Deploying) -> None:
     assert gone["notes"] == ["its key for pushing was ended at the hub; its history stays"]
     assert [path for path in left_in(machine.home) if "gpuwatch" in path] == []
     assert deploying.lab.run("enroll", "--database", deploying.lab.database(), "list", "--json").stdout.strip() == '{"enrolled": [], "codes": []}'
+
+
+def test_a_hub(deploying: Deploying, tmp_path: Path) -> None:
+    machine = deploying.machine("good").start()
+    (tmp_path / "hub.toml").write_text(f'[hub]\nport = {deploying.ports["good"]}\ntitle = "The lab"\n')
+    (tmp_path / "its-hosts.txt").write_text("gpu1 tags=a\n")
+    argv = ("--json", "--role", "hub", "--settings", tmp_path / "hub.toml", "--hub-hosts", tmp_path / "its-hosts.txt")
+    report = deploying.run(*argv)["good"]
+    assert report["ok"], report
+    status, text, _ = get(f"http://127.0.0.1:{deploying.ports['good']}/api/v1/cluster")
+    assert (status, [node["name"] for node in json.loads(text)["nodes"]]) == (200, ["gpu1"])
+    gone = deploying.run("--json", "--role", "hub", "--remove")["good"]
+    assert gone["notes"] == ["the database stays in ~/.local/state/gpuwatch. Next: delete it by hand if nobody needs it"]
+    assert [path for path in left_in(machine.home) if "gpuwatch" in path and "state" not in path] == []
+    assert (machine.home / ".local/state/gpuwatch/gpuwatch.db").exists()
 
 
 def test_wrong_usage(deploying: Deploying) -> None:

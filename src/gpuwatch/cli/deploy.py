@@ -125,10 +125,9 @@ def _wish(asked: Dict[str, Any], settings: HubSettings, file: bytes) -> Wish:
     if push and (asked["role"] != "node" or not re.fullmatch(r"https?://[!-~]{1,500}", push)):
         raise UsageError(f"--push {push[:80]!r}: it is for nodes, and wants the hub's address such as https://hub:7070.")
     text = _text(asked["settings_file"])
-    if text is not None:
-        _check(asked["settings_file"], asked["role"])
+    port = 0 if text is None else _port(asked["settings_file"], asked["role"])
     return Wish(
-        asked["role"], action, hashlib.sha256(file).hexdigest(), _version(file), settings.password, text, push, _pin(asked["push_pin"]), "", _text(asked["hub_hosts"]),
+        asked["role"], action, hashlib.sha256(file).hexdigest(), _version(file), settings.password, text, port, push, _pin(asked["push_pin"]), "", _text(asked["hub_hosts"]),
         asked["launcher"] or "", settings.ssh_file, parse_seconds(asked["wait"]),
     )  # fmt: skip
 
@@ -164,13 +163,17 @@ def _text(path: Optional[str]) -> Optional[str]:
         raise UsageError(f"{path} cannot be read: {getattr(error, 'strerror', None) or 'it is not text'}.") from None
 
 
-def _check(path: str, role: str) -> None:
-    """A settings file goes to many machines: it must be TOML, and hold no password, which has a file of its own there."""
+def _port(path: str, role: str) -> int:
+    """The port in a settings file, 0 for none. It goes to many machines: it must be TOML, and hold no password, which has a file of its own there."""
     found = read_toml(path)
     if "password" in found or any(isinstance(table, dict) and "password" in table for table in found.values()):
         raise UsageError(f"{path} holds a password, which does not belong there: it has a file of its own.", "Take it out; use --password-file.")
     if role not in found:
         raise UsageError(f"{path} has no [{role}] table.")
+    port = found[role].get("port", 0) if isinstance(found[role], dict) else None
+    if not isinstance(port, int) or not 0 <= port < 65536:
+        raise UsageError(f"{path}: port = {port!r} is not a port.")
+    return port
 
 
 # ---- what a person sees

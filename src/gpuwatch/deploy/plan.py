@@ -37,6 +37,8 @@ class Wish:
     secret: str = field(default="", repr=False)
     settings: Optional[str] = field(default=None, repr=False)
     """The text of a settings file to write; None = one made here, and never in place of one that is there."""
+    port: int = 0
+    """The port that ``settings`` names; 0 = none: the node's is that of its line."""
     push: str = ""
     """The URL of the hub that the node pushes to; empty: it does not."""
     push_pin: str = ""
@@ -144,7 +146,7 @@ def plan(target: Target, wish: Wish, facts: Mapping[str, Any], units: Mapping[st
         return _removal(wish, facts)
     as_root = launcher == "system" and facts["uid"] != 0
     there = places(launcher, wish.role)
-    port = HUB_PORT if wish.role == "hub" else target.port
+    port = wish.port or (HUB_PORT if wish.role == "hub" else target.port)
     unit = _unit(units[f"{'user' if launcher == 'plain' else launcher}-{wish.role}"], launcher, facts)
     copy, copies, notes = _copy(f"{launcher}.file", there.file, wish, facts)
     steps = [*copy, *_settings(there, launcher, wish, port, facts), *_enrolment(there, launcher, wish)]
