@@ -79,7 +79,7 @@ def measure(hub_port: int, fleet_port: int, hub: int, seconds: float, interval: 
     print(f"polls alone use {rate * 100:.0f} % of a core; load of this machine {os.getloadavg()[0]:.1f}; RSS {rss_mib(hub):.0f} MiB")
     show("first answer, labels made", [first], rate)
     show("kept answer, within 5 s", [kept], rate)
-    show("with new numbers, before there is a rhythm", rows[:1], rate)
+    show("with new numbers, the second 15 s after the first", rows[:1], rate)
     show("with new numbers, in the rhythm of Prometheus", rows[2:], rate)
     for word, late in (("without", alone), ("with", beside)):
         print(f"  polls {word} scrapes: {late['polls']}, missed {late['missed']}, late p50 {late['p50']:.3f} s, p99 {late['p99']:.3f} s, most {late['max']:.3f} s")

@@ -15,6 +15,8 @@ from gpuwatch.loops import Loop
 SLOW_SECONDS = 0.1
 """What is made faster is made when it is asked for."""
 LEAST_RHYTHM_SECONDS, MOST_RHYTHM_SECONDS = 3.0, 120.0
+USUAL_RHYTHM_SECONDS = 15.0
+"""Of a reader that came once: Prometheus' most usual one."""
 SPARE_SECONDS = 0.5
 """Ready so long before, and half as long again as the making takes."""
 BEAT_SECONDS = 0.25
@@ -54,11 +56,13 @@ class Ahead:
                 oldest = next(iter(self._asked_at))
                 del self._asked_at[oldest]
                 self._due.pop(oldest, None)
-            took = self._took.get(key, 0.0)
-            if before is None or took < SLOW_SECONDS or not LEAST_RHYTHM_SECONDS <= now - before <= MOST_RHYTHM_SECONDS:
+            took, rhythm = self._took.get(key, 0.0), USUAL_RHYTHM_SECONDS if before is None else now - before
+            if rhythm < LEAST_RHYTHM_SECONDS:  # a second look: what was foreseen stays so
+                return
+            if took < SLOW_SECONDS or rhythm > MOST_RHYTHM_SECONDS:
                 self._due.pop(who, None)
                 return
-            self._due[who] = _Due(2 * now - before - 1.5 * took - SPARE_SECONDS, key, make)
+            self._due[who] = _Due(now + rhythm - 1.5 * took - SPARE_SECONDS, key, make)
             if self._loop is None:
                 self._loop = Loop("ahead", lambda _: self.run_once(self._clock()), BEAT_SECONDS).start()
 
