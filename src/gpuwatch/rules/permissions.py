@@ -44,7 +44,7 @@ _INTERPRETERS: Mapping[str, _Options] = {
     "perl": _PERL, "ruby": _RUBY, "Rscript": _RSCRIPT, "julia": _JULIA, "node": _NODE, "nodejs": _NODE,
 }  # fmt: skip
 _JAVA_VALUES = (
-    "-cp", "-classpath", "--class-path", "-p", "--module-path", "--add-modules", "--add-opens", "--add-exports", "-m", "--module",
+    "-cp", "-classpath", "--class-path", "-p", "--module-path", "--add-modules", "--add-opens", "--add-exports",
 )  # fmt: skip
 _LAUNCHERS = ("torchrun", "accelerate", "deepspeed", "horovodrun")
 _VERSIONED = re.compile(r"(python|pypy|perl|ruby|julia|ipython)[0-9.]*(t|d)?")
@@ -128,6 +128,9 @@ def _after_java(words: List[str]) -> Optional[List[str]]:
         word = words[0]
         if word == "-jar":
             return words[1:2] or None
+        if word.partition("=")[0] in ("-m", "--module"):  # what follows the module are its own arguments
+            module = word.partition("=")[2] or "".join(words[1:2])
+            return _module([module.partition("/")[2] or module])
         if not word.startswith("-"):
             return words[:1] if _MODULE.fullmatch(word) else None
         words = words[2:] if word in _JAVA_VALUES else words[1:]
