@@ -78,6 +78,8 @@ def prune(
         more, unused = _delete_blocks_to_fit(store, block_cutoff_ms, least_ms, max_bytes, progress)
         deleted, gone = deleted + more, gone + unused
         shed += shed_rollups(store, now, max_bytes)
+        if store.used_bytes() <= max_bytes:
+            break
     journal = _delete_old_journal(store, cutoff_ms)
     with store.writing():
         events = store.change("DELETE FROM event WHERE at_ms < ?", (round((now - EVENT_SECONDS) * 1000),)) + _delete_floods(store)
