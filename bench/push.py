@@ -29,8 +29,8 @@ from gpuwatch.wire.signing import Signer  # noqa: E402
 
 FLEET_PORT, HUB_PORT = 19101, 19071
 INTERVAL_SECONDS = 5.0
-SETTLE_SECONDS = 25.0
-"""Shapes are sent and parsed, the first blocks are packed."""
+SETTLE_SECONDS = 20.0
+"""The first blocks are packed."""
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -128,6 +128,8 @@ def turn(way: str, nodes: int, seconds: float) -> Dict[str, float]:
             time.sleep(4)
             others = subprocess.Popen([sys.executable, __file__, "--push", str(folder / "keys.json")], stdout=subprocess.DEVNULL)
         try:
+            while stored(database) < 2 * nodes:  # all are there, and shapes are known
+                time.sleep(1)
             time.sleep(SETTLE_SECONDS)
             before = cpu_seconds(hub.pid), stored(database)
             time.sleep(seconds)
@@ -144,7 +146,11 @@ def stored(database: Path) -> int:
     """Snapshots in the store."""
     import sqlite3
 
+    if not database.exists():
+        return 0
     with sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=30) as connection:
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'block'").fetchone():
+            return 0
         (waiting,), (packed,) = connection.execute("SELECT COUNT(*) FROM snapshot_journal").fetchone(), connection.execute("SELECT TOTAL(count) FROM block").fetchone()
     return int(waiting + packed)
 

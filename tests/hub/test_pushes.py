@@ -260,6 +260,18 @@ def test_a_hub_whose_store_cannot_follow_lets_nodes_keep_it(lab: Lab) -> None:
     assert push(hub, id, [record(2, now + 1)], after=1).have == 2
 
 
+def test_while_many_wait_those_with_much_are_asked_to_take_their_time(lab: Lab) -> None:
+    hub = lab.start()
+    id = enrol(hub)
+    now = time.time()
+    hub.pushes.waiting = lambda: 1000
+    reply = push(hub, id, [record(n, now - 100 + n) for n in range(1, 65)], live=record(0, now))
+    assert (reply.have, reply.hold_seconds) == (64, 20.0)
+    assert push(hub, id, [record(65, now + 1)], after=64).hold_seconds == 0.0
+    hub.pushes.waiting = lambda: 3
+    assert push(hub, id, [record(n, now - 30 + n / 10) for n in range(66, 99)], after=65, live=record(0, now + 2)).hold_seconds == 0.0
+
+
 def test_what_a_node_had_to_drop_is_an_event(lab: Lab) -> None:
     hub = lab.start()
     id = enrol(hub)

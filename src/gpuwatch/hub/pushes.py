@@ -29,6 +29,10 @@ from gpuwatch.wire.signing import Verifier
 log = logging.getLogger(__name__)
 HOLD_SECONDS = 5.0
 """While the store takes nothing, or cannot follow, nodes keep what they have so long before they ask again."""
+PACED_RECORDS = 8
+"""A push of so many comes after an outage, as those of all other nodes do: they are paced while others wait."""
+WAITING_A_SECOND = 50
+LONGEST_PACE_SECONDS = 30.0
 SHAPES_KEPT = 4
 SKEWS_KEPT = 8
 SAME_SECONDS = 0.05
@@ -66,6 +70,8 @@ class Pushes:
         self._pair = pair
         self._store = store
         self._flows: Dict[str, _Flow] = {}
+        self.waiting: Callable[[], int] = lambda: 0
+        """How many pushes wait for their turn, as whoever hands them in knows."""
 
     def _key(self, id: str) -> Optional[bytes]:
         row = self._roster.get(id)
@@ -112,6 +118,9 @@ class Pushes:
         self._show(pair, flow, push, now, shown=bool(came))
         if push.lost and flow.have is not None:
             self._ingest.tell(_lost(pair, push.lost, now))
+        waiting = self.waiting()
+        if not hold and len(came) >= PACED_RECORDS and waiting > WAITING_A_SECOND:
+            hold = min(waiting / WAITING_A_SECOND, LONGEST_PACE_SECONDS)  # the newest of each node goes on meanwhile
         shape = self._ingest.shape_of(machine_id)
         return Reply(flow.have, flow.stored, shape.id if shape is not None else "", flow.sample[0], hold)
 

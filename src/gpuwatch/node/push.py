@@ -29,7 +29,7 @@ from gpuwatch.wire.push import CONTENT_TYPE, ENROLL_PATH, HOP, PUSH_PATH, UNKNOW
 from gpuwatch.wire.signing import Signer
 
 log = logging.getLogger(__name__)
-DEADLINE_SECONDS = 10.0
+DEADLINE_SECONDS = 20.0
 LONGEST_WAIT_SECONDS = 15.0
 """Between two tries while the hub is away: so it is back on the page soon after it is back."""
 PLAIN_FAILURES = 2

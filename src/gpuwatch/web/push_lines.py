@@ -13,6 +13,7 @@ import time
 from collections import deque
 from typing import Any, Deque, Dict, Optional, Tuple
 
+from gpuwatch.serve.forwarded import plain
 from gpuwatch.serve.handover import Connection
 from gpuwatch.web.push import MOST_BYTES, Answer, answer
 from gpuwatch.wire.push import HOP, PUSH_PATH
@@ -40,7 +41,7 @@ class _Line:
     __slots__ = ("address", "data", "heard_at", "socket")
 
     def __init__(self, connection: Connection, now: float) -> None:
-        self.socket, self.address, self.data, self.heard_at = connection.socket, connection.address, connection.data, now
+        self.socket, self.address, self.data, self.heard_at = connection.socket, plain(connection.address), connection.data, now
 
 
 class PushLines:
@@ -55,6 +56,7 @@ class PushLines:
         self._ready = select.epoll()
         self._left: Deque[int] = deque()
         self._sweep_at = 0.0
+        hub.pushes.waiting = lambda: len(self._left)
 
     def __len__(self) -> int:
         return len(self._lines)
