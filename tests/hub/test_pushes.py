@@ -186,7 +186,7 @@ def test_a_clock_that_is_wrong_is_corrected_for_late_ones_too(lab: Lab) -> None:
     hub = lab.start()
     id = enrol(hub)
     now = time.time()
-    push(hub, id, [record(n, now - 500 - 50 + n * 5) for n in range(1, 11)], sent_at=now - 500)
+    push(hub, id, [record(n, now - 500 - 50 + n * 5) for n in range(1, 11)], now=now, sent_at=now - 500)
     until(lambda: stored(hub, "p1") == 10)
     assert times(hub) == [pytest.approx(now - 50 + n * 5, abs=0.05) for n in range(1, 11)]
 
