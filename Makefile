@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv/bin
 
-.PHONY: demo pyz test lint bench generated trial-hubs trial-push prepare test-aarch64 clean
+.PHONY: demo pyz test lint bench generated trial-hubs trial-push prepare test-aarch64 test-musl trial-systemd trial-containers clean
 
 demo: pyz            ## a hub and six simulated nodes on loopback; Ctrl-C ends all
 	dist/gpuwatch.pyz demo
@@ -41,6 +41,15 @@ generated:           ## write what is made from tables in the code
 
 test-aarch64: pyz    ## the file on an emulated Debian of the other architecture; needs root, not part of CI
 	scripts/test_aarch64.sh
+
+test-musl: pyz       ## the file on a CPython linked with musl, built from Debian's sources at first; not part of CI
+	scripts/test_musl.sh
+
+trial-systemd: pyz   ## README's "As a service" under a real systemd, in a machine made by debootstrap; needs root, not part of CI
+	scripts/trial_systemd.sh
+
+trial-containers: prepare pyz  ## the image, a node and a hub in containers, without a registry; needs root, not part of CI
+	$(VENV)/python scripts/trial_containers.py
 
 clean:
 	rm -rf build dist

@@ -38,30 +38,43 @@ unpack() {
 }
 
 build() {
-    export CC="musl-gcc" CFLAGS="-O1 -fPIC -pipe"
-    (unpack zlib && ./configure --static --prefix="$prefix" && make -j "$jobs" libz.a && make install)
-    (unpack bzip2 && make -j "$jobs" CC=musl-gcc CFLAGS="$CFLAGS -D_FILE_OFFSET_BITS=64" libbz2.a && install -D -m 644 bzlib.h "$prefix/include/bzlib.h" &&
-        install -D -m 644 libbz2.a "$prefix/lib/libbz2.a")
-    (unpack libffi && ./configure --prefix="$prefix" --disable-shared --enable-static --disable-docs --disable-multi-os-directory && make -j "$jobs" &&
-        make install)
-    # Python's own make finds libsqlite3 by its header; one file is enough of it.
-    (unpack sqlite3 && CC=gcc ./configure --disable-tcl --disable-readline --disable-shared && make sqlite3.c && $CC $CFLAGS -c -DSQLITE_THREADSAFE=1 sqlite3.c &&
-        ar rcs libsqlite3.a sqlite3.o && install -D -m 644 sqlite3.h "$prefix/include/sqlite3.h" && install -D -m 644 libsqlite3.a "$prefix/lib/libsqlite3.a")
-    # As if for another machine: only so does its build not look into /usr/include, which is glibc's.
-    # musl-gcc has no kernel headers: they are copied, since the rest of /usr/include must stay out.
-    mkdir -p "$prefix/include" && cp -rL /usr/include/linux /usr/include/asm-generic "$prefix/include/" && cp -rL /usr/include/x86_64-linux-gnu/asm "$prefix/include/"
-    (
-        unpack python3.11
-        printf 'ac_cv_file__dev_ptmx=yes\nac_cv_file__dev_ptc=no\nac_cv_buggy_getaddrinfo=no\n' >config.site
-        PKG_CONFIG_LIBDIR="$prefix/lib/pkgconfig" CONFIG_SITE=config.site CPPFLAGS="-I$prefix/include" LDFLAGS="-L$prefix/lib" ./configure --prefix="$prefix" \
-            --build=x86_64-pc-linux-gnu --host=x86_64-linux-musl --with-build-python=/usr/bin/python3.11 --without-ensurepip --disable-test-modules
-        make -j "$jobs"
-        make install
-    )
+    export CC=musl-gcc CFLAGS="-O1 -fPIC -pipe -I$prefix/include" LDFLAGS="-L$prefix/lib"
+    # musl-gcc has no kernel headers: they are copied, since the rest of /usr/include, which is glibc's, must stay out.
+    mkdir -p "$prefix/include"
+    cp -rL /usr/include/linux /usr/include/asm-generic /usr/include/x86_64-linux-gnu/asm "$prefix/include/"
+    unpack zlib
+    ./configure --static --prefix="$prefix"
+    make -j "$jobs" libz.a
+    make install
+    unpack bzip2
+    make -j "$jobs" CC=musl-gcc CFLAGS="$CFLAGS -D_FILE_OFFSET_BITS=64" libbz2.a
+    install -D -m 644 bzlib.h "$prefix/include/bzlib.h"
+    install -D -m 644 libbz2.a "$prefix/lib/libbz2.a"
+    unpack libffi
+    ./configure --prefix="$prefix" --disable-shared --enable-static --disable-docs --disable-multi-os-directory
+    make -j "$jobs"
+    make install
+    unpack sqlite3 # Python's build finds it by its header; one file of C is all of it
+    CC=gcc CFLAGS= LDFLAGS= ./configure --disable-tcl --disable-readline --disable-shared
+    make sqlite3.c
+    $CC $CFLAGS -c sqlite3.c
+    ar rcs libsqlite3.a sqlite3.o
+    install -D -m 644 sqlite3.h "$prefix/include/sqlite3.h"
+    install -D -m 644 libsqlite3.a "$prefix/lib/libsqlite3.a"
+    unpack python3.11 # as if for another machine: only so does its build not look into /usr/include
+    printf 'ac_cv_file__dev_ptmx=yes\nac_cv_file__dev_ptc=no\nac_cv_buggy_getaddrinfo=no\n' >config.site
+    export READELF=/usr/bin/x86_64-linux-gnu-readelf PKG_CONFIG_LIBDIR="$prefix/lib/pkgconfig" CONFIG_SITE=config.site CPPFLAGS="-I$prefix/include"
+    ./configure --prefix="$prefix" --build=x86_64-pc-linux-gnu --host=x86_64-linux-musl --with-build-python=/usr/bin/python3.11 \
+        --without-ensurepip --disable-test-modules
+    make -j "$jobs"
+    make install
 }
 
 if [ ! -x "$prefix/bin/python3.11" ]; then
     mkdir -p "$root"
     fetch_sources >"$root/log" 2>&1 || fail "the sources cannot be fetched: see $root/log"
-    build >>"$root/log" 2>&1 || fail "a build failed: see $root/log"
+    set +e  # within a condition a failure would end nothing
+    (set -e; build) >>"$root/log" 2>&1
+    [ $? = 0 ] || fail "a build failed: see $root/log"
+    set -e
 fi
