@@ -78,8 +78,8 @@ def test_ranges_keep_their_zeros_and_go_into_the_name():
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("a b", "'b' is not one of tags="),
-        ("a colour=red", "'colour=red' is not one of"),
+        ("a b", "'b' is none of tags, password_file, every"),
+        ("a colour=red", "'colour=red' is none of tags, password_file"),
         ("=a", "a name and an address belong around '='"),
         ("a:0", "not a port"),
         ("a:99999", "not a port"),

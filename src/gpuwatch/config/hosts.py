@@ -109,7 +109,7 @@ def _options(words: Sequence[str]) -> dict[str, Any]:
     for word in words:
         key, separator, value = word.partition("=")
         if not separator or key not in KEYS:
-            raise UsageError(f"{word[:40]!r} is not one of {', '.join(k + '=' for k in KEYS)}")
+            raise UsageError(f"{word[:40]!r} is none of {', '.join(KEYS)} with = and a value")
         if key == "tags":
             found["tags"] = tuple(dict.fromkeys(tag for tag in value.split(",") if _checked(tag)))
         elif key == "every":
