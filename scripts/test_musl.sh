@@ -38,7 +38,7 @@ unpack() {
 }
 
 build() {
-    export CC=musl-gcc CFLAGS="-O1 -fPIC -pipe -I$prefix/include" LDFLAGS="-L$prefix/lib"
+    export CC=musl-gcc CFLAGS="-O1 -w -fPIC -pipe -I$prefix/include" LDFLAGS="-L$prefix/lib"
     # musl-gcc has no kernel headers: they are copied, since the rest of /usr/include, which is glibc's, must stay out.
     mkdir -p "$prefix/include"
     cp -rL /usr/include/linux /usr/include/asm-generic /usr/include/x86_64-linux-gnu/asm "$prefix/include/"
@@ -78,3 +78,75 @@ if [ ! -x "$prefix/bin/python3.11" ]; then
     [ $? = 0 ] || fail "a build failed: see $root/log"
     set -e
 fi
+
+python=$prefix/bin/python3.11
+work=$(mktemp -d)
+node= hub=
+end() {
+    [ -z "$hub$node" ] || kill $hub $node 2>/dev/null || true
+    rm -rf "$work"
+}
+trap end EXIT
+export HOME="$work/home" PATH=/usr/bin:/bin
+unset LD_LIBRARY_PATH PYTHONPATH SHIV_ROOT
+mkdir -p "$HOME"
+
+# psutil's build for musl asks for Alpine's name of the library, which musl's own loader answers.
+loader=$(readelf -l "$python" | sed -n 's/.*interpreter: \(.*\)]/\1/p')
+case $loader in */ld-musl-*) ;; *) fail "$python is not linked with musl: $loader" ;; esac
+echo "machine: $(uname -m), $("$python" -V), loader $loader ($("$loader" 2>&1 | sed -n 2p))"
+gpuwatch() { "$python" "$top/dist/gpuwatch.pyz" "$@"; }
+gpuwatch --version
+gpuwatch --help >/dev/null
+(cd / && HOME=/nowhere "$python" "$top/dist/gpuwatch.pyz" --help >/dev/null)
+echo "unpacked: $(ls "$HOME/.cache/gpuwatch")"
+
+# The compiled psutil is the one for musl, and it reads this machine.
+"$python" -I - <<'PYTHON'
+import glob, os, sys
+(folder,) = glob.glob(os.path.expanduser("~/.cache/gpuwatch/gpuwatch-*/site-packages/_arch/x86_64-musl"))
+sys.path.insert(0, folder)
+import psutil
+from psutil import _psutil_linux
+assert _psutil_linux.__file__.startswith(folder), _psutil_linux.__file__
+assert "eth0" in psutil.net_if_addrs() or "lo" in psutil.net_if_addrs()
+print("psutil:", psutil.__version__, psutil.cpu_count(), "cores,", psutil.virtual_memory().total, "bytes of memory,", _psutil_linux.__file__.rsplit("site-packages/")[1])
+PYTHON
+gpuwatch node --host 127.0.0.1 --debug >"$work/status.json"
+"$python" -I - "$work/status.json" <<'PYTHON'
+import json, sys
+status = json.load(open(sys.argv[1]))
+assert status["ips"] is not None and "last_update" in status, sorted(status)
+print("node --debug:", json.dumps(status)[:200])
+PYTHON
+
+# A node and a hub with SQLite, over loopback.
+export GPUWATCH_PASSWORD=musl
+gpuwatch node --host 127.0.0.1 --port 0 --interval 1 --no-access-log >"$work/node" 2>&1 &
+node=$!
+within() { # seconds, command...
+    left=$1
+    shift
+    until "$@" 2>/dev/null; do
+        left=$((left - 1))
+        [ "$left" -gt 0 ] || { cat "$work"/node "$work"/hub >&2; fail "not within its time: $*"; }
+        sleep 1
+    done
+}
+port() { sed -n 's|.*http://127.0.0.1:\([0-9]*\)/.*|\1|p' "$work/$1" | head -n 1; }
+has_port() { [ -n "$(port "$1")" ]; }
+within 90 has_port node
+echo "me=127.0.0.1:$(port node)" >"$work/hosts.txt"
+gpuwatch hub --hosts "$work/hosts.txt" --port 0 --interval 1 --database "sqlite:///$work/gpuwatch.db" --no-access-log >"$work/hub" 2>&1 &
+hub=$!
+within 90 has_port hub
+ask() { /usr/bin/python3 -c 'import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], timeout=10).read().decode())' "http://127.0.0.1:$(port hub)$1"; }
+is_up() { ask /api/v1/cluster | grep -q '"status":"up"'; }
+within 60 is_up
+sleep 3
+ask '/?term=true'
+kill "$hub" && wait "$hub" || true
+hub=
+gpuwatch db info --database "sqlite:///$work/gpuwatch.db"
+gpuwatch db verify --database "sqlite:///$work/gpuwatch.db"
+echo "musl: passed"
