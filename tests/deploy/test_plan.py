@@ -127,6 +127,8 @@ def test_another_version_stays_until_it_is_to_be_replaced():
     upgrade = plan(TARGET, Wish(action="upgrade", sha256="new", version="0.2.0", secret="x"), there, UNITS)
     assert jobs(upgrade, "copy")[0]["previous"]
     assert [step.name for step in upgrade.undo] == ["unit", "start", "verify"]
+    hasty = plan(TARGET, Wish(action="upgrade", sha256="new", secret="x", answer_seconds=2.0), there, UNITS)
+    assert (hasty.steps[-1].job["seconds"], hasty.undo[-1].job["seconds"]) == (2.0, 60.0)
 
 
 def test_removal_takes_what_is_there_and_leaves_what_others_need():

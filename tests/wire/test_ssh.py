@@ -51,7 +51,7 @@ def test_what_is_run_there():
         (255, "ssh: connect to host gpu1.lab port 22: Connection timed out", "network", "Connection timed out", "is the machine on"),
         (255, "Timeout, server gpu1.lab not responding.", "lost", "went silent", "tried again"),
         (255, "Connection to gpu1.lab closed by remote host.", "lost", "closed by remote host", "tried again"),
-        (255, "/home/x/.ssh/config: line 3: Bad configuration option: foo", "setup", "line 3: Bad configuration option", "ssh -G"),
+        (255, "/home/x/.ssh/config: line 3: Bad configuration option: foo", "setup", "ssh's configuration here is refused.", "ssh -G"),
         (127, "bash: line 1: exec: python3: not found", "setup", "python3 is not on that machine (bash: line 1", "install Python"),
         (2, "python3: can't open file '/home/x/.local/share/gpuwatch/gpuwatch.pyz': [Errno 2] No such file or directory", "setup", "there is no gpuwatch at ~/", "gpuwatch deploy"),
         (2, "python3: can't open file '/opt/x.pyz': [Errno 13] Permission denied", "setup", "cannot be read", "chmod"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import json
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from gpuwatch.model.cluster import SSH, Target
@@ -18,6 +18,8 @@ LAUNCHERS = ("system", "user", "plain")
 """system: a unit of systemd as root makes it; user: a unit of the user's own systemd; plain: a process with a file that holds its pid."""
 ROLES = ("node", "hub")
 HUB_PORT = 7070
+LEAST_BACK_SECONDS = 60.0
+"""So long the former version gets to answer, however short the new one's time was."""
 LEAST_PYTHON = (3, 9)
 NODE_STATE = ("inventory.json", "push.json", "spool")
 ENROLLED_CODE = "/run/credentials/gpuwatch-node.service/enroll_code"
@@ -154,7 +156,8 @@ def plan(target: Target, wish: Wish, facts: Mapping[str, Any], units: Mapping[st
         steps.append(_write("unit", there.unit, unit, 0o644, f"write the unit {there.unit}"))
     start = _start(launcher, there, wish.role, facts)
     ask = _ask(target, there, launcher, port, wish)
-    undo = (*_restart(launcher, there, wish.role, facts), ask) if wish.action == "upgrade" else None
+    patient = _ask(target, there, launcher, port, replace(wish, answer_seconds=max(wish.answer_seconds, LEAST_BACK_SECONDS)))
+    undo = (*_restart(launcher, there, wish.role, facts), patient) if wish.action == "upgrade" else None
     return Plan(launcher, (*steps, *start, ask), undo, as_root, copies, (*notes, *_notes(launcher, facts)))
 
 

@@ -153,7 +153,7 @@ _OF_SSH: Tuple[_Rule, ...] = (
     (r"not responding", "lost", "the connection went silent and was given up.", "look at the network; it is tried again"),
     (
         r"Bad configuration option|Bad owner or permissions|terminating, \d+ bad|Can't open user config|no argument after keyword|Unsupported option", "setup",
-        "ssh's configuration here is refused: {said}.", "mend it; `ssh -G {host}` shows how it is read",
+        "ssh's configuration here is refused.", "`ssh -G {host}`, as the user that gpuwatch runs as, says where",  # no path: strangers read it
     ),
     (r"Exceeded MaxStartups|kex_exchange_identification|banner exchange", "network", "sshd closed the connection at once ({said}).", "look at sshd's log there: MaxStartups, or a ban of this address"),
     (r"Unable to negotiate", "setup", "ssh here and sshd there have no method in common: {said}.", "upgrade the older one"),
