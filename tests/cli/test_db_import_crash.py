@@ -16,8 +16,8 @@ from gpuwatch.cli.db_import import import_command
 from gpuwatch.store import imports, usage
 imports.MOST_WAITING = 300
 merge = usage.merge
-def told(*given):
-    merge(*given)
+def told(*given, **options):
+    merge(*given, **options)
     print("in a transaction", flush=True)
 usage.merge = told
 import_command.main(sys.argv[2:], obj=("sqlite:///" + sys.argv[1], None), standalone_mode=False)
