@@ -129,6 +129,8 @@ def turn(way: str, nodes: int, seconds: float) -> Dict[str, float]:
             others = subprocess.Popen([sys.executable, __file__, "--push", str(folder / "keys.json")], stdout=subprocess.DEVNULL)
         try:
             while stored(database) < 2 * nodes:  # all are there, and shapes are known
+                if hub.poll() is not None or others.poll() is not None:
+                    raise SystemExit("a process ended")
                 time.sleep(1)
             time.sleep(SETTLE_SECONDS)
             before = cpu_seconds(hub.pid), stored(database)

@@ -1,4 +1,4 @@
-"""The connections of pushing nodes, all on one thread: each stays open, is read ten times a second, and answered at once. No waitress, no bottle.
+"""The connections of pushing nodes, all on one thread: each stays open, is read five times a second, and answered at once. No waitress, no bottle.
 
 Read together, they find each other's code and data in the processor's caches, as polls do that begin in slots. Speaks just enough HTTP for one route; anything
 else on such a connection ends it. Must never wait for a client.
@@ -19,7 +19,7 @@ from gpuwatch.web.push import MOST_BYTES, Answer, answer
 from gpuwatch.wire.push import HOP, PUSH_PATH
 
 log = logging.getLogger(__name__)
-BEAT_SECONDS = 0.1
+BEAT_SECONDS = 0.2
 BUSY_SECONDS = 0.08
 """Of one beat: what is left then waits for the next, so that the rest of the hub gets its turn."""
 MOST_LINES = 20_000
