@@ -106,6 +106,7 @@ class Trial:
         for number, url in enumerate(self.urls):
             config = self.folder / f"hub{number}.toml"
             values = {"port": FIRST_PORT + number, "interval": self.interval, "hosts": str(hosts), "database": url, "pack_snapshots": 20}
+            config.touch(0o600)  # it holds the database's password
             config.write_text("[hub]\n" + "".join(f"{name} = {json.dumps(value)}\n" for name, value in values.items()))
             env = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "STATE_DIRECTORY": str(self.folder), "GPUWATCH_PASSWORD": "x"}
             with (self.folder / f"hub{number}.log").open("wb") as log:
