@@ -89,7 +89,7 @@ def test_a_stencil_is_filled_in_with_what_stands_at_its_places() -> None:
     numbers = [1.0, 2.0, 3.0]
     stencil = Stencil(pieces)
     for _ in range(2):
-        assert stencil.fill(lambda places: [None if place is None else numbers[place] for place in places]) == "a x:3.0 bNoney:1.0\n"
+        assert stencil.fill([*numbers, None]) == "a x:3.0 bNoney:1.0\n"
         numbers[0] += 0.0
     assert written(pieces) == "a x:2.0 bNoney:0.0\n"
-    assert Stencil([]).fill(list) == ""
+    assert Stencil([]).fill([None]) == ""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any, Callable, NamedTuple, Optional, TypeVar, Union
 
 from gpuwatch.model.cluster import GpuView, NodeState
@@ -52,8 +53,9 @@ def drawn(node: NodeState, now: float, cache: Cache | None, key: tuple[object, .
     """All GPUs of a node as text. ``recent``: their recent utilization is in it."""
     if cache is None or not _is_apart(node):
         return written(draw(node, node.gpus, now))
-    stencil, numbers = seen(node, now, cache, key, lambda node, now: Stencil(draw(node, node.gpus, now)), recent)
-    return stencil.fill(numbers)
+    stencil, pool = seen(node, now, cache, key, lambda node, now: Stencil(draw(node, node.gpus, now)), recent)
+    assert isinstance(pool, list)
+    return stencil.fill(pool)
 
 
 def seen(
@@ -69,12 +71,7 @@ def seen(
     values = parts.values
     facts = (parts.key, node.target, node.status, node.status_since_at, node.error, node.states)
     made = cache.get(("facts", *key, node.name), facts, lambda: make(_with_places(node), len(values) + 1))
-    count, more = len(values), (node.received_at, now, *(node.recent_utilization if recent else ()))
-
-    def numbers(places: Sequence[Optional[int]]) -> Sequence[Any]:
-        return [None if place is None else values[place] if place < count else more[place - count] for place in places]
-
-    return made, numbers
+    return made, _Pool(values, (node.received_at, now, *(node.recent_utilization if recent else ())))
 
 
 def kept(
@@ -90,6 +87,18 @@ def kept(
 
     version = cache.get(("asked", *key, node.name), node.version, look)
     return cache.get(("kept", *key, node.name), version, lambda: make(node))
+
+
+class _Pool(list[Any]):
+    """All numbers of a look by place; the last one is None, which stands for what is not reported. As a function: the numbers at these places."""
+
+    def __init__(self, values: Sequence[Any], more: Sequence[Any]) -> None:
+        super().__init__(values)
+        self += more
+        self.append(None)
+
+    def __call__(self, places: Sequence[Optional[int]]) -> Sequence[Any]:
+        return [None if place is None else self[place] for place in places]
 
 
 class _Asked:
@@ -139,11 +148,11 @@ class Stencil:
         self.size = sum(map(len, self._texts)) + 60 * len(self._texts)
         """Bytes that it takes in memory, about."""
 
-    def fill(self, numbers: Numbers) -> str:
-        """The text with these numbers."""
+    def fill(self, pool: Sequence[Any]) -> str:
+        """The text with the numbers of a pool (``seen``)."""
         texts = self._texts[:]
-        for make, slots, facts, places in self._groups:
-            for slot, text in zip(slots, map(make, *facts, *map(numbers, places))):
+        for make, slots, facts, columns in self._groups:
+            for slot, text in zip(slots, map(make, *facts, *[column(pool) for column in columns])):
                 texts[slot] = text
         return "".join(texts)
 
@@ -155,18 +164,25 @@ class _Group(NamedTuple):
     slots: tuple[int, ...]
     facts: tuple[tuple[Any, ...], ...]
     """The first fact of each hole, the second of each ..."""
-    places: tuple[tuple[Optional[int], ...], ...]
-    """As ``facts``."""
+    columns: tuple[Callable[[Sequence[Any]], Sequence[Any]], ...]
+    """As ``facts``: what takes the first number of each hole from a pool, the second ..."""
 
     @classmethod
     def of(cls, make: Callable[..., str], holes: Sequence[tuple[int, Hole]]) -> _Group:
         """The group of these holes, each with its place among the texts."""
         slots = tuple([slot for slot, _ in holes])
         facts = zip(*[[_shared(fact) if isinstance(fact, str) else fact for fact in hole.facts] for _, hole in holes])
-        return cls(make, _shared(slots), tuple(facts), tuple(map(_shared, zip(*[hole.numbers for _, hole in holes]))))
+        return cls(make, _shared(slots), tuple(facts), tuple(map(_column, zip(*[hole.numbers for _, hole in holes]))))
 
 
 @lru_cache(maxsize=16384)
 def _shared(part: T) -> T:
     """One object for what many hosts have alike: a thousand stencils are filled in faster where they fit into the processor's memory."""
     return part
+
+
+@lru_cache(maxsize=16384)
+def _column(places: tuple[Optional[int], ...]) -> Callable[[Sequence[Any]], Sequence[Any]]:
+    """What is at these places of a pool; None is its last one. One object for all hosts that have it alike."""
+    found = [-1 if place is None else place for place in places]
+    return itemgetter(*found) if len(found) > 1 else lambda pool: (pool[found[0]],)

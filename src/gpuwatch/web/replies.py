@@ -39,15 +39,23 @@ class Body:
         self.content_type = content_type
         self.etag = f'"{hashlib.sha256(data).hexdigest()[:20]}"'
         self._packed: Optional[bytes] = None
+        self._packing = threading.Lock()
         self.based: Optional[Body] = None
         """The same with its links under the base path, once it was asked for (``web.base``)."""
 
     @property
     def packed(self) -> bytes:
-        """The gzip of the data; two threads that make it at the same time make the same."""
+        """The gzip of the data. One thread makes it, others who want it wait: of a large body it takes as long as rendering."""
         if self._packed is None:
-            self._packed = gzip.compress(self.data, 5 if len(self.data) < LARGE_BYTES else 1, mtime=0)
+            with self._packing:
+                if self._packed is None:
+                    self._packed = gzip.compress(self.data, 5 if len(self.data) < LARGE_BYTES else 1, mtime=0)
         return self._packed
+
+    @property
+    def is_packed(self) -> bool:
+        """Somebody asked for the gzip."""
+        return self._packed is not None
 
 
 @dataclass(frozen=True)
@@ -107,6 +115,8 @@ class Pages:
                 return again.body
             began = self._clock()
             body = make()
+            if kept is not None and kept.body.is_packed:
+                body.packed  # noqa: B018 -- others get the last one meanwhile, and it counts as part of the rendering
             now = self._clock()
             fresh = min(LONGEST_FRESH_SECONDS, max(FRESH_SECONDS, SHARE * (now - began)))
             self._keep(key, _Kept(body, version, now, fresh))
