@@ -2,6 +2,7 @@
 
 import gzip
 import threading
+import time
 
 import pytest
 
@@ -162,3 +163,38 @@ def test_bodies_of_the_past_are_few_and_kept_for_a_minute():
     for number in range(100):
         pages.get(number, 0, maker(calls))
     assert len(pages._kept) <= 60
+
+
+def test_a_large_body_is_packed_once_however_many_want_it(monkeypatch) -> None:
+    packed: list[int] = []
+    plain = gzip.compress
+
+    def slow(data: bytes, level: int, mtime: int) -> bytes:
+        packed.append(level)
+        time.sleep(0.05)
+        return plain(data, level, mtime=mtime)
+
+    monkeypatch.setattr("gpuwatch.web.replies.gzip.compress", slow)
+    body = Body(b"a" * 5000, "text/plain")
+    found: list[bytes] = []
+    threads = [threading.Thread(target=lambda: found.append(body.packed)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert packed == [5]
+    assert [gzip.decompress(one) for one in found] == [body.data] * 4
+
+
+def test_the_next_body_of_a_view_that_is_asked_for_packed_is_packed_when_it_is_shown() -> None:
+    now = [100.0]
+    pages = Pages(lambda: now[0])
+    first = pages.get("a", 1, lambda: Body(b"1", "text/plain"))
+    now[0] += 2
+    second = pages.get("a", 2, lambda: Body(b"2", "text/plain"))
+    assert not second.is_packed, "nobody asked for the first one's gzip"
+    assert not first.is_packed
+    assert gzip.decompress(second.packed) == b"2"
+    now[0] += 2
+    third = pages.get("a", 3, lambda: Body(b"3", "text/plain"))
+    assert third.is_packed
