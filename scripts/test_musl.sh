@@ -61,7 +61,8 @@ build() {
     ar rcs libsqlite3.a sqlite3.o
     install -D -m 644 sqlite3.h "$prefix/include/sqlite3.h"
     install -D -m 644 libsqlite3.a "$prefix/lib/libsqlite3.a"
-    unpack python3.11 # as if for another machine: only so does its build not look into /usr/include
+    unpack python3.11 # as if for another machine, and not looking into glibc's part of /usr/include
+    sed -i 's/^    def add_multiarch_paths(self):$/&\n        return/' setup.py
     printf 'ac_cv_file__dev_ptmx=yes\nac_cv_file__dev_ptc=no\nac_cv_buggy_getaddrinfo=no\n' >config.site
     export READELF=/usr/bin/x86_64-linux-gnu-readelf PKG_CONFIG_LIBDIR="$prefix/lib/pkgconfig" CONFIG_SITE=config.site CPPFLAGS="-I$prefix/include"
     ./configure --prefix="$prefix" --build=x86_64-pc-linux-gnu --host=x86_64-linux-musl --with-build-python=/usr/bin/python3.11 \

@@ -5,7 +5,6 @@ from __future__ import annotations
 import bz2
 import gzip
 import hashlib
-import lzma
 import os
 import re
 import zlib
@@ -23,10 +22,20 @@ from gpuwatch.wire.csv_in.rows import ImportedRow, Report
 
 BLOCK_BYTES = 65536
 MOST_SUBJECTS = 5000
+
+
+def _unxz(file: IO[bytes]) -> Any:
+    try:
+        import lzma  # some Pythons are built without it: they read all but .xz
+    except ImportError:
+        raise UsageError("The file is packed by xz, and this Python was built without lzma.", "Unpack it first: xz -d FILE") from None
+    return lzma.LZMAFile(file)
+
+
 _PACKED: Tuple[Tuple[bytes, Callable[[IO[bytes]], Any]], ...] = (
     (b"\x1f\x8b", lambda file: gzip.GzipFile(fileobj=file)),
     (b"BZh", bz2.BZ2File),
-    (b"\xfd7zXZ\0", lzma.LZMAFile),
+    (b"\xfd7zXZ\0", _unxz),
 )
 """What compressed logs begin with (logrotate's), and what unpacks them as they are read."""
 
@@ -161,7 +170,9 @@ class Source:
             for block in iter(lambda: source.read(BLOCK_BYTES), b""):
                 self.position = file.tell()
                 yield block
-        except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+        except Exception as error:
+            if not isinstance(error, (OSError, EOFError, zlib.error)) and type(error).__name__ != "LZMAError":
+                raise
             raise UsageError(f"{self.name} cannot be unpacked: {error}.", "Is it complete?") from None
 
     def _followed(self, rows: Iterator[ImportedRow], report: Report) -> Iterator[ImportedRow]:
