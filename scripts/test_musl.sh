@@ -148,6 +148,6 @@ sleep 3
 ask '/?term=true'
 kill "$hub" && wait "$hub" || true
 hub=
-gpuwatch db info --database "sqlite:///$work/gpuwatch.db"
-gpuwatch db verify --database "sqlite:///$work/gpuwatch.db"
+gpuwatch db --database "sqlite:///$work/gpuwatch.db" info
+gpuwatch db --database "sqlite:///$work/gpuwatch.db" verify
 echo "musl: passed"
