@@ -169,6 +169,7 @@ class Lab:
         lines += [f"[{section}]"] + [f"{key} = {json.dumps(value)}" for key, value in settings.items()]
         path = self.folder / f"{name}.toml"
         path.write_text("\n".join(lines) + "\n")
+        path.chmod(0o600)  # it may hold a password
         return path
 
     def close(self) -> None:

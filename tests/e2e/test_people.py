@@ -20,7 +20,7 @@ from tests.e2e.processes import Lab, Running, address, eventually, free_port, ge
 from tests.fake_nvml import FakeDriver
 
 GIB = 1024**3
-COMMANDS = ("up", "node", "hub", "demo", "status", "pick", "report", "check", "deploy", "host", "db", "completion")
+COMMANDS = ("up", "node", "hub", "demo", "status", "pick", "report", "check", "cert", "enroll", "deploy", "worker", "host", "db", "completion")
 
 
 @pytest.fixture

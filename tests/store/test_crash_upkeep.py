@@ -107,7 +107,7 @@ def test_pruning_that_is_killed_loses_nothing_and_is_ended_by_the_next(path, ful
     assert derived == before[2]
     assert len(wanted) < len(before[0]) / 3
     with turns("prune", path) as turn:
-        while turn(f"at {dice.randrange(1, 24)}") if dice.random() < 0.8 else turn(f"after {dice.random() * 0.02:.4f}"):
+        while turn(f"at {dice.randrange(1, 16)}") if dice.random() < 0.8 else turn(f"after {dice.random() * 0.02:.4f}"):
             kills += 1
             times, entries, now_derived = looked_at(path)
             assert now_derived == derived
