@@ -142,7 +142,7 @@ def test_a_view_that_takes_long_is_rendered_more_rarely():
     pages = Pages(clock)
 
     def slow():
-        clock.now += 0.6
+        clock.now += 0.3
         return maker(calls)()
 
     pages.get("k", 1, slow)

@@ -22,8 +22,8 @@ LARGE_BYTES = 1024**2
 """Larger bodies are packed quickly, not tightly: at a thousand hosts packing would cost as much as rendering."""
 FRESH_SECONDS = 1.0
 """A view is rendered at most once in so long, however many ask."""
-SHARE = 5
-"""... and at most once in so many times as long as its rendering takes: of a thousand hosts that is half a second."""
+SHARE = 10
+"""... and at most once in so many times as long as its rendering takes: of a thousand hosts that is 0.1 to 0.25 s."""
 LONGEST_FRESH_SECONDS = 5.0
 OLDEST_SECONDS = 10.0
 """Spans such as ``9 h 20 m`` and the clock grow without a new reading: nothing is kept for longer."""
