@@ -22,13 +22,13 @@ base=${BASE_ROOT:-$root/base}
     fail "debootstrap failed: see $root/log"
 rm -rf "$root/machine"
 cp -a "$base" "$root/machine"
-files=$root/machine/root/gpuwatch
+files=$root/machine/srv/gpuwatch
 mkdir -p "$files"
 cp -r dist/gpuwatch.pyz gpuwatch.toml.example systemd "$files"
 
 cat >"$files/steps.sh" <<'STEPS'
 set -eu
-cd /root/gpuwatch
+cd /srv/gpuwatch
 ask() { python3 -c 'import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], timeout=10).read().decode())' "http://127.0.0.1:7070$1"; }
 within() { # seconds, command...: true within that time
     left=$1; shift
@@ -71,7 +71,7 @@ journalctl --no-pager -o cat -u gpuwatch-node | grep "there is no setting 'nonse
 systemctl disable --now gpuwatch-node gpuwatch-hub
 bash -c 'rm -rf /etc/systemd/system/gpuwatch-*.service /usr/local/bin/gpuwatch /etc/gpuwatch /var/lib/{,private/}gpuwatch-* /var/cache/{,private/}gpuwatch-*'
 systemctl daemon-reload
-[ -z "$(find / -xdev -name '*gpuwatch*' -not -path '/root/*')" ] || { find / -xdev -name '*gpuwatch*' -not -path '/root/*'; exit 1; }
+[ -z "$(find / -xdev -name '*gpuwatch*' -not -path '/srv/*')" ] || { find / -xdev -name '*gpuwatch*' -not -path '/srv/*'; exit 1; }
 echo "removed: nothing is left"
 STEPS
 
@@ -91,5 +91,5 @@ for _ in $(seq 60); do
     sleep 1
 done
 [ -n "$init" ] || fail "the system did not boot: see $root/console"
-nsenter -t "$init" -a sh /root/gpuwatch/steps.sh
+nsenter -t "$init" -a sh /srv/gpuwatch/steps.sh
 echo "systemd: passed"

@@ -65,9 +65,9 @@ def apart(open_folder: Path) -> Iterator[str]:
     layers = open_folder / "layers"
     mounts = []
     for name in OWN:
-        for kind in ("upper", "work"):
+        for kind in ("upper", "scratch"):
             (layers / name / kind).mkdir(parents=True)
-        mounts.append(f"mount -t overlay overlay -o lowerdir=/{name},upperdir={layers}/{name}/upper,workdir={layers}/{name}/work /{name}")
+        mounts.append(f"mount -t overlay overlay -o lowerdir=/{name},upperdir={layers}/{name}/upper,workdir={layers}/{name}/scratch /{name}")
     script = " && ".join([*mounts, "mkdir -p /run/systemd/system /etc/systemd/system", "echo ready", "exec sleep 600"])
     holder = subprocess.Popen(["unshare", "-m", "/bin/sh", "-c", script], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
