@@ -169,7 +169,8 @@ class Lab:
         lines += [f"[{section}]"] + [f"{key} = {json.dumps(value)}" for key, value in settings.items()]
         path = self.folder / f"{name}.toml"
         path.write_text("\n".join(lines) + "\n")
-        path.chmod(0o600)  # it may hold a password
+        if any("postgresql://" in line for line in lines):  # with a password: not for others, who run some of the hubs
+            path.chmod(0o600)
         return path
 
     def close(self) -> None:
