@@ -162,7 +162,11 @@ def pages_meanwhile(seconds: float) -> None:
 
     def look() -> None:
         while not stop.is_set():
-            fetch(f"/api/v1/cluster?at={time.time() - 300 - lookers[0] * 11 % 3000:.0f}")
+            try:
+                fetch(f"/api/v1/cluster?at={time.time() - 300 - lookers[0] * 11 % 3000:.0f}")
+            except OSError:
+                if not stop.is_set():  # else the bench has ended its hub
+                    raise
             lookers[0] += 1
 
     for meanwhile in (False, True):
