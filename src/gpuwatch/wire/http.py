@@ -232,16 +232,16 @@ def fetch(
 
     ``program``: what should run there, for the sentences; ``trust``: whose certificate is taken, None = the system's authorities. Raises WireError in words; any HTTP status is a Response.
     """
-    host, port, secure, path = _parse_url(url)
+    host, port, secure, path = parse_url(url)
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     ends_at = time.monotonic() + deadline_seconds
     request = build_request(method, address, path, body, headers or {}, close=True)
     try:
-        with _connect(host, port, ends_at) as plain:
-            with _secured(plain, host, address, ends_at, trust) if secure else plain as connection:
-                connection.settimeout(_left(ends_at))
+        with connect(host, port, ends_at) as plain:
+            with secured(plain, host, address, ends_at, trust) if secure else plain as connection:
+                connection.settimeout(seconds_left(ends_at))
                 connection.sendall(request)
-                return _read_all(connection, ResponseReader(max_bytes, has_body=method != "HEAD"), ends_at)
+                return read_all(connection, ResponseReader(max_bytes, has_body=method != "HEAD"), ends_at)
     except (OSError, ValueError) as error:
         raise network_error(error, address, deadline_seconds, program) from None
 
@@ -289,7 +289,8 @@ def _reason(error: BaseException) -> str:
     return (getattr(error, "strerror", None) or str(error) or type(error).__name__)[:200]
 
 
-def _parse_url(url: str) -> Tuple[str, int, bool, str]:
+def parse_url(url: str) -> Tuple[str, int, bool, str]:
+    """(host, port, whether it is https, path with its query). Raises WireError for what is no such URL, or holds a name or password."""
     try:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port
@@ -304,20 +305,21 @@ def _parse_url(url: str) -> Tuple[str, int, bool, str]:
     return host, (443 if secure else 80) if port is None else port, secure, path
 
 
-def _left(ends_at: float) -> float:
+def seconds_left(ends_at: float) -> float:
+    """Seconds until ``ends_at`` (``time.monotonic``). Raises socket.timeout when there are none."""
     left = ends_at - time.monotonic()
     if left <= 0:
         raise socket.timeout("timed out")
     return left
 
 
-def _connect(host: str, port: int, ends_at: float) -> socket.socket:
+def connect(host: str, port: int, ends_at: float) -> socket.socket:
     """A connection to the first of the name's addresses that takes one; each gets its share of the time that is left."""
-    addresses = resolve(host, port, _left(ends_at))
+    addresses = resolve(host, port, seconds_left(ends_at))
     for place, (family, target) in enumerate(addresses):
         connection = socket.socket(family, socket.SOCK_STREAM)
         try:
-            connection.settimeout(_left(ends_at) / (len(addresses) - place))
+            connection.settimeout(seconds_left(ends_at) / (len(addresses) - place))
             connection.connect(target)
             return connection
         except OSError:
@@ -361,11 +363,12 @@ def _numeric(host: str, port: int) -> List[Tuple[int, Any]]:
     return [(family, address) for family, _, _, _, address in infos]
 
 
-def _secured(plain: socket.socket, host: str, address: str, ends_at: float, trust: Optional[Trust]) -> socket.socket:
+def secured(plain: socket.socket, host: str, address: str, ends_at: float, trust: Optional[Trust]) -> socket.socket:
+    """TLS on a connection, its certificate checked, pin included. Raises WireError, OSError."""
     from gpuwatch.wire import tls
 
     chosen = trust or Trust()
-    plain.settimeout(_left(ends_at))
+    plain.settimeout(seconds_left(ends_at))
     secure = tls.context_of(chosen).wrap_socket(plain, server_hostname=host)
     try:
         tls.check_pin(chosen, secure.getpeercert(True), address)
@@ -375,9 +378,10 @@ def _secured(plain: socket.socket, host: str, address: str, ends_at: float, trus
     return secure
 
 
-def _read_all(connection: socket.socket, reader: ResponseReader, ends_at: float) -> Response:
+def read_all(connection: socket.socket, reader: ResponseReader, ends_at: float) -> Response:
+    """The answer on this connection. Raises WireError, OSError."""
     while True:
-        connection.settimeout(_left(ends_at))
+        connection.settimeout(seconds_left(ends_at))
         data = connection.recv(65536)
         response = reader.feed(data) if data else reader.end()
         if response is not None:

@@ -16,7 +16,7 @@ class KeptConnection:
 
     def __init__(self, url: str, *, program: str, trust: Optional[Trust] = None, max_bytes: int = 1024**2) -> None:
         """``url``: its path stands before those of the requests. Raises WireError for what is no URL."""
-        self._host, self._port, self.is_secure, path = http._parse_url(url)
+        self._host, self._port, self.is_secure, path = http.parse_url(url)
         self.base_path = path.rstrip("/")
         self.address = f"[{self._host}]:{self._port}" if ":" in self._host else f"{self._host}:{self._port}"
         self._program = program
@@ -62,9 +62,9 @@ class KeptConnection:
             self._socket = self._open(ends_at)
         connection, reader = self._socket, ResponseReader(self._max_bytes)
         try:
-            connection.settimeout(http._left(ends_at))
+            connection.settimeout(http.seconds_left(ends_at))
             connection.sendall(request)
-            response = http._read_all(connection, reader, ends_at)
+            response = http.read_all(connection, reader, ends_at)
         except BaseException as error:
             self.close()
             if isinstance(error, (BrokenPipeError, ConnectionResetError)) or (isinstance(error, WireError) and not reader.began):
@@ -75,10 +75,10 @@ class KeptConnection:
         return response
 
     def _open(self, ends_at: float) -> socket.socket:
-        plain = http._connect(self._host, self._port, ends_at)
+        plain = http.connect(self._host, self._port, ends_at)
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
-            return http._secured(plain, self._host, self.address, ends_at, self._trust) if self.is_secure else plain
+            return http.secured(plain, self._host, self.address, ends_at, self._trust) if self.is_secure else plain
         except BaseException:
             plain.close()
             raise
