@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -279,3 +280,33 @@ def test_no_descriptor_is_left_open():
         server.close()
         thread.join(20)
     assert len(os.listdir("/proc/self/fd")) <= before
+
+
+def test_large_answers_come_whole_to_readers_that_take_their_time():
+    whole = bytes(range(256)) * 40_000
+
+    def large(environ, start_response):
+        start_response("200 OK", [("Content-Type", "application/octet-stream"), ("Content-Length", str(len(whole)))])
+        return [whole]
+
+    server, thread = serve(inner=large)
+    try:
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+        for _ in range(2):  # on the same connection
+            connection.request("GET", "/")
+            answer = connection.getresponse()
+            parts = [answer.read(1_000_000)]
+            time.sleep(0.2)  # the kernel's buffers are full by now
+            parts.append(answer.read())
+            assert (answer.status, b"".join(parts)) == (200, whole)
+        connection.request("HEAD", "/")
+        answer = connection.getresponse()
+        assert (answer.getheader("Content-Length"), answer.read()) == (str(len(whole)), b"")
+        connection.request("GET", "/")
+        connection.getresponse().read(1000)
+        connection.close()  # in the middle: the next one is answered all the same
+        connection.request("GET", "/")
+        assert connection.getresponse().read() == whole
+    finally:
+        server.close()
+        thread.join(10)

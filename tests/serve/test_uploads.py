@@ -20,10 +20,17 @@ def gate():
 
 
 @pytest.fixture
-def server(gate):
+def waiting():
+    """Each request that waits at the gate."""
+    return []
+
+
+@pytest.fixture
+def server(gate, waiting):
     def app(environ, start_response):
         length = len(environ["wsgi.input"].read())
         if environ["QUERY_STRING"] == "wait":
+            waiting.append(length)
             assert gate.wait(20)
         body = str(length).encode()
         start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
@@ -101,12 +108,12 @@ def test_a_chunked_one_without_end_is_cut(server):
     assert post(server, "/import", b"x")[0] == 200
 
 
-def test_two_at_once(server, gate):
+def test_two_at_once(server, gate, waiting):
     answers = []
     threads = [threading.Thread(target=lambda: answers.append(post(server, "/import?wait", b"x" * 5000)[0])) for _ in range(2)]
     for thread in threads:
         thread.start()
-    until(lambda: busy(server))
+    until(lambda: len(waiting) == 2)  # whoever asks earlier may take the place of one of them
     status, headers, body = post(server, "/import", b"x" * MOST)
     assert (status, body) == (503, "Others are sending files at the moment. Try again in a minute.\n")
     assert headers["Retry-After"] == "60"

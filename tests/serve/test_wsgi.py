@@ -174,3 +174,19 @@ def test_printable_reads_wsgi_paths_as_utf8_and_survives_anything():
     assert wsgi.printable("/gpü".encode().decode("latin-1")) == "/gpü"
     assert wsgi.printable("\udcff€\x00") == "?€?"
     assert len(wsgi.printable("x" * 1000)) == 200
+
+
+def test_a_large_body_is_handed_to_the_server_where_it_lies():
+    from waitress.buffers import ReadOnlyFileBasedBuffer
+
+    whole = bytes(range(256)) * 1000
+    body = wsgi.from_memory(page(whole))({"wsgi.file_wrapper": ReadOnlyFileBasedBuffer}, lambda *a: None)
+    assert body.prepare(len(whole)) == len(whole)
+    first = body.get(100_000)
+    assert (first.obj is whole, first) == (True, whole[:100_000])
+    body.skip(70_001)
+    assert body.get(1_000_000) == whole[70_001:]
+    assert len(body) == len(whole) - 70_001
+    for small in (page(LONG), lambda environ, start: iter([whole])):
+        assert b"".join(wsgi.from_memory(small)({"wsgi.file_wrapper": ReadOnlyFileBasedBuffer}, lambda *a: None)) in (LONG, whole)
+    assert wsgi.from_memory(page(whole))({}, lambda *a: None) == [whole]

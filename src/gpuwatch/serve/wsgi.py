@@ -19,14 +19,48 @@ log = logging.getLogger(__name__)
 access = log.getChild("access")
 
 GZIP_LEAST_BYTES = 1024
+LEAST_UNCOPIED_BYTES = 65536
 _COMPRESSIBLE = re.compile(r"text/|application/(json|javascript|x-gpuwatch-frame|[\w.+-]*\+json)|image/svg\+xml", re.IGNORECASE)
 _NO_BODY = ("1", "204", "304")
 
 
 def wrap(app: App, max_body_bytes: int, access_log: bool = True, larger: Mapping[str, int] = MappingProxyType({})) -> App:
     """All wrappers of this module, in their order. ``larger``: path -> bytes, where larger bodies are taken."""
-    wrapped = guard(plain_address(limit_body(head(gzip(app)), max_body_bytes, larger)))
+    wrapped = from_memory(guard(plain_address(limit_body(head(gzip(app)), max_body_bytes, larger))))
     return log_requests(wrapped) if access_log else wrapped
+
+
+def from_memory(app: App) -> App:
+    """Large bodies are sent from where they lie. The server would copy each into a buffer of its own, and out of it again for every send."""
+
+    def uncopied(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        body, wrapper = app(environ, start_response), environ.get("wsgi.file_wrapper")
+        if wrapper is None or not isinstance(body, (list, tuple)) or len(body) != 1 or len(body[0]) < LEAST_UNCOPIED_BYTES:
+            return body
+        return wrapper(_Memory(body[0]))  # type: ignore[no-any-return]
+
+    return uncopied
+
+
+class _Memory:
+    """Bytes as a file, read without copying."""
+
+    def __init__(self, data: bytes) -> None:
+        self._view = memoryview(data)
+        self._at = 0
+
+    def read(self, count: int) -> memoryview:
+        """The next bytes, at most ``count``."""
+        begin, self._at = self._at, min(self._at + count, len(self._view))
+        return self._view[begin : self._at]
+
+    def tell(self) -> int:
+        """Where reading goes on."""
+        return self._at
+
+    def seek(self, at: int, whence: int = 0) -> None:
+        """Go on reading elsewhere, as files know it: so far from the start, from here, or from the end."""
+        self._at = (0, self._at, len(self._view))[whence] + at
 
 
 def text(start_response: StartResponse, status: str, message: str, headers: Headers | None = None) -> List[bytes]:
