@@ -16,6 +16,8 @@ class Waiting:
     size: int = 0
     newest_ms: int = 0
     packed: bool = False
+    enough: int = 1
+    """With more than so many it may be due: the size of its next block, once that was worked out."""
     rest_until_ms: float = 0.0
     """Not packed before, as it failed: the others come first."""
 

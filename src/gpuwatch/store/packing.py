@@ -17,7 +17,7 @@ from gpuwatch.store.database import Rows, Store
 from gpuwatch.store.deflate import inflate
 from gpuwatch.store.digests import Digester
 from gpuwatch.store.journal_rows import Row, cut, entries_of, runs_of
-from gpuwatch.store.memory import Waiting
+from gpuwatch.store.memory import JournalMemory, Waiting
 from gpuwatch.wire.numbers import Numbers
 
 SILENT_SECONDS = 3600.0
@@ -57,7 +57,7 @@ def pack_due(
 ) -> int:
     """Pack up to ``at_most`` blocks of machines that have enough snapshots waiting; how many were packed. Call it again and again.
 
-    ``digester``: see ``pack_machine``; ``mine``: which machines are this hub's to pack.
+    ``per_block``: the same at each call; ``digester``: see ``pack_machine``; ``mine``: which machines are this hub's to pack.
     Raises StoreError when the database refuses for some machine, after trying the others; what waits then waits on.
     """
     if store.memory.epoch is None:
@@ -65,12 +65,12 @@ def pack_due(
             refresh_memory(store)
     packed = 0
     failures: List[StoreError] = []
-    for machine_id, waiting in list(store.memory.waiting.items()):
+    for machine_id, waiting in _due(store.memory, now, per_block):
         if packed + len(failures) >= at_most:
             break
-        if _is_due(machine_id, waiting, now, per_block) and mine(machine_id):
+        if mine(machine_id):
             try:
-                packed += pack_machine(store, machine_id, target_count(machine_id, per_block, first=not waiting.packed), digester=digester)
+                packed += pack_machine(store, machine_id, waiting.enough, digester=digester)
             except StoreError as error:
                 waiting.rest_until_ms = (now + REST_SECONDS) * 1000
                 failures.append(error)
@@ -79,11 +79,18 @@ def pack_due(
     return packed
 
 
+def _due(memory: JournalMemory, now: float, per_block: int) -> List[Tuple[str, Waiting]]:
+    """Who has enough waiting, or is silent. A thousand machines are asked each second: only those that may be due are looked at twice."""
+    silent_ms = (now - SILENT_SECONDS) * 1000
+    near = [item for item in memory.waiting.items() if item[1].count > item[1].enough or item[1].newest_ms < silent_ms or item[1].size > MAX_BLOCK_BYTES]
+    return [(machine_id, waiting) for machine_id, waiting in near if _is_due(machine_id, waiting, now, per_block)]
+
+
 def _is_due(machine_id: str, waiting: Waiting, now: float, per_block: int) -> bool:
     if waiting.count < 2 or 0 < waiting.rest_until_ms - now * 1000 <= REST_SECONDS * 1000:  # the clock may have been set back
         return False
-    full = waiting.count > target_count(machine_id, per_block, first=not waiting.packed) or waiting.size > MAX_BLOCK_BYTES
-    return full or now * 1000 - waiting.newest_ms > SILENT_SECONDS * 1000
+    waiting.enough = target_count(machine_id, per_block, first=not waiting.packed)
+    return waiting.count > waiting.enough or waiting.size > MAX_BLOCK_BYTES or now * 1000 - waiting.newest_ms > SILENT_SECONDS * 1000
 
 
 def pack_machine(store: Store, machine_id: str, count: int, *, keep_newest: bool = True, digester: Optional[Digester] = None) -> int:
