@@ -20,3 +20,19 @@ def test_the_hint_names_a_flag_only_where_the_command_has_it(monkeypatch, capsys
     error = capsys.readouterr().err
     assert error.startswith("gpuwatch: unexpected RuntimeError: inside. ")
     assert hint in error
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["host", "rename", "a", "b", "--database", "x"], "No such option: --database. Next: --database stands before rename: gpuwatch host --database ... rename\n"),
+        (["db", "info", "--database=x"], "No such option: --database. Next: --database stands before info: gpuwatch db --database ... info\n"),
+        (["db", "info", "--nonsense"], "No such option: --nonsense. Next: gpuwatch db info --help\n"),
+        (["--nonsense"], "No such option: --nonsense. Next: gpuwatch --help\n"),
+    ],
+)
+def test_an_option_in_the_wrong_place_is_led_to_its_own(monkeypatch, capsys, words, said):
+    monkeypatch.setattr("sys.argv", ["gpuwatch", *words])
+    with pytest.raises(SystemExit) as ended:
+        main.main()
+    assert (ended.value.code, capsys.readouterr().err) == (2, f"gpuwatch: {said}")

@@ -34,7 +34,20 @@ def test_memory_that_is_not_reported_is_not_made_up():
 def test_a_warning_does_not_stand_for_the_number_of_free_gpus():
     def said(status):
         node = NodeState(Target("here", "127.0.0.1", 0), "0" * 32, status, 1.0, "The driver was upgraded.", gpus=(view("busy", uuid="GPU-1", index=0),))
-        return _too_few(ClusterNow(time.time(), (node,)), 0, 1, 0, "")
+        return str(_too_few(ClusterNow(time.time(), (node,)), 0, 1, 0, ""))
 
-    assert said("up") == "0 of 1 GPU free, 1 wanted."
+    assert said("up") == "0 of 1 GPU are free, 1 wanted. `gpuwatch status` shows who is on the others."
     assert said("error") == "The driver was upgraded."
+
+
+def test_too_few_are_said_as_they_were_asked_for():
+    slices = (MigReading("MIG-1", 0, "1g.10gb"),)
+    cluster = cluster_of(view("busy", uuid="GPU-1", index=0, name="NVIDIA H100"), view("mig", ("busy",), uuid="GPU-2", index=1, name="NVIDIA H100", mig=slices))
+
+    def said(*asked):
+        return str(_too_few(cluster, *asked))
+
+    assert said(1, 2, 20 * 2**30, "h100").startswith("1 of 2 GPUs is free and called 'h100' with 20 GiB free, 2 wanted.")
+    assert said(0, 1, 0, "1g.10gb").startswith("0 of 2 GPUs are free and called '1g.10gb', 1 wanted.")
+    assert said(0, 1, 0, "A100") == "No GPU of this machine is called 'A100'. --model takes a part of: NVIDIA H100, NVIDIA H100 1g.10gb."
+    assert "gpuwatch status --hub" in str(_too_few(cluster_of(), 0, 1, 0, ""))

@@ -109,6 +109,44 @@ def test_the_status_group_is_read_at_its_age(root):
     assert max(ages) <= 10
 
 
+def test_every_change_is_seen_within_its_groups_age(root):
+    """One file of each part is rewritten; ``AGES`` are the settings' defaults. (That mounts change, the kernel alone tells: poll(2) of its own file.)"""
+    changes = [
+        ("proc/meminfo", MEMINFO.replace("1000 kB", "2000 kB").replace("50 kB", "60 kB"), 0, "memory_total_bytes", 2000 * 1024),
+        ("", "", 0, "memory_used_bytes", 1600 * 1024),
+        ("", "", 0, "swap_total_bytes", 60 * 1024),
+        ("", "", 0, "swap_used_bytes", 30 * 1024),
+        ("proc/loadavg", "9.50 8.25 7.75 3/400 1234\n", 0, "load_1m", 9.5),
+        ("", "", 0, "load_5m", 8.25),
+        ("", "", 0, "load_15m", 7.75),
+        ("proc/uptime", "99.0 1.0\n", 0, "uptime_seconds", 99),
+        ("proc/stat", "cpu  200 0 200 800 0 0 0 0 0 0\ncpu0 50 0 50 400 0 0 0 0 0 0\nintr 5\nbtime 1780000000\n", 0, "cpu_percent", 100.0),
+        ("", "", 600, "boot_at", 1780000000.0),
+        ("proc/1/net/dev", NET.replace("1234", "9999"), 10, "networks", (NetworkReading("enp1s0", 9999, 5678),)),
+        ("run/systemd/sessions/9", "USER=bo\nCLASS=user\n", 10, "logins", (LoginReading("ali", "pts/0", "10.0.0.9", NOW + 0.5), LoginReading("bo"))),
+        ("etc/os-release", 'PRETTY_NAME="Another"\n', 600, "os", "Another"),
+        ("proc/cpuinfo", "model name : Another\n", 600, "cpu_model", "Another"),
+        ("proc/sys/kernel/osrelease", "6.2.0-test\n", 600, "kernel", "6.2.0-test"),
+    ]  # fmt: skip
+    host = Host(str(root), AGES)
+    read(host)
+    read(host, NOW + 4)
+    for name, text, *_ in changes:
+        if name:
+            (root / name).write_text(text)
+    os.utime(root / "run/systemd/sessions", (1, 1))  # in case the clock of the file system did not move
+    seen = {}
+    for step in range(2, 155):
+        found = read(host, NOW + 4 * step)
+        assert found.live_read_at - found.status_read_at <= 10
+        assert found.live_read_at - found.identity_read_at <= 600
+        for _, _, age, name, value in changes:
+            if getattr(found, name) == value:
+                seen.setdefault(name, (found.live_read_at - NOW - 4, age))
+    assert set(seen) == {name for *_, name, _ in changes}
+    assert {name: after for name, (after, age) in seen.items() if after > max(age, 4)} == {}
+
+
 def test_what_cannot_be_read_is_none_with_its_reason(tmp_path):
     found = read(Host(str(tmp_path), AGES))
     for name in ("memory_used_bytes", "memory_total_bytes", "load_1m", "uptime_seconds", "cpu_percent", "os", "cpu_model"):

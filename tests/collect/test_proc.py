@@ -152,3 +152,14 @@ def test_slurm_job_from_the_cgroup_else_from_the_environment(tree):
     tree.process(9, environ=b"X_SLURM_JOB_ID=99\0")
     table = ProcessTable(str(tree.root))
     assert [look(table, pid, 1.0).facts["job"] for pid in (7, 8, 9)] == ["88", "99", None]
+
+
+def test_a_job_that_may_not_be_read_is_told_from_none(tree):
+    tree.process(7, cgroup="0::/system.slice/slurmstepd.scope/job_88/step_0/user/task_0\n")
+    tree.process(8)
+    tree.process(9)
+    for pid in (7, 9):
+        (tree.root / f"proc/{pid}/environ").unlink()  # as one that belongs to somebody else
+    table = ProcessTable(str(tree.root))
+    table.begin(1.0)
+    assert [table.look(pid).has_hidden_job for pid in (7, 8, 9)] == [False, False, True]

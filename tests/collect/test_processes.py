@@ -200,6 +200,25 @@ def test_a_hidden_process_keeps_its_memory(tmp_path):
     assert not snapshot.collector("processes").ok
 
 
+def test_a_job_that_may_not_be_read_says_which_right_it_needs(tmp_path):
+    driver = FakeDriver(tmp_path, "rtx4080s")
+    root = with_proc(driver)
+    with children(2) as (ours, other):
+        for child, hidden in ((ours, False), (other, True)):
+            folder = root / "proc" / str(child.pid)
+            folder.mkdir()
+            for name in ("stat", "statm", "status", "cmdline", "cgroup", "environ"):
+                if name != "environ" or not hidden:
+                    (folder / name).symlink_to(f"/proc/{child.pid}/{name}")
+        with Machine(driver, root=str(root)) as machine:
+            driver.set_processes(0, [row(ours)])
+            assert "processes.job" not in machine.read(NOW).gpus[0].missing
+            driver.set_processes(0, [row(ours), row(other)])
+            gpu = machine.read(NOW + 4).gpus[0]
+    assert [process.pid for process in gpu.processes] == sorted((ours.pid, other.pid))
+    assert "CAP_SYS_PTRACE" in gpu.missing["processes.job"]
+
+
 def test_process_utilization_above_100_percent_is_no_reading(tmp_path):
     driver = FakeDriver(tmp_path, "rtx4080s")
     with children(2) as (sane, insane):

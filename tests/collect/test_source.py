@@ -12,6 +12,7 @@ import pytest
 from tests.collect.machine import NOW, Lost, Machine, identity, numbers_of, with_proc
 from tests.fake_nvml import PROFILES, FakeDriver
 
+from gpuwatch.model.fields import describe
 from gpuwatch.model.snapshot import GpuReading
 
 EXTRA_FACTS = ("ecc_enabled", "mig_enabled", "compute_mode", "persistence_enabled", "serial", "name", "vbios_version")
@@ -80,7 +81,7 @@ def test_mig_slices_have_their_own_memory_and_activity(tmp_path):
         assert gpu.mig[0].sm_activity_percent is None  # nothing to compare with yet
 
 
-# field of the fake, value, field of the reading, value, its group
+# field of the fake (empty: it follows from the others), value, field of the reading, value, its group
 CHANGES = [
     ("utilization_gpu_percent", 42, "utilization_percent", 42, "live"),
     ("utilization_memory_percent", 43, "memory_utilization_percent", 43, "live"),
@@ -88,6 +89,9 @@ CHANGES = [
     ("power_milliwatts", 123456, "power_watts", 123.5, "live"),
     ("clocks_event_reasons", 0x48, "throttle_mask", 0x48, "live"),
     ("memory_total_bytes", 90 << 30, "memory_total_bytes", 90 << 30, "live"),
+    ("memory_used_bytes", 10 << 30, "memory_used_bytes", 10 << 30, "live"),
+    ("memory_reserved_bytes", 1 << 30, "memory_reserved_bytes", 1 << 30, "live"),
+    ("", None, "memory_free_bytes", 79 << 30, "live"),
     ("utilization_encoder_percent", 44, "encoder_percent", 44, "status"),
     ("utilization_decoder_percent", 45, "decoder_percent", 45, "status"),
     ("temperature_memory_celsius", 77, "memory_temperature_celsius", 77, "status"),
@@ -115,12 +119,15 @@ CHANGES = [
     ("remapped_rows_pending", 1, "remapped_rows_pending", True, "health"),
     ("remapped_rows_failure", 1, "remapped_rows_failure", True, "health"),
     ("nvlink_states", [1, 0, 1, 1], "nvlink_active", 3, "health"),
+    ("", None, "nvlink_total", 4, "health"),
     ("compute_mode", 3, "compute_mode", "exclusive-process", "health"),
     ("persistence_mode", 0, "persistence_enabled", False, "health"),
     ("name", "Another name", "name", "Another name", "identity"),
     ("serial", "42", "serial", "42", "identity"),
     ("vbios_version", "1.2.3", "vbios_version", "1.2.3", "identity"),
     ("minor_number", 5, "minor_number", 5, "identity"),
+    ("pci_bus_id", "00000000:F1:00.0", "pci_bus_id", "0000:f1:00.0", "identity"),
+    ("compute_capability_major", 12, "cuda_capability", "12.0", "identity"),
     ("temperature_slowdown_celsius", 90, "temperature_slowdown_celsius", 90, "identity"),
     ("temperature_shutdown_celsius", 95, "temperature_shutdown_celsius", 95, "identity"),
     ("clock_sm_max_mhz", 2001, "sm_clock_max_mhz", 2001, "identity"),
@@ -129,6 +136,19 @@ CHANGES = [
     ("pcie_width_max", 32, "pcie_width_max", 32, "identity"),
 ]
 AGES = {"live": 0.0, "status": 10.0, "health": 60.0, "identity": 600.0}
+ELSEWHERE = {
+    "uuid": "who the GPU is", "index": "a_gpu_without_a_handle", "error": "one_lost_gpu", "error_since_at": "one_lost_gpu",
+    "missing": "what_is_not_supported", "unified_memory": "unified_memory", "fan_percent": "fans_and_mig", "mig_enabled": "fans_and_mig",
+    "mig": "mig_slices", "processes": "test_processes.py", **{f"{group}_read_at": "in each step" for group in AGES},
+}  # fmt: skip
+"""Field of a GpuReading: the test that changes it, where it is not the one below."""
+
+
+def test_every_field_of_a_gpu_is_changed_by_a_test():
+    changed = [name for _, _, name, _, _ in CHANGES]
+    assert sorted([*changed, *ELSEWHERE]) == sorted(name for name, *_ in describe(GpuReading))
+    groups = {name: group for name, _, _, group in describe(GpuReading)}
+    assert {name: groups[name] for _, _, name, _, _ in CHANGES} == {name: group for _, _, name, _, group in CHANGES}
 
 
 def test_every_change_is_seen_within_its_groups_age_on_every_gpu(tmp_path):
@@ -137,7 +157,7 @@ def test_every_change_is_seen_within_its_groups_age_on_every_gpu(tmp_path):
         machine.read(NOW)
         at = machine.read(NOW + 4) and NOW + 4
         for gpu in range(8):
-            driver.set(gpu, **{field: value for field, value, *_ in CHANGES})
+            driver.set(gpu, **{field: value for field, value, *_ in CHANGES if field})
         pending = {(gpu, name): (value, AGES[group]) for gpu in range(8) for _, _, name, value, group in CHANGES}
         changed = at
         while pending:
@@ -151,6 +171,18 @@ def test_every_change_is_seen_within_its_groups_age_on_every_gpu(tmp_path):
                     del pending[index, name]
                 else:
                     assert at - changed < (age or 4), f"{name} of GPU {index}"
+
+
+def test_fans_and_mig_are_seen_within_their_groups_age(tmp_path):
+    driver = FakeDriver(tmp_path, "h100x8")
+    driver.set(0, fan_speeds_percent=[30, 31])
+    with Machine(driver) as machine:
+        before = machine.read(NOW).gpus[0]
+        driver.set(0, fan_speeds_percent=[40, 44], mig_mode_current=1)
+        seen = [machine.read(NOW + 4 * step).gpus[0] for step in range(1, 16)]
+    assert (before.fan_percent, before.mig_enabled) == (31, False)
+    assert [gpu.fan_percent for gpu in seen if gpu.live_read_at - NOW >= AGES["status"] - 4] == [44] * 14
+    assert seen[-1].mig_enabled is True
 
 
 def test_slow_groups_of_different_gpus_are_spread_over_time(tmp_path):

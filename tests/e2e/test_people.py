@@ -134,7 +134,7 @@ def test_pick(lab: Lab, fake: FakeDriver) -> None:
     )
     assert json.loads(lab.run("pick", "--json", "--min-free", "100GiB", env=fake.env).stdout)[0]["gpu"] == "5"
     one_line_error(lab.run("pick", "-n", "9", env=fake.env), 1, "9 wanted", "gpuwatch status")
-    one_line_error(lab.run("pick", "--model", "A100", env=fake.env), 1, "A100", "1 wanted")
+    one_line_error(lab.run("pick", "--model", "A100", env=fake.env), 1, "A100", "NVIDIA H100 80GB HBM3")
     one_line_error(lab.run("pick", "--min-free", "1TiB", env=fake.env), 1, "1024 GiB free")
     one_line_error(lab.run("pick", "--min-free", "much", env=fake.env), 2, "much")
     one_line_error(lab.run("pick", "-n", "0", env=fake.env), 2, "-n 0")

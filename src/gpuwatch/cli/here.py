@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from typing import Optional
 
 from gpuwatch.config.load import timezone_name
 from gpuwatch.config.settings import HubSettings, NodeSettings
@@ -59,8 +58,3 @@ def ask_hub(url: str, path: str, deadline_seconds: float = 10.0) -> bytes:
     if reply.status != 200:
         raise GpuwatchError(f"The hub at {base} answered {reply.status}: {reply.body[:200].decode('utf-8', 'replace').strip()}")
     return reply.body
-
-
-def free_text(count: Optional[int]) -> str:
-    """``1 GPU``, ``3 GPUs``."""
-    return f"{count} GPU{'' if count == 1 else 's'}"

@@ -81,7 +81,8 @@ def main(**extra: Any) -> None:
     try:
         sys.exit(group.main(prog_name="gpuwatch", standalone_mode=False, **extra))
     except click.UsageError as error:
-        _end(f"{error.format_message()} Next: {error.ctx.command_path if error.ctx else 'gpuwatch'} --help", 2)
+        said = error.format_message().rstrip(".")
+        _end(f"{said}. Next: {_of_its_group(error) or (error.ctx.command_path if error.ctx else 'gpuwatch') + ' --help'}", 2)
     except click.ClickException as error:
         _end(error.format_message(), error.exit_code)
     except click.Abort as error:  # a Ctrl-C, or a "no" to a question
@@ -97,6 +98,16 @@ def main(**extra: Any) -> None:
             raise
         more = "With --log-level debug the whole trace is shown." if _has_log_level() else "Please report this."
         _end(f"unexpected {type(error).__name__}: {' '.join(str(error).split())[:200]}. {more}", 1)
+
+
+def _of_its_group(error: click.UsageError) -> str:
+    """Where an option belongs that a command does not know, but its group does: ``gpuwatch host --database URL rename ...``; else empty."""
+    group_ctx = error.ctx.parent if error.ctx is not None else None
+    if not isinstance(error, click.NoSuchOption) or group_ctx is None or error.ctx is None:
+        return ""
+    if not any(error.option_name in one.opts for one in group_ctx.command.params):
+        return ""
+    return f"{error.option_name} stands before {error.ctx.info_name}: {group_ctx.command_path} {error.option_name} ... {error.ctx.info_name}"
 
 
 def _has_log_level() -> bool:

@@ -48,7 +48,7 @@ def command(count: int, min_free: Optional[str], model: str, as_export: bool, as
     found = [one for one in candidates(cluster) if (not least or (one.free_bytes or 0) >= least) and model.casefold() in one.name.casefold()]
     found.sort(key=lambda one: -(one.free_bytes or 0))
     if len(found) < count:
-        raise GpuwatchError(_too_few(cluster, len(found), count, least, model), "`gpuwatch status` shows who is on the others.")
+        raise _too_few(cluster, len(found), count, least, model)
     chosen = found[:count]
     uuids = ",".join(one.uuid for one in chosen)
     if as_json:
@@ -74,12 +74,17 @@ def _whole(number: Optional[float]) -> Optional[int]:
     return None if number is None else int(number)
 
 
-def _too_few(cluster: ClusterNow, found: int, count: int, least: int, model: str) -> str:
+def _too_few(cluster: ClusterNow, found: int, count: int, least: int, model: str) -> GpuwatchError:
+    """Why there are not so many, and what to do."""
     errors = [node.error for node in cluster.nodes if node.error and node.status != "up"]  # of one that is up it is a mere warning
     if errors:
-        return errors[0]
-    total = sum(len(node.gpus) for node in cluster.nodes)
-    if not total:
-        return "This machine has no NVIDIA GPU."
-    wanted = f"{f' {model}' if model else ''}{f' with {least / GIB:.0f} GiB free' if least else ''}"
-    return f"{found} of {here.free_text(total)}{wanted} free, {count} wanted."
+        return GpuwatchError(errors[0])
+    readings = [gpu.reading for node in cluster.nodes for gpu in node.gpus]
+    if not readings:
+        return GpuwatchError("This machine has no NVIDIA GPU.", "`gpuwatch status --hub URL` shows which are free elsewhere.")
+    names = {f"{one.name or ''} {part}".strip() for one in readings for part in ("", *(slice_.profile or "" for slice_ in one.mig))}
+    if not any(model.casefold() in name.casefold() for name in names):
+        return GpuwatchError(f"No GPU of this machine is called {model!r}.", f"--model takes a part of: {', '.join(sorted(names))}.")
+    total = f"{len(readings)} GPU{'' if len(readings) == 1 else 's'}"
+    more = f"{f' and called {model!r}' if model else ''}{f' with {least / GIB:g} GiB free' if least else ''}"
+    return GpuwatchError(f"{found} of {total} {'is' if found == 1 else 'are'} free{more}, {count} wanted.", "`gpuwatch status` shows who is on the others.")

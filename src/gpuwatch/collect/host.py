@@ -61,6 +61,7 @@ class Host:
         parts: List[Callable[[], Dict[str, Any]]] = [self._read_memory, self._read_load, self._read_stat]
         if self._identity_due.is_due(now):
             parts += [self._read_identity, self._read_ips]
+            self._values["identity_read_at"] = round(now, 3)
             self._identity_due.done(now)
         if self._status_due.is_due(now):
             parts += [self._read_cores, self._read_disks, self._read_networks, self._read_logins]

@@ -39,10 +39,12 @@ NOBODY: Dict[str, Any] = defaults(ProcessReading)
 class Known:
     """A process from sample to sample. ``facts``: fields of a ProcessReading that stay as long as it lives (and keeps its name)."""
 
-    __slots__ = ("checked_at", "clock", "cpu_at", "cpu_percent", "cpu_seconds", "descriptor", "facts", "host_memory_bytes", "stat")
+    __slots__ = ("checked_at", "clock", "cpu_at", "cpu_percent", "cpu_seconds", "descriptor", "facts", "has_hidden_job", "host_memory_bytes", "stat")
 
-    def __init__(self, pid: int, stat: Stat, facts: Dict[str, Any], descriptor: int, now: float) -> None:
+    def __init__(self, pid: int, stat: Stat, facts: Dict[str, Any], has_hidden_job: bool, descriptor: int, now: float) -> None:
+        """``has_hidden_job``: it may run in a Slurm job, which this user may not read."""
         self.stat, self.facts, self.descriptor, self.checked_at = stat, facts, descriptor, now
+        self.has_hidden_job = has_hidden_job
         self.clock = _clock_of(pid)
         self.cpu_seconds, self.cpu_at = 0.0, now
         self.cpu_percent: Optional[float] = None
@@ -141,7 +143,8 @@ class ProcessTable:
             return None
         glances = self._glances and len(self._known) < _MOST_OPEN
         descriptor = _open(f"{self._proc}/{pid}/statm") if glances else -1
-        known = self._known[pid] = Known(pid, stat, self._facts(pid, stat), descriptor, self._now)
+        facts, has_hidden_job = self._facts(pid, stat)
+        known = self._known[pid] = Known(pid, stat, facts, has_hidden_job, descriptor, self._now)
         return known
 
     def _stat(self, pid: int) -> Optional[Stat]:
@@ -150,14 +153,17 @@ class ProcessTable:
     def _forget(self, pid: int) -> None:
         _close(self._known.pop(pid).descriptor)
 
-    def _facts(self, pid: int, stat: Stat) -> Dict[str, Any]:
+    def _facts(self, pid: int, stat: Stat) -> Tuple[Dict[str, Any], bool]:
+        """(fields of a ProcessReading, its Slurm job may not be read)."""
         folder = f"{self._proc}/{pid}"
         command = (read_bytes(f"{folder}/cmdline", 4 * COMMAND_LENGTH) or b"").rstrip(b"\0").replace(b"\0", b" ")
         started_at = None if self._boot_at is None else round(self._boot_at + stat.start_ticks / _TICKS, 2)
         place = place_of(read_text(f"{folder}/cgroup") or "")
+        environment: Optional[bytes] = b""
         if place.job is None:
-            place = place._replace(job=_slurm_job(folder))
-        return {
+            environment = read_bytes(f"{folder}/environ", 1 << 20)
+            place = place._replace(job=_slurm_job(environment or b""))
+        facts = {
             **NOBODY,
             "started_at": started_at,
             "user": self._owner(folder),
@@ -166,6 +172,7 @@ class ProcessTable:
             "container": place.container,
             "job": place.job,
         }
+        return facts, environment is None
 
     def _owner(self, folder: str) -> Optional[str]:
         """The real user, else (status hidden) the owner of the folder, which is root for programs that refuse to be dumped."""
@@ -226,9 +233,9 @@ def _pid_max(root: str) -> int:
     return int(text) if text.isdigit() else 4_194_304
 
 
-def _slurm_job(folder: str) -> Optional[str]:
-    """SLURM_JOB_ID of the environment, which only root and the owner may read; nothing else of it is kept."""
-    found = re.search(rb"(?:^|\0)SLURM_JOB_ID=(\d{1,12})(?:\0|$)", read_bytes(f"{folder}/environ", 1 << 20) or b"")
+def _slurm_job(environment: bytes) -> Optional[str]:
+    """SLURM_JOB_ID of a /proc/PID/environ, which only root and the owner may read; nothing else of it is kept."""
+    found = re.search(rb"(?:^|\0)SLURM_JOB_ID=(\d{1,12})(?:\0|$)", environment)
     return found.group(1).decode() if found else None
 
 

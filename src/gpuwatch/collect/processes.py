@@ -16,6 +16,7 @@ from gpuwatch.collect.proc import NOBODY, Known, ProcessTable, visible_pids
 from gpuwatch.model.snapshot import ProcessReading
 
 _MISSING = {"C": "processes", "utilization": "processes.sm_percent"}
+_HIDDEN_JOB = "no permission: where Slurm makes no cgroup for a job, other users' job ids can be read by root or with CAP_SYS_PTRACE alone"
 _Key = Tuple[int, int, int]
 _NO_SHARES: Dict[int, float] = {}
 
@@ -174,6 +175,8 @@ class GpuProcesses:
                 if self._shared.all_visible:
                     continue  # it ended between NVML's answer and ours
                 self.missing["processes.user"] = self._shared.blind_reason or ""
+            elif known.has_hidden_job:
+                self.missing["processes.job"] = _HIDDEN_JOB
             if row.values["gpu_memory_bytes"] is None:
                 self.missing["processes.gpu_memory_bytes"] = "not available"
             readings.append(row.reading(known, shares.get(row.pid)))

@@ -130,7 +130,7 @@ _CONVERTERS: Mapping[str, Callable[[Any], Any]] = {
     "bytes": lambda value: parse_bytes(str(value)) if not isinstance(value, bool) else _plain_text(value),
 }
 _WANTED = {
-    "text": "a text", "path": "a path", "secret": "a text", "int": "a whole number", "bool": "true or false",
+    "text": "a text", "path": "a path", "secret": "a text (in quotes)", "int": "a whole number", "bool": "true or false",
     "float": "a number", "seconds": "a span such as 0.5, 30s, 5min or 2h", "bytes": "a size such as 20GB",
 }  # fmt: skip
 

@@ -194,6 +194,7 @@ class HostReading:
     uptime_seconds: Number = gauge("time since boot")
     live_read_at: Number = gauge("when the live fields were read")
     status_read_at: Number = gauge("when the status fields were read")
+    identity_read_at: Number = gauge("when the identity fields were read")
     cores_percent: Tuple[Number, ...] = nested("load of each logical CPU", group="status")
     disks: Tuple[DiskReading, ...] = nested("mounted file systems", group="status")
     networks: Tuple[NetworkReading, ...] = nested("network interfaces", group="status")

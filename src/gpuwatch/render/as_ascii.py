@@ -45,7 +45,7 @@ def rows(cluster: ClusterNow, options: ViewOptions, cache: Cache | None = None) 
 
 
 def host_detail(cluster: ClusterNow, node: NodeState, options: ViewOptions, date_style: str = "YMD") -> str:
-    """The twin of a host's page: its GPUs with their processes, then the machine, its disks, logins and troubles.
+    """The twin of a host's page: its GPUs with their processes, then the machine, its cores, disks, networks, logins and troubles.
 
     ``date_style`` is that of seed 004's tables and changes nothing here: times are those of the page.
     """
@@ -56,21 +56,24 @@ def host_detail(cluster: ClusterNow, node: NodeState, options: ViewOptions, date
         lines.append(drawer.head())
     lines += [written(drawer.host(node, node.gpus, now)), ""]
     machine = ("MACHINE", "" if node.status == "up" else f"as of {words.clock(node.received_at, now, zone)}")
-    lines += _block(look, machine, text_facts.host_facts(node, now))
+    lines += _block(look, machine, text_facts.host_facts(node, now, zone))
     if node.snapshot is not None:
         host = node.snapshot.host
+        lines += _block(look, ("CORE", "LOAD OF EACH: 0 below 10 %, 9 from 90 %"), text_facts.cores(host), right=(0,))
         lines += _block(look, ("DISK", "FROM", "TYPE", "USED, GB", "OF"), text_facts.disks(host), right=(3, 4))
+        lines += _block(look, ("NETWORK", "ADDRESS", "IN, GB", "OUT, GB"), text_facts.networks(host), right=(2, 3))
         lines += _block(look, ("LOGGED IN", "TERMINAL", "FROM", "SINCE"), text_facts.logins(host, now, zone))
     lines += _block(look, ("TROUBLE", "WHAT", "MESSAGE"), text_facts.troubles(node, now, zone))
     return _ended(cluster, options, look, lines)
 
 
 def gpu_detail(cluster: ClusterNow, node: NodeState, gpu: GpuView, options: ViewOptions) -> str:
-    """The twin of a GPU's page: its row with its processes, then every value, with the reason where one is not reported."""
+    """The twin of a GPU's page: its row with its processes, what else is known of them, then every value, with the reason where one is not reported."""
     look, now, zone = Look.of(options), cluster.taken_at, cluster.timezone
     name = f"{node.name} {gpu.reading.index}  {words.clean(gpu.reading.name)}"
     drawer = Rows(look, zone, detail=True)
     lines = [*_title(cluster, options, look, name), *_standing(node, look, now), "", drawer.head() + written(drawer.gpu(gpu, now)), ""]
+    lines += _block(look, text_facts.PROCESS_HEAD, text_facts.processes(gpu, now, zone), right=(0, 4, 5, 6))
     lines += _block(look, ("FIELD", "VALUE", "NOTE"), text_facts.gpu_facts(gpu, now, zone), whole=1)
     return _ended(cluster, options, look, lines)
 

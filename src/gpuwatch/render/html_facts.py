@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Iterable, Mapping, Optional
 
 from gpuwatch.model.cluster import NodeState
-from gpuwatch.model.snapshot import GpuReading, HostReading
+from gpuwatch.model.snapshot import GpuReading, HostReading, throttle_reasons
 from gpuwatch.render import words
 from gpuwatch.render.html_gpu_row import Moment
 from gpuwatch.render.html_parts import e, icon, not_reported
@@ -57,9 +57,11 @@ def health(reading: GpuReading, marks: Iterable[str]) -> list[Fact]:
              None if errors is None else errors == 0, missing.get("ecc_uncorrected_errors")),
         Fact("Remapped rows", None if rows is None else f"{rows:.0f} uncorrected", _remapped(reading), _rows_good(reading),
              missing.get("remapped_rows_uncorrected")),
-        Fact("Throttled", throttled[0].partition(": ")[2] if throttled else None if reading.throttle_mask is None else "no", "",
+        Fact("Throttled", throttled[0].partition(": ")[2] if throttled else None if reading.throttle_mask is None else "no",
+             "" if throttled else ", ".join(throttle_reasons(reading.throttle_mask)),
              None if reading.throttle_mask is None and not throttled else not throttled, missing.get("throttle_mask")),
         _pcie(reading),
+        Fact("PCIe replays", _text(reading.pcie_replays), "since the driver was loaded", reason=missing.get("pcie_replays")),
         _nvlink(reading),
         Fact("Fan", _text(reading.fan_percent, " %"), reason=missing.get("fan_percent")),
     ]  # fmt: skip
@@ -102,7 +104,38 @@ def _nvlink(reading: GpuReading) -> Fact:
     return Fact("NVLink", told and f"{told} links up", "", good, reading.missing.get("nvlink_active"))
 
 
-def card(reading: GpuReading, host: Optional[HostReading]) -> list[Fact]:
+def activity(reading: GpuReading) -> list[Fact]:
+    """What works in the card; most of it only where the card offers GPM."""
+    missing = reading.missing
+    return [
+        Fact("SMs", _text(reading.sm_activity_percent, " %"), reason=missing.get("sm_activity_percent")),
+        Fact("Engine", _text(reading.graphics_activity_percent, " %"), reason=missing.get("graphics_activity_percent")),
+        Fact("Tensor cores", _text(reading.tensor_activity_percent, " %"), reason=missing.get("tensor_activity_percent")),
+        Fact("Memory bandwidth", _text(reading.memory_activity_percent, " %"), reason=missing.get("memory_activity_percent")),
+        Fact("Memory bus", _text(reading.memory_utilization_percent, " % busy"), reason=missing.get("memory_utilization_percent")),
+        Fact("Encoder, decoder", _pair(reading.encoder_percent, reading.decoder_percent), reason=missing.get("encoder_percent")),
+        Fact("PCIe traffic", _rate(reading.pcie_sent_bytes_per_second), _received(reading), reason=missing.get("pcie_sent_bytes_per_second")),
+        Fact("NVLink traffic", _rate(reading.nvlink_bytes_per_second), reason=missing.get("nvlink_bytes_per_second")),
+    ]
+
+
+def _rate(bytes_per_second: Optional[float]) -> Optional[str]:
+    return None if bytes_per_second is None else f"{bytes_per_second / 1e9:,.2f} GB/s"
+
+
+def _received(reading: GpuReading) -> str:
+    told = _rate(reading.pcie_received_bytes_per_second)
+    return f"from the GPU; {told} to it" if told else "from the GPU"
+
+
+def _read_at(reading: GpuReading, zone: str) -> Fact:
+    """When each group of fields was read."""
+    slower = (("status", reading.status_read_at), ("health", reading.health_read_at), ("identity", reading.identity_read_at))
+    told = (f"{name} {words.clock_seconds(at, zone)}" for name, at in slower if at is not None)
+    return Fact("Read", words.clock_seconds(reading.live_read_at, zone) or None, ", ".join(told))
+
+
+def card(reading: GpuReading, host: Optional[HostReading], zone: str) -> list[Fact]:
     """What the card is and how it is set."""
     missing = reading.missing
     driver = host.driver_version if host else None
@@ -114,22 +147,29 @@ def card(reading: GpuReading, host: Optional[HostReading]) -> list[Fact]:
         Fact("PCI address", reading.pci_bus_id, f"/dev/nvidia{reading.minor_number}" if reading.minor_number is not None else ""),
         Fact("VBIOS", reading.vbios_version, reason=missing.get("vbios_version")),
         Fact("Serial", reading.serial, reason=missing.get("serial")),
+        Fact("CUDA capability", reading.cuda_capability, reason=missing.get("cuda_capability")),
+        Fact("Reserved memory", _gigabytes(reading.memory_reserved_bytes, None), _free(reading), reason=missing.get("memory_reserved_bytes")),
+        Fact("Graphics clock", _text(reading.graphics_clock_mhz, " MHz"), reason=missing.get("graphics_clock_mhz")),
         Fact("SM clock", _of(reading.sm_clock_mhz, reading.sm_clock_max_mhz) and f"{_of(reading.sm_clock_mhz, reading.sm_clock_max_mhz)} MHz",
              reason=missing.get("sm_clock_mhz")),
         Fact("Memory clock", _of(reading.memory_clock_mhz, reading.memory_clock_max_mhz) and
              f"{_of(reading.memory_clock_mhz, reading.memory_clock_max_mhz)} MHz", reason=missing.get("memory_clock_mhz")),
         Fact("P-state", None if reading.performance_state is None else f"P{reading.performance_state:.0f}", reason=missing.get("performance_state")),
-        Fact("Memory bus", _text(reading.memory_utilization_percent, " % busy"), reason=missing.get("memory_utilization_percent")),
-        Fact("SM activity", _text(reading.sm_activity_percent, " %"), reason=missing.get("sm_activity_percent")),
-        Fact("Encoder, decoder", _pair(reading.encoder_percent, reading.decoder_percent), reason=missing.get("encoder_percent")),
         Fact("Memory temperature", _text(reading.memory_temperature_celsius, " °C"), reason=missing.get("memory_temperature_celsius")),
+        Fact("Shuts down at", _text(reading.temperature_shutdown_celsius, " °C"), reason=missing.get("temperature_shutdown_celsius")),
         Fact("Energy", None if reading.energy_joules is None else f"{reading.energy_joules / 3.6e6:,.1f} kWh", "since the driver was loaded",
              reason=missing.get("energy_joules")),
         Fact("MIG", mode[reading.mig_enabled] or (None if "mig_enabled" in missing else "not on this card"), reason=missing.get("mig_enabled")),
         Fact("ECC", mode[reading.ecc_enabled], reason=missing.get("ecc_enabled")),
         Fact("Persistence", mode[reading.persistence_enabled], reason=missing.get("persistence_enabled")),
         Fact("Compute mode", reading.compute_mode, reason=missing.get("compute_mode")),
+        _read_at(reading, zone),
     ]  # fmt: skip
+
+
+def _free(reading: GpuReading) -> str:
+    free = words.gb(reading.memory_free_bytes)
+    return ", ".join(filter(None, ("one memory with the host" if reading.unified_memory else "", f"{free} GB free" if free else "")))
 
 
 def _pair(first: Optional[float], second: Optional[float]) -> Optional[str]:

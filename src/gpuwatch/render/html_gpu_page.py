@@ -7,7 +7,7 @@ from typing import Optional
 from gpuwatch.model.cluster import GpuView, NodeState
 from gpuwatch.render import words
 from gpuwatch.render.html_controls import plain_head
-from gpuwatch.render.html_facts import card, facts_html, health
+from gpuwatch.render.html_facts import activity, card, facts_html, health
 from gpuwatch.render.html_gpu_row import Moment, gpu_rows, people, state_icon, state_words
 from gpuwatch.render.html_host import message_body
 from gpuwatch.render.html_parts import e, gpu_url, host_url, meter, not_reported, sparkline
@@ -35,7 +35,8 @@ def gpu_main(node: NodeState, place: int, moment: Moment, charts: str = "") -> s
         f'{away}<div class="figures">{_figures(view)}</div>{charts or _hours(view)}{slices}'
         f'<div class="split"><section aria-labelledby="s-procs"><h2 class="sec" id="s-procs">Processes{csv_link(gpu_url(reading.uuid))}</h2>{process_table((view,), moment, False)}</section>'
         f'<aside aria-label="Health and card"><h2 class="sec">Health</h2>{facts_html(health(reading, state.marks))}'
-        f'<h2 class="sec">Card</h2>{facts_html(card(reading, node.snapshot.host if node.snapshot else None))}</aside></div>'
+        f'<h2 class="sec">Activity</h2>{facts_html(activity(reading))}'
+        f'<h2 class="sec">Card</h2>{facts_html(card(reading, node.snapshot.host if node.snapshot else None, moment.zone))}</aside></div>'
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Iterable, Optional, Sequence, Tuple
+from typing import Optional, Sequence
 
 from gpuwatch.model.cluster import GpuView
 from gpuwatch.model.snapshot import ProcessReading
@@ -41,7 +41,7 @@ def _row(view: GpuView, process: ProcessReading, moment: Moment, with_gpu: bool)
     cells = (
         f'<td data-of="GPU"><a href="{gpu_url(view.reading.uuid)}">{view.reading.index}{slice_}</a></td>' if with_gpu else "",
         f"<td>{user}</td>",
-        f'<td class="num" data-of="PID">{process.pid}</td>',
+        f'<td class="num" data-of="PID">{_kind(process)}{process.pid}</td>',
         f'<td data-of="since">{since or not_reported()}</td>',
         _number("GPU GB", words.gb(process.gpu_memory_bytes) or None),
         _number("SM", None if process.sm_percent is None else f"{process.sm_percent:.0f} %"),
@@ -51,6 +51,12 @@ def _row(view: GpuView, process: ProcessReading, moment: Moment, with_gpu: bool)
         f'<td class="wide cmd">{e(process.command or process.name) or not_reported()}</td>',
     )
     return f"<tr>{''.join(cells)}</tr>"
+
+
+def _kind(process: ProcessReading) -> str:
+    """What a process is that does not only compute."""
+    word = words.KINDS.get(process.kind, "")
+    return f'<small>{word}</small> ' if word else ""
 
 
 def _slice(view: GpuView, process: ProcessReading) -> str:
@@ -63,9 +69,4 @@ def _number(head: str, text: Optional[str]) -> str:
 
 
 def _where(process: ProcessReading) -> str:
-    parts: Iterable[Tuple[str, Optional[str]]] = ()
-    box = process.container
-    if box is not None:
-        parts = ((box.runtime, box.name or box.id[:12]), ("pod", box.pod and box.pod[:12]))
-    named = [f"{word} {value}" for word, value in (*parts, ("job", process.job)) if value]
-    return e(", ".join(named))
+    return e(", ".join(words.places(process)))

@@ -76,6 +76,7 @@ def hubs_page(cluster: ClusterNow, hubs: Sequence[HubShare]) -> str:
             lab=cluster.title,
             main_html=body,
             read_at=words.clock_seconds(cluster.taken_at, cluster.timezone),
+            footer_html=f"<span>Times are {e(words.zone_label(cluster.taken_at, cluster.timezone))}</span>",
             terminal="/hubs?term=true",
             here="hubs",
             css="view-detail",

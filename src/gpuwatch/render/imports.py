@@ -50,7 +50,8 @@ def imports_text(found: Sequence[ImportedMachine], timezone: str) -> str:
         (one.name, len(one.gpus), *([words.date_time(at, timezone) for at in one.span] if one.span else ["", ""]), one.rows, one.file, "" if one.finished else "not finished")
         for one in found
     ]
-    return listing(("import", "GPUs", "from", "to", "rows", "file", ""), rows)
+    zone = words.zone_label(found[0].span[1] if found[0].span else 0.0, timezone)
+    return f"{listing(('import', 'GPUs', 'from', 'to', 'rows', 'file', ''), rows)}\ntimes: {zone}\n"
 
 
 def history_of(one: ImportedMachine, gpu: ImportedGpu | None = None) -> str:

@@ -32,10 +32,16 @@ _IDENTITY = (
     "compute_mode",
     "mig_enabled",
     "ecc_enabled",
+    "persistence_enabled",
+    "unified_memory",
+    "remapped_rows_pending",
+    "remapped_rows_failure",
 )
 
+CORES_A_LINE = 50
 
-def host_facts(node: NodeState, now: float) -> Cells:
+
+def host_facts(node: NodeState, now: float, zone: str) -> Cells:
     """(label, text) of the machine; what it does not report is left out."""
     if node.snapshot is None:
         return []
@@ -47,7 +53,7 @@ def host_facts(node: NodeState, now: float) -> Cells:
         ("load", _load(host)),
         ("memory", _of(host.memory_used_bytes, host.memory_total_bytes)),
         ("swap", _of(host.swap_used_bytes, host.swap_total_bytes)),
-        ("running for", words.span(host.uptime_seconds)),
+        ("running for", _joined(words.span(host.uptime_seconds), host.boot_at and f"since {words.clock(host.boot_at, now, zone)}")),
         ("driver", _driver(host)),
         ("addresses", ", ".join(f"{name} {ip}" for name, ip in host.ips)),
         ("gpuwatch", node.snapshot.version),
@@ -63,6 +69,29 @@ def disks(host: HostReading) -> Cells:
     return [
         (words.clean(disk.mount), words.clean(disk.device), words.clean(disk.filesystem), _gb(disk.used_bytes), _gb(disk.total_bytes))
         for disk in host.disks
+    ]
+
+
+def networks(host: HostReading) -> Cells:
+    """(interface, addresses, GB received, GB sent since boot)."""
+    return [
+        (
+            words.clean(net.name),
+            words.clean(", ".join(address for name, address in host.ips if name == net.name)),
+            _gb(net.received_bytes),
+            _gb(net.sent_bytes),
+        )
+        for net in host.networks
+    ]
+
+
+def cores(host: HostReading) -> Cells:
+    """(first core of the line, a digit for each core: tenths of its load), in groups of ten; ``?`` = not reported."""
+    digits = "".join("?" if load is None else str(min(9, max(0, int(load // 10)))) for load in host.cores_percent)
+    lines = [digits[place : place + CORES_A_LINE] for place in range(0, len(digits), CORES_A_LINE)]
+    return [
+        (str(number * CORES_A_LINE), " ".join(line[place : place + 10] for place in range(0, len(line), 10)))
+        for number, line in enumerate(lines)
     ]
 
 
@@ -90,10 +119,36 @@ def troubles(node: NodeState, now: float, zone: str) -> Cells:
     return [*parts, *events]
 
 
+PROCESS_HEAD = ("PID", "USER", "TYPE", "SINCE", "SM", "CPU", "RAM, GB", "WHERE", "PROGRAM")
+
+
+def processes(gpu: GpuView, now: float, zone: str) -> Cells:
+    """What the rows do not tell of the GPU's processes, under ``PROCESS_HEAD``; ``TYPE`` as NVML has it, ``WHERE`` slice, container and job."""
+    slices = {one.gpu_instance: f"{gpu.reading.index}.{one.index}" for one in gpu.reading.mig if one.gpu_instance is not None}
+    return [
+        (
+            str(process.pid),
+            words.clean(process.user) or UNKNOWN,
+            process.kind,
+            words.clock(process.started_at, now, zone) or UNKNOWN,
+            _share(process.sm_percent),
+            _share(process.cpu_percent),
+            _gb(process.host_memory_bytes),
+            words.clean(_joined(process.gpu_instance is not None and slices.get(process.gpu_instance), *words.places(process))),
+            words.clean(process.name) or UNKNOWN,
+        )
+        for process in gpu.reading.processes
+    ]
+
+
+def _share(percent: float | None) -> str:
+    return UNKNOWN if percent is None else f"{percent:.0f}%"
+
+
 def gpu_facts(gpu: GpuView, now: float, zone: str) -> Cells:
-    """(label, value, note) of every field of the GPU: identity first; why a number is unknown stands in the note."""
+    """(label, value, note) of every field of the GPU: identity first; why one is unknown stands in the note."""
     reading = gpu.reading
-    facts: Cells = [(_label(name), _fact(getattr(reading, name)), "") for name in _IDENTITY]
+    facts: Cells = [(_label(name), _fact(getattr(reading, name)), words.clean(reading.missing.get(name))) for name in _IDENTITY]
     numbers = [name for name, kind, _, _ in describe(GpuReading) if kind in ("gauge", "counter")]
     for name in numbers:
         note = ", ".join(throttle_reasons(reading.throttle_mask)) if name == "throttle_mask" else ""

@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 from gpuwatch.model.cluster import SSH, Target
 from gpuwatch.model.foreign import NOT_TOLD
-from gpuwatch.model.snapshot import GpuReading, Snapshot
+from gpuwatch.model.snapshot import GpuReading, ProcessReading, Snapshot
 
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -181,6 +181,17 @@ def _local(at: float, zone: str) -> Optional[datetime]:
 
 
 # ---- sizes and numbers
+
+
+def places(process: ProcessReading) -> list[str]:
+    """Container, pod and Slurm job of a process: ``docker train``, ``job 8841``."""
+    box = process.container
+    parts = ((box.runtime, box.name or box.id[:12]), ("pod", box.pod and box.pod[:12])) if box is not None else ()
+    return [f"{word} {value}" for word, value in (*parts, ("job", process.job)) if value]
+
+
+KINDS = {"G": "graphics", "C+G": "C+G", "M": "MPS"}
+"""Kinds of processes that are not shown without a word: those that only compute (C) are the rule."""
 
 
 def gb(size_bytes: Optional[float]) -> str:

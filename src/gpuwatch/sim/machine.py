@@ -32,7 +32,7 @@ def host_reading(seed: str, now: float, midnight_at: float, loads: Sequence[floa
         boot_at=boot_at, driver_version="550.90.07", library_version="550.90.07", cuda_version="12.4", ips=(("eth0", "127.0.0.1"),),
         cpu_percent=round(cpu, 1), load_1m=round(load + fluke, 2), load_5m=round(load + 0.4, 2), load_15m=round(load + 0.3, 2),
         memory_used_bytes=round((22 + 14 * len(loads) + 2 * fluke) * GIB), memory_total_bytes=512 * GIB, swap_used_bytes=0, swap_total_bytes=8 * GIB,
-        uptime_seconds=round(now - boot_at), live_read_at=round(now, 3), status_read_at=round(now, 3),
+        uptime_seconds=round(now - boot_at), live_read_at=round(now, 3), status_read_at=round(now, 3), identity_read_at=round(now, 3),
         disks=(
             DiskReading("/", "/dev/nvme0n1p2", "ext4", round(0.41 * 900 * GIB), 900 * GIB),
             DiskReading("/data", "/dev/nvme1n1", "xfs", round(data * 7000 * GIB), 7000 * GIB),

@@ -31,7 +31,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/gpus/<uuid>", "gpuwatch.web.views:gpu", "look", html=True),
     Route("GET", "/history", "gpuwatch.web.history_views:history", "look", html=True),
     Route("GET", "/reports", "gpuwatch.web.history_views:reports", "look", html=True),
-    Route("GET", "/import", "gpuwatch.web.imports:imports", "look"),
+    Route("GET", "/import", "gpuwatch.web.imports:imports", "look", html=True),
     Route("POST", "/import", "gpuwatch.web.imports:dry_run", "look", upload=True),
     Route("GET", "/hubs", "gpuwatch.web.hubs:hubs", "look", html=True),
     Route("GET", "/live", "gpuwatch.web.views:live", "look"),
