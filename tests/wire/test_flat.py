@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -69,6 +70,14 @@ def test_places_tell_where_a_gpus_numbers_stand():
     assert values[first.utilization_percent] == 97
     assert values[lost.utilization_percent] is None
     assert [facts.get("error") for facts in shape.gpu_facts()] == [None, "lost"]
+
+
+def test_the_outline_is_the_places_without_processes():
+    shape, _ = through_json(Flattener().flatten(sample()))
+    places, outline = shape.places(), shape.outline()
+    assert any(gpu.processes for gpu in places.gpus)
+    counted = tuple(replace(gpu, processes=(None,) * len(gpu.processes)) for gpu in places.gpus)
+    assert outline == replace(places, gpus=counted)
 
 
 def test_the_id_is_the_hash_of_the_shape():

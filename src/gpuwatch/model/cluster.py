@@ -94,6 +94,8 @@ class Parts:
     """The same as long as no fact changes; what is made of facts alone may be kept under it."""
     places: Callable[[], Snapshot]
     """The facts, with each number's place in place of the number."""
+    outline: Callable[[], Snapshot]
+    """The same with None in place of each process, which costs half: nobody's commands are in it."""
     values: Sequence[Number]
     """The numbers by place."""
     texts: Callable[[], Sequence[str]]

@@ -113,7 +113,8 @@ class _Live(NodeState):
     def parts(self: Any) -> Parts:
         """See NodeState."""
         plan, values, texts, audience = self._seen.plan, self._seen.values, self._seen.texts, self._seen.audience
-        return Parts((plan.key, audience), lambda: plan.shape_for(audience).places(), values, lambda: _texts(values) if texts is None else texts)
+        places, outline = lambda: plan.shape_for(audience).places(), lambda: plan.shape.outline()
+        return Parts((plan.key, audience), places, outline, values, lambda: _texts(values) if texts is None else texts)
 
     @_Late
     def states(self: Any) -> States:

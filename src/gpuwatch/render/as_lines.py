@@ -12,8 +12,8 @@ from typing import Iterator, Sequence
 from gpuwatch.model.cluster import NodeState
 from gpuwatch.render import prometheus_families as metrics
 from gpuwatch.render import words
-from gpuwatch.render.as_prometheus import GPU_TABLE, TABLES, filled_blocks, states_block
 from gpuwatch.render.prometheus_families import NULL, Family
+from gpuwatch.render.prometheus_rows import GPU_TABLE, TABLES, filled_blocks, states_block
 from gpuwatch.render.text_words import Cache
 
 _LABEL = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\]|\\.)*)"')

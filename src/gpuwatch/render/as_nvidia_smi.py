@@ -14,7 +14,7 @@ from gpuwatch.model.snapshot import GpuReading
 from gpuwatch.model.view import ViewOptions
 from gpuwatch.render import words
 from gpuwatch.render.as_csv import harmless
-from gpuwatch.render.as_prometheus import full_pci_address
+from gpuwatch.render.prometheus_rows import full_pci_address
 from gpuwatch.render.select import select
 
 MIB = 2**20

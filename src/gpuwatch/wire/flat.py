@@ -139,6 +139,12 @@ class Builder:
         """The snapshot whose every number is its own position among the values: for those who look at each poll without building."""
         return _made(self._parts, _places(self.count))
 
+    def outline(self) -> Any:
+        """``places`` with None in place of each process, which costs half: for those who only count them."""
+        values, (cls, head, start, stop, nested) = _places(self.count), self._parts
+        inner = [tuple([_outlined(gpu, values) for gpu in what]) if place == _GPUS else _inner(what, values) for place, what in enumerate(nested)]
+        return new(cls, head + values[start:stop] + tuple(inner))
+
     def with_commands(self, shown: Callable[[ProcessReading], Optional[str]]) -> Builder:
         """A builder of the same snapshots in which each process has the command that ``shown`` tells; it shares all else."""
         return Builder(_with_commands(self._parts, shown), self.count)
@@ -291,6 +297,18 @@ def _made(parts: _Parts, values: Tuple[Any, ...]) -> Any:
         tuple([_made(one, values) for one in what]) if type(what) is list else values[what] if type(what) is slice else _made(what, values)
         for what in nested
     ]
+    return new(cls, head + values[start:stop] + tuple(inner))
+
+
+def _inner(what: Any, values: Tuple[Any, ...]) -> Any:
+    if type(what) is list:
+        return tuple([_made(one, values) for one in what])
+    return values[what] if type(what) is slice else _made(what, values)
+
+
+def _outlined(gpu: _Parts, values: Tuple[Any, ...]) -> Any:
+    cls, head, start, stop, nested = gpu
+    inner = [(None,) * len(what) if place == _PROCESSES else _inner(what, values) for place, what in enumerate(nested)]
     return new(cls, head + values[start:stop] + tuple(inner))
 
 
