@@ -31,6 +31,7 @@ from gpuwatch.model.view import ViewOptions
 from gpuwatch.query.cluster import cluster
 from gpuwatch.query.latest import Display, Latest, Report
 from gpuwatch.render import as_csv, as_json, as_prometheus
+from gpuwatch.render.filling import Pool
 from gpuwatch.render.fragments import Fragments
 from gpuwatch.render.gaps import Gap, Gaps, Template
 from gpuwatch.wire.flat import Shape
@@ -57,14 +58,14 @@ def test_a_template_is_filled_from_pools():
     form = Template(
         marked, gaps, 3, {str: None, max: lambda rows: [str(max(row)) for row in rows], repr: lambda rows: [f"{one}!" for (one,) in rows]}
     )
-    assert form.fill(["5", "7", "6", "null"]) == "7<7|6!|null>7"
-    assert form.fill(["1", "2", "3", ""]) == "2<2|3!|>3"
+    assert form.fill(Pool(["5", "7", "6"], ["null"])) == "7<7|6!|null>7"
+    assert form.fill(Pool(["1", "2", "3"], [""])) == "2<2|3!|>3"
 
 
 def test_without_gaps_or_with_one():
-    assert Template("100 %s", Gaps(), 0, {}).fill([1]) == "100 %s"
+    assert Template("100 %s", Gaps(), 0, {}).fill(Pool([1], [])) == "100 %s"
     gaps = Gaps()
-    assert Template(f"a{gaps.leave(str, 1)}", gaps, 0, {}).fill([0, 1]) == "a1"
+    assert Template(f"a{gaps.leave(str, 1)}", gaps, 0, {}).fill(Pool([], [0, 1])) == "a1"
 
 
 def test_real_numbers_fill_the_gaps_at_once():

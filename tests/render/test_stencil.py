@@ -13,6 +13,7 @@ from tests.render.live import Live, by_hand, is_built
 from gpuwatch.model.cluster import ClusterNow
 from gpuwatch.model.view import ViewOptions
 from gpuwatch.render import as_ascii, as_html
+from gpuwatch.render.filling import Pool
 from gpuwatch.render.fragments import Fragments
 from gpuwatch.render.stencil import Hole, Stencil, written
 
@@ -87,9 +88,9 @@ def test_hosts_whose_facts_are_known_are_shown_without_their_readings(view: View
 def test_a_stencil_is_filled_in_with_what_stands_at_its_places() -> None:
     pieces = ["a ", Hole("{}:{:.1f}".format, (2,), ("x",)), " b", Hole("{}".format, (None,)), Hole("{}:{:.1f}".format, (0,), ("y",)), "\n"]
     numbers = [1.0, 2.0, 3.0]
-    stencil = Stencil(pieces)
+    stencil = Stencil(pieces, 3)
     for _ in range(2):
-        assert stencil.fill([*numbers, None]) == "a x:3.0 bNoney:1.0\n"
-        numbers[0] += 0.0
+        assert stencil.fill(Pool(numbers, [None])) == "a x:3.0 bNoney:1.0\n"
+    assert stencil.fill(Pool([7.0, *numbers[1:]], [None])) == "a x:3.0 bNoney:7.0\n"
     assert written(pieces) == "a x:2.0 bNoney:0.0\n"
-    assert Stencil([]).fill([None]) == ""
+    assert Stencil([], 0).fill(Pool([], [None])) == ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Callable, Hashable, Optional, Sequence, Tuple
+from typing import Callable, Hashable, NamedTuple, Optional, Sequence, Tuple
 
 from gpuwatch.model.snapshot import GpuReading, Number, Snapshot
 
@@ -86,8 +86,7 @@ class GpuView:
     """Mean utilization of the last 6 h in 36 columns of 10 minutes, oldest first; None = gap."""
 
 
-@dataclass(frozen=True)
-class Parts:
+class Parts(NamedTuple):
     """A snapshot taken apart: what all samples of its shape share, and this sample's numbers. For renderers that fill in templates."""
 
     key: Hashable

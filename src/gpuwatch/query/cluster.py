@@ -55,17 +55,13 @@ def node_state(latest: Latest, known: Known, now: float, audience: str = STRANGE
     key = STRANGER if audience == STRANGER and not latest.display.show_arguments else "all"
     made = known.built.get(key)
     if made is None:
-        made = known.built[key] = _bare(known) if known.plan is None else _Live(known, _seen(latest, known, known.plan, now, key))
+        made = known.built[key] = _bare(known) if known.plan is None else _Live(latest, known, known.plan, now, key)
     return made
 
 
 def _bare(known: Known) -> NodeState:
     verdict = known.verdict
     return NodeState(known.target, known.machine_id, verdict.status, verdict.since_at, verdict.error, version=known.version)
-
-
-def _seen(latest: Latest, known: Known, plan: Plan, now: float, audience: str) -> _Seen:
-    return _Seen(plan, known.values, known.texts, known.settled, known.verdict, audience, latest.limits, latest.tracker, now)
 
 
 class _Late:
@@ -96,11 +92,12 @@ class _Seen(NamedTuple):
 class _Live(NodeState):
     """A NodeState over the newest flat values. It fills its own dict: a frozen dataclass's __init__ costs three times as much."""
 
-    def __init__(self, known: Known, seen: _Seen) -> None:
+    def __init__(self, latest: Latest, known: Known, plan: Plan, now: float, audience: str) -> None:
         verdict = known.verdict
         self.__dict__.update(
             target=known.target, machine_id=known.machine_id, status=verdict.status, status_since_at=verdict.since_at, error=verdict.error,
-            received_at=known.received_at, clock_skew_seconds=known.skew_seconds, restored=known.restored, version=known.version, _seen=seen,
+            received_at=known.received_at, clock_skew_seconds=known.skew_seconds, restored=known.restored, version=known.version,
+            _seen=_Seen(plan, known.values, known.texts, known.settled, verdict, audience, latest.limits, latest.tracker, now),
         )  # fmt: skip
 
     @_Late
@@ -119,7 +116,11 @@ class _Live(NodeState):
     @_Late
     def states(self: Any) -> States:
         """See NodeState."""
-        return _states(self._seen, lambda: self.snapshot)
+        seen: _Seen = self._seen
+        plain = seen.plan.plain_states(seen.settled) if self.status == "up" else None
+        if plain is not None and seen.plan.is_calm(seen.values, seen.limits):
+            return plain
+        return _states(seen, plain, lambda: self.snapshot)
 
     @_Late
     def recent_utilization(self: Any) -> Tuple[Recent, ...]:
@@ -153,17 +154,16 @@ def _texts(values: Sequence[Any]) -> List[str]:
     return _VALUES.encode(list(values))[1:-1].split(",")
 
 
-def _states(seen: _Seen, snapshot: Callable[[], Snapshot]) -> States:
+def _states(seen: _Seen, plain: Optional[States], snapshot: Callable[[], Snapshot]) -> States:
     """(state of the GPU, states of its slices), for each. What a reading must be looked at for is rare: the reading is built only then."""
     verdict, limits, plan = seen.verdict, seen.limits, seen.plan
-    marked = [] if plan.is_calm(seen.values, limits) else [_may_be_marked(gauges, seen.values, limits) for gauges in plan.gauges]
-    plain = plan.plain_states(seen.settled) if verdict.status == "up" else None
+    marked = [_may_be_marked(gauges, seen.values, limits) for gauges in plan.gauges]
     if plain is not None and True not in marked:
         return plain
     settled, shown = iter(seen.settled), []
     for place, gauges in enumerate(plan.gauges):
         own, slices = next(settled), tuple([next(settled) for _ in range(gauges.slices)])
-        if verdict.status != "up" or slices or own.state in READ_FOR or (marked and marked[place]):
+        if verdict.status != "up" or slices or own.state in READ_FOR or marked[place]:
             gpu = snapshot().gpus[place]
             own = shown_state(own, gpu, verdict.status, verdict.since_at, limits)
             slices = tuple([shown_state(one, part, verdict.status, verdict.since_at, limits) for one, part in zip(slices, gpu.mig)])

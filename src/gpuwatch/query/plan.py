@@ -35,25 +35,24 @@ class Gauges(NamedTuple):
 class _Calm(NamedTuple):
     """The same numbers of all GPUs in one go, where every GPU has them."""
 
-    temperatures: Callable[[Sequence[Any]], Sequence[Any]]
-    slowdowns: Callable[[Sequence[Any]], Sequence[Any]]
-    masks: Callable[[Sequence[Any]], Sequence[Any]]
+    gpus: int
+    get: Callable[[Sequence[Any]], Sequence[Any]]
+    """Their masks, then their temperatures, then from where they slow down."""
 
     @classmethod
     def of(cls, gauges: Sequence[Gauges]) -> Optional[_Calm]:
         """None where some GPU lacks one, or there are fewer than two."""
-        places = list(zip(*[one[:3] for one in gauges]))
-        if len(gauges) < 2 or any(None in column for column in places):
-            return None
-        return cls(*[itemgetter(*column) for column in places])
+        places = [one[place] for place in (2, 0, 1) for one in gauges]
+        return None if len(gauges) < 2 or None in places else cls(len(gauges), itemgetter(*places))
 
     def holds(self, values: Sequence[Any], limits: Limits) -> bool:
         """No clock is held back, and each GPU is cooler than any limit of any of them."""
-        temperatures, slowdowns = self.temperatures(values), self.slowdowns(values)
-        if any(self.masks(values)) or None in temperatures or None in slowdowns:
+        count, found = self.gpus, self.get(values)
+        heat = found[count:]
+        if any(found[:count]) or None in heat:
             return False
-        lowest = min(slowdowns)
-        return lowest > limits.hot_margin_celsius and bool(max(temperatures) < lowest - limits.hot_margin_celsius)
+        lowest = min(heat[count:])
+        return lowest > limits.hot_margin_celsius and bool(max(heat[:count]) < lowest - limits.hot_margin_celsius)
 
 
 class Plan:

@@ -16,6 +16,7 @@ from gpuwatch.model.fields import describe
 from gpuwatch.model.snapshot import GpuReading, throttle_reasons
 from gpuwatch.model.view import ViewOptions
 from gpuwatch.render import words
+from gpuwatch.render.filling import Pool
 from gpuwatch.render.gaps import Gaps, Template, Write, WriteAll, facts_of, in_places, template, texts_of
 from gpuwatch.render.select import page_of, shown, users
 from gpuwatch.render.text_words import Cache
@@ -91,7 +92,7 @@ def _live_lines(node: NodeState, audience: str, cache: Cache) -> str:
     if texts is None:
         return _lines(node, node.gpus)
     form = cache.get(("csv form", audience, node.name), facts_of(node), lambda: _template(node))
-    return form.fill([*texts, _number(node.received_at), "", "null", *form.states(node, _state)])
+    return form.fill(Pool(texts, ("null", _number(node.received_at), "", "", *form.states(node, _state))))
 
 
 def _template(node: NodeState) -> Template:

@@ -16,6 +16,7 @@ from typing import Any, Callable
 from gpuwatch.model import snapshot as model
 from gpuwatch.model.cluster import ClusterNow, GpuState, GpuView, NodeState
 from gpuwatch.model.view import ViewOptions
+from gpuwatch.render.filling import Pool
 from gpuwatch.render.gaps import Gaps, Template, Write, WriteAll, facts_of, in_places, template, texts_of
 from gpuwatch.render.json_parts import Column, Many, Reading, encoded, mapping, number, plain
 from gpuwatch.render.select import page_of, shown
@@ -125,8 +126,8 @@ _SNAPSHOT = Reading(
 )
 
 
-_NODE = ("name", "status", "status_since_at", "error", "tags", "address")
-_node_of = attrgetter("name", "status", "status_since_at", "error", "target.tags", "target.address")
+_NODE = ("error", "tags", "address")
+_node_of = attrgetter("error", "target.tags", "target.address")
 
 
 def _marked_view(view: GpuView, gaps: Gaps) -> str:
@@ -159,13 +160,14 @@ def _view_text(view: GpuView) -> str:
 
 def _marked_node(node: NodeState, gpus: Iterable[GpuView], gaps: Gaps) -> str:
     """A node as the list of the cluster has it, with these of its GPUs."""
+    since = gaps.leave(number, node.status_since_at)
     head = ",".join([f'"{name}":{plain(value)}' for name, value in zip(_NODE, _node_of(node))])
     news = f'"received_at":{gaps.leave(number, node.received_at)},"clock_skew_seconds":{gaps.leave(number, node.clock_skew_seconds)}'
     inside = "null"
     if node.snapshot is not None:
         own = _SNAPSHOT.marked(node.snapshot, gaps)
         inside = f'{own[:-1]},"gpus":[{",".join([_marked_view(view, gaps) for view in gpus])}]}}'
-    return f'{{{head},{news},"snapshot":{inside}}}'
+    return f'{{"name":{plain(node.name)},"status":{plain(node.status)},"status_since_at":{since},{head},{news},"snapshot":{inside}}}'
 
 
 def _node_text(node: NodeState, gpus: Iterable[GpuView]) -> str:
@@ -179,7 +181,8 @@ def _live_text(node: NodeState, audience: str, cache: Cache) -> str:
     if texts is None:
         return _node_text(node, node.gpus)
     form = cache.get(("json form", audience, node.name), facts_of(node), lambda: _template(node))
-    return form.fill([*texts, number(node.received_at), number(node.clock_skew_seconds), "null", *form.states(node, _state)])
+    more = "null", number(node.received_at), number(node.clock_skew_seconds), number(node.status_since_at), *form.states(node, _state)
+    return form.fill(Pool(texts, more))
 
 
 _FROM_TEXTS: dict[Write, WriteAll | None] = {number: None, _state: None, _reasons: partial(starmap, _reasons_of)}

@@ -10,13 +10,12 @@ from __future__ import annotations
 import json
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from functools import lru_cache, partial
-from itertools import starmap
-from operator import itemgetter
-from typing import Any, Callable, NamedTuple, Optional, TypeVar
+from itertools import chain, starmap
+from typing import Any, Callable, NamedTuple, Optional
 
 from gpuwatch.model.cluster import GpuState, GpuView, NodeState
+from gpuwatch.render.filling import Form, Group, Layout, Pool, alike, getter
 
-T = TypeVar("T")
 LONGEST_NAME = 40
 """What stands between two gaps and is longer holds some host's facts; the rest is the same for all and takes no memory of its own."""
 MARK = "\0"
@@ -81,33 +80,22 @@ class Gaps:
         return encoder.encode(value)
 
 
-class Template:
-    """A text whose gaps are filled from a pool: a list of numbers, or of texts that go in as they are."""
+class Template(Form):
+    """A text whose gaps are filled from a pool of numbers, or of texts that go in as they are."""
 
-    __slots__ = ("_filling", "_pieces", "_states", "size")
+    __slots__ = ("_states", "size")
 
-    def __init__(self, marked: str, gaps: Gaps, nothing: int, instead: Mapping[Write, Optional[WriteAll]]) -> None:
-        """``nothing``: the place of None in a pool.
+    def __init__(self, marked: str, gaps: Gaps, count: int, instead: Mapping[Write, Optional[WriteAll]]) -> None:
+        """``count``: of the numbers of its node; what stands behind them in a pool begins with nothing.
 
         ``instead``: what writes all the gaps of one of the writer's functions; None = what the pool holds are texts that go in as they are.
         """
-        self._filling = _filling(tuple(gaps.asked), nothing, tuple(instead.items()))
-        self._pieces = list(map(_shared, marked.split(MARK)))
+        pieces = list(map(alike, marked.split(MARK)))
+        super().__init__(pieces, *_layout(tuple(gaps.asked), count, tuple(instead.items())))
         self._states: tuple[object, list[str]] = (None, [])
-        own = [len(piece) + 50 for piece in self._pieces if len(piece) > LONGEST_NAME]
-        self.size = sum(own) + 16 * len(self._pieces)
+        own = [len(piece) + 50 for piece in pieces if len(piece) > LONGEST_NAME]
+        self.size = sum(own) + 16 * len(pieces)
         """Bytes that it takes in memory, about."""
-
-    def fill(self, pool: Sequence[Any]) -> str:
-        """The text of one poll."""
-        done: list[str] = []
-        for write_all, get, width in self._filling.groups:
-            done += write_all(zip(*[iter(get(pool))] * width))
-        done += pool
-        row = [""] * (2 * len(self._pieces) - 1)
-        row[::2] = self._pieces
-        row[1::2] = self._filling.order(done)
-        return "".join(row)
 
     def states(self, node: NodeState, write: Callable[[GpuState], str]) -> list[str]:
         """What ``write`` makes of the states of GPUs and slices, for the end of a pool. Kept while they hold: for many polls, mostly."""
@@ -118,76 +106,67 @@ class Template:
         return texts
 
 
-class _Filling(NamedTuple):
-    """How gaps are filled: the same for all hosts that have as many GPUs and processes, whatever they are called."""
-
-    groups: list[tuple[WriteAll, Callable[[Any], Sequence[Any]], int]]
-    order: Callable[[Any], Sequence[Any]]
+Asked = tuple[tuple[Write, tuple[Any, ...]], ...]
 
 
 @lru_cache(maxsize=512)
-def _filling(asked: tuple[tuple[Write, tuple[Any, ...]], ...], nothing: int, pairs: tuple[tuple[Write, Optional[WriteAll]], ...]) -> _Filling:
+def _layout(asked: Asked, count: int, pairs: tuple[tuple[Write, Optional[WriteAll]], ...]) -> tuple[Layout, list[Callable[..., Iterable[str]]]]:
     instead = dict(pairs)
     calls: dict[Write, list[tuple[int, ...]]] = {}
     slots: list[tuple[Optional[Write], int]] = []
     for function, numbers in asked:
-        places = tuple([nothing if number is None else number for number in numbers])
         if instead.get(function, function) is None:
-            slots.append((None, places[0]))
+            slots.append((None, count if numbers[0] is None else numbers[0]))
         else:
             same = calls.setdefault(function, [])
             slots.append((function, len(same)))
-            same.append(places)
+            same.append(numbers)
     starts: dict[Optional[Write], int] = {}
     done = 0
     for function, same in calls.items():
         starts[function] = done
         done += len(same)
     starts[None] = done  # the pool comes behind what is written anew
-    groups = [(instead.get(function) or partial(starmap, function), *_row_getter(same)) for function, same in calls.items()]
-    return _Filling(groups, _getter([starts[function] + place for function, place in slots]))
+    groups = tuple([Group.of([tuple(chain.from_iterable(same))], count, function, len(same[0])) for function, same in calls.items()])
+    order = getter([starts[function] + place for function, place in slots])
+    takes_pool = any(function is None for function, _ in slots)
+    return Layout(groups, order, takes_pool), [_by_rows(instead.get(function) or partial(starmap, function), len(same[0])) for function, same in calls.items()]
 
 
-def _getter(places: Sequence[int]) -> Callable[[Any], Sequence[Any]]:
-    """What is at these places of a list, always as a sequence."""
-    places = list(map(_shared, places))
-    return itemgetter(*places) if len(places) > 1 else lambda pool: [pool[place] for place in places]
+def _by_rows(write_all: WriteAll, width: int) -> Callable[[Iterable[Any]], Iterable[str]]:
+    """What writes rows that stand one behind the other."""
+    return lambda numbers: write_all(zip(*[iter(numbers)] * width))
 
 
-def _row_getter(rows: Sequence[tuple[int, ...]]) -> tuple[Callable[[Any], Sequence[Any]], int]:
-    """(what is at the places of all these rows, one row after the other; length of each)."""
-    return _getter([place for row in rows for place in row]), len(rows[0])
-
-
-@lru_cache(maxsize=8192)
-def _shared(piece: T) -> T:
-    """One object for the same piece, or place, of all GPUs and all hosts: what stands between two numbers is mostly the name of the second."""
-    return piece
-
-
-# ---- a node in places. A pool is: the node's values, received_at, clock_skew_seconds, None, and where the writer shows states, one for
-# each GPU, followed by those of its slices.
+# ---- a node in places. A pool is the node's values, and more: None, received_at, clock_skew_seconds, status_since_at, and where the writer
+# shows states, one for each GPU, followed by those of its slices.
 
 
 def facts_of(node: NodeState) -> Hashable:
     """Everything of a live node but numbers and states: as long as it is the same, so is the template."""
     assert node.parts is not None
-    return node.parts.key, node.target, node.status, node.status_since_at, node.error, node.restored
+    return node.parts.key, node.target, node.status, node.error, node.restored
 
 
 def in_places(node: NodeState) -> NodeState:
     """A live node with places in a pool in place of its numbers and of its GPUs' states."""
     assert node.parts is not None
     count = len(node.parts.values)
-    snapshot, place = node.parts.places(), count + 3
+    snapshot, place = node.parts.places(), count + 4
     gpus: list[Any] = []
     for gpu in snapshot.gpus:
         own: Any = place
         slices: Any = tuple(range(place + 1, place + 1 + len(gpu.mig)))
         gpus.append(GpuView(node.name, gpu, own, slices))
         place += 1 + len(slices)
-    facts = node.target, node.machine_id, node.status, node.status_since_at, node.error
-    return NodeState(*facts, snapshot, received_at=count, clock_skew_seconds=count + 1, restored=node.restored, gpus=tuple(gpus))
+    facts = node.target, node.machine_id, node.status, count + 3, node.error
+    return NodeState(*facts, snapshot, received_at=count + 1, clock_skew_seconds=count + 2, restored=node.restored, gpus=tuple(gpus))
+
+
+def numbers_of(node: NodeState) -> Pool:
+    """The pool of a live node's numbers."""
+    assert node.parts is not None
+    return Pool(node.parts.values, (None, node.received_at, node.clock_skew_seconds, node.status_since_at))
 
 
 def texts_of(node: NodeState) -> Optional[Sequence[str]]:
@@ -201,4 +180,4 @@ def texts_of(node: NodeState) -> Optional[Sequence[str]]:
 def template(marked: str, gaps: Gaps, node: NodeState, instead: Mapping[Write, Optional[WriteAll]]) -> Template:
     """The template for a writer's text of ``in_places(node)``."""
     assert node.parts is not None
-    return Template(marked, gaps, len(node.parts.values) + 2, instead)
+    return Template(marked, gaps, len(node.parts.values), instead)

@@ -45,9 +45,9 @@ class _Facts(NamedTuple):
     owners: list[Optional[int]]
     since: list[Optional[int]]
     note: str
-    utilization: list[Number]
-    used: list[Number]
-    totals: list[Number]
+    utilization: tuple[Number, ...]
+    used: tuple[Number, ...]
+    totals: tuple[Number, ...]
 
 
 class Cells(NamedTuple):
@@ -95,7 +95,8 @@ def _facts(node: NodeState, _: object) -> _Facts:
     return _Facts(
         (words.clean(node.name), tag, models), "".join(map(_letter, node.gpus)) if node.gpus else _BARE.get(node.status, ""), users, owners,
         [_minute(view.state.since_at) for view in node.gpus], {"up": "", "unseen": unseen_word(node)}.get(node.status, node.status),
-        [one.utilization_percent for one in readings], [one.memory_used_bytes for one in readings], [one.memory_total_bytes for one in readings],
+        tuple([one.utilization_percent for one in readings]), tuple([one.memory_used_bytes for one in readings]),
+        tuple([one.memory_total_bytes for one in readings]),
     )  # fmt: skip
 
 

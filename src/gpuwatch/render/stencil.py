@@ -8,12 +8,12 @@ there, and what it makes of that is kept. A node that nobody took apart (``parts
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
-from operator import itemgetter
-from typing import Any, Callable, NamedTuple, Optional, TypeVar, Union
+from functools import lru_cache, partial
+from typing import Any, Callable, NamedTuple, TypeVar, Union
 
 from gpuwatch.model.cluster import GpuView, NodeState
 from gpuwatch.model.snapshot import Number
+from gpuwatch.render.filling import Form, Group, Layout, Pool, alike, getter
 from gpuwatch.render.select import Shown
 from gpuwatch.render.text_words import Cache, cached
 
@@ -53,8 +53,8 @@ def drawn(node: NodeState, now: float, cache: Cache | None, key: tuple[object, .
     """All GPUs of a node as text. ``recent``: their recent utilization is in it."""
     if cache is None or not _is_apart(node):
         return written(draw(node, node.gpus, now))
-    stencil, pool = seen(node, now, cache, key, lambda node, now: Stencil(draw(node, node.gpus, now)), recent)
-    assert isinstance(pool, list)
+    stencil, pool = seen(node, now, cache, key, lambda node, now: Stencil(draw(node, node.gpus, now), now - TIME), recent)
+    assert isinstance(pool, Pool)
     return stencil.fill(pool)
 
 
@@ -69,120 +69,92 @@ def seen(
     if cache is None or parts is None or not _is_apart(node):
         return make(node, now), _themselves
     values = parts.values
-    facts = (parts.key, node.target, node.status, node.status_since_at, node.error, node.states)
-    made = cache.get(("facts", *key, node.name), facts, lambda: make(_with_places(node), len(values) + 1))
-    return made, _Pool(values, (node.received_at, now, *(node.recent_utilization if recent else ())))
+    facts = (parts.key, node.target, node.error, node.states)
+    made = cache.get(("facts", *key, node.name), facts, lambda: make(_with_places(node), len(values) + TIME))
+    return made, Pool(values, (None, node.received_at, now, *(node.recent_utilization if recent else ())))
 
 
 def kept(
     node: NodeState, cache: Cache | None, key: tuple[object, ...], asks: Callable[[NodeState], Sequence[Number]], make: Callable[[NodeState], T]
 ) -> T:
     """What ``make`` makes of a node, kept under ``key`` as long as no fact changes, and none of the numbers that it ``asks`` for."""
-    if cache is None:
-        return make(node)
+    if cache is None or not _is_apart(node):
+        return make(node) if cache is None else cache.get((*key, node.name), node.version, lambda: make(node))
 
-    def look() -> tuple[object, ...]:
-        asked, numbers = seen(node, 0.0, cache, key, lambda node, _: _Asked(asks(node)))
-        return asked, *numbers(asked.places)
+    def look() -> T:
+        asked, numbers = seen(node, 0.0, cache, key, lambda node, _: _Asked(tuple(asks(node))))
+        found, made = numbers(asked.places), asked.made
+        if made is None or made[0] != found:
+            made = asked.made = found, make(node)
+        return made[1]  # type: ignore[no-any-return]
 
-    version = cache.get(("asked", *key, node.name), node.version, look)
-    return cache.get(("kept", *key, node.name), version, lambda: make(node))
-
-
-class _Pool(list[Any]):
-    """All numbers of a look by place; the last one is None, which stands for what is not reported. As a function: the numbers at these places."""
-
-    def __init__(self, values: Sequence[Any], more: Sequence[Any]) -> None:
-        super().__init__(values)
-        self += more
-        self.append(None)
-
-    def __call__(self, places: Sequence[Optional[int]]) -> Sequence[Any]:
-        return [None if place is None else self[place] for place in places]
+    return cache.get((*key, node.name), node.version, look)
 
 
 class _Asked:
-    """Where numbers stand that were asked for. Equal to itself alone: others were made of other facts."""
+    """Where numbers stand that were asked for, and what was made when they were looked at last."""
 
     def __init__(self, places: Sequence[Any]) -> None:
         self.places = places
-        self.size = 100 + 8 * len(places)
+        self.made: Any = None
+        self.size = 500 + 8 * len(places)
 
 
 def _is_apart(node: NodeState) -> bool:
-    return node.parts is not None and node.status == "up"
+    return node.status == "up" and node.parts is not None
 
 
 def _themselves(numbers: Sequence[Any]) -> Sequence[Any]:
     return numbers
 
 
+RECEIVED_AT, TIME, RECENT = 1, 2, 3
+"""Places behind a node's own numbers; the first of them is nothing's."""
+
+
 def _with_places(node: NodeState) -> NodeState:
     """The node with each number's place instead of the number: the snapshot's, then ``received_at``, the time, recent utilizations."""
     assert node.parts is not None
-    snapshot, received_at = node.parts.places(), len(node.parts.values)
-    recent: Any = range(received_at + 2, received_at + 2 + len(snapshot.gpus))
+    snapshot, count = node.parts.places(), len(node.parts.values)
+    recent: Any = range(count + RECENT, count + RECENT + len(snapshot.gpus))
     views = [GpuView(node.name, *parts) for parts in zip(snapshot.gpus, *zip(*node.states), recent)] if snapshot.gpus else []
-    return NodeState(
-        node.target, node.machine_id, node.status, node.status_since_at, node.error, snapshot, received_at, gpus=tuple(views)
-    )
+    facts = node.target, node.machine_id, node.status, None, node.error
+    return NodeState(*facts, snapshot, count + RECEIVED_AT, gpus=tuple(views))
 
 
-class Stencil:
+class Stencil(Form):
     """Pieces, ready to be filled in again and again."""
 
-    __slots__ = ("_groups", "_texts", "size")
+    __slots__ = ("size",)
 
-    def __init__(self, pieces: Iterable[Piece]) -> None:
-        self._texts: list[str] = [""]
-        holes: dict[tuple[Any, int, int], list[tuple[int, Hole]]] = {}
+    def __init__(self, pieces: Iterable[Piece], count: int) -> None:
+        """``count``: of the numbers of its node."""
+        texts: list[str] = [""]
+        holes: list[Hole] = []
         for piece in pieces:
             if isinstance(piece, str):
-                self._texts[-1] += piece
+                texts[-1] += piece
             else:
-                kind = piece.make, len(piece.facts), len(piece.numbers)
-                holes.setdefault(kind, []).append((len(self._texts), piece))
-                self._texts += ("", "")
-        self._texts = list(map(_shared, self._texts))
-        self._groups = [_Group.of(kind[0], found) for kind, found in holes.items()]
-        self.size = sum(map(len, self._texts)) + 60 * len(self._texts)
+                holes.append(piece)
+                texts.append("")
+        layout, groups = _layout(tuple([(hole.make, len(hole.facts), hole.numbers) for hole in holes]), count)
+        writes = [partial(map, make, *zip(*[holes[place].facts for place in places])) for make, places in groups]
+        super().__init__(list(map(alike, texts)), layout, writes)
+        self.size = sum(map(len, texts)) + 60 * len(texts)
         """Bytes that it takes in memory, about."""
 
-    def fill(self, pool: Sequence[Any]) -> str:
-        """The text with the numbers of a pool (``seen``)."""
-        texts = self._texts[:]
-        for make, slots, facts, columns in self._groups:
-            for slot, text in zip(slots, map(make, *facts, *[column(pool) for column in columns])):
-                texts[slot] = text
-        return "".join(texts)
+
+Kinds = tuple[tuple[Callable[..., str], int, tuple[Any, ...]], ...]
+"""Of each hole its function, how many facts it has, and its numbers."""
 
 
-class _Group(NamedTuple):
-    """The holes that the same function fills: it is called for all of them in one go, which costs half as much."""
-
-    make: Callable[..., str]
-    slots: tuple[int, ...]
-    facts: tuple[tuple[Any, ...], ...]
-    """The first fact of each hole, the second of each ..."""
-    columns: tuple[Callable[[Sequence[Any]], Sequence[Any]], ...]
-    """As ``facts``: what takes the first number of each hole from a pool, the second ..."""
-
-    @classmethod
-    def of(cls, make: Callable[..., str], holes: Sequence[tuple[int, Hole]]) -> _Group:
-        """The group of these holes, each with its place among the texts."""
-        slots = tuple([slot for slot, _ in holes])
-        facts = zip(*[[_shared(fact) if isinstance(fact, str) else fact for fact in hole.facts] for _, hole in holes])
-        return cls(make, _shared(slots), tuple(facts), tuple(map(_column, zip(*[hole.numbers for _, hole in holes]))))
-
-
-@lru_cache(maxsize=16384)
-def _shared(part: T) -> T:
-    """One object for what many hosts have alike: a thousand stencils are filled in faster where they fit into the processor's memory."""
-    return part
-
-
-@lru_cache(maxsize=16384)
-def _column(places: tuple[Optional[int], ...]) -> Callable[[Sequence[Any]], Sequence[Any]]:
-    """What is at these places of a pool; None is its last one. One object for all hosts that have it alike."""
-    found = [-1 if place is None else place for place in places]
-    return itemgetter(*found) if len(found) > 1 else lambda pool: (pool[found[0]],)
+@lru_cache(maxsize=2048)
+def _layout(kinds: Kinds, count: int) -> tuple[Layout, tuple[tuple[Callable[..., str], tuple[int, ...]], ...]]:
+    """How holes are filled; and for each group its function and which of the holes are its."""
+    found: dict[tuple[Any, int, int], list[int]] = {}
+    for place, (make, facts, numbers) in enumerate(kinds):
+        found.setdefault((make, facts, len(numbers)), []).append(place)
+    groups = tuple([Group.of(zip(*[kinds[place][2] for place in places]), count, *kind[::2]) for kind, places in found.items()])
+    behind = {hole: place for place, hole in enumerate([hole for places in found.values() for hole in places])}
+    layout = Layout(groups, getter([behind[hole] for hole in range(len(kinds))]), False)
+    return layout, tuple([(kind[0], tuple(places)) for kind, places in found.items()])

@@ -35,6 +35,8 @@ INDENT = 2
 NAME_AND_MEMORY = 35
 """Columns of a process's name and memory together, at a width of 80."""
 WIDEST_NAME = 100
+USUAL_TIME = len("2018/12/03 23:16:59.140")
+"""Letters of a time that is known."""
 COLUMNS = ("memory used", "memory available", "gpu volatile", "temperature"), (17, 18, 14, 13)
 NARROW_COLUMNS = ("memory used", "available", "volatile", "temp."), (17, 13, 10, 8)
 
@@ -117,7 +119,7 @@ class _Drawer:
         box, reading = self.box, gpu.reading
         label = f"gpu:{reading.index} {words.clean(reading.name) or 'GPU'}"
         taken_at = None if node.snapshot is None else node.snapshot.taken_at
-        yield Hole(_head, (reading.live_read_at, taken_at), (box, self.zone, label))
+        yield Hole(_head, (reading.live_read_at, taken_at), (box, self.zone, label, *_around(box, label, USUAL_TIME)))
         if gpu.state.state == "lost":
             yield Hole(_lost, (now,), (box, self.zone, gpu.state.since_at, lost_reason(gpu)))
         else:
@@ -137,7 +139,8 @@ class _Drawer:
         if not reading.processes and "processes" in reading.missing:
             yield box.strangers_line(f"  └── processes: {UNKNOWN}")
         last = len(reading.processes) - 1
-        yield from (_process(box, process, place == last) for place, process in enumerate(reading.processes))
+        for place, process in enumerate(reading.processes):
+            yield from _process(box, process, place == last)
 
 
 # ---- what numbers fill in
@@ -147,10 +150,17 @@ def _updated(zone: str, style: str, received_at: Number) -> str:
     return "no entry received." if received_at is None else date(received_at, zone, style)
 
 
-def _head(box: _Box, zone: str, label: str, read_at: Number, taken_at: Number) -> str:
-    moment = date(taken_at if read_at is None else read_at, zone, milliseconds=True)
-    before, after = _around(box, label, len(moment))
+def _head(box: _Box, zone: str, label: str, before: str, after: str, read_at: Number, taken_at: Number) -> str:
+    moment = _time(taken_at if read_at is None else read_at, zone)
+    if len(moment) != USUAL_TIME:
+        before, after = _around(box, label, len(moment))
     return f"{before}{moment}{after}"
+
+
+@lru_cache(maxsize=1024)
+def _time(at: Number, zone: str) -> str:
+    """Kept, since all GPUs of a host are mostly read at once."""
+    return date(at, zone, milliseconds=True)
 
 
 @lru_cache(maxsize=1024)
@@ -209,22 +219,21 @@ def _slice(box: _Box, name: str, used: Number, total: Number) -> str:
     return box.strangers_line(f"{name}{_used(20, used, total)}")
 
 
-def _process(box: _Box, process: ProcessReading, last: bool) -> Piece:
+def _process(box: _Box, process: ProcessReading, last: bool) -> tuple[Piece, ...]:
     name, user, branch = program(process), words.clean(process.user) or UNKNOWN, "└──" if last else "├──"
     size = process.gpu_memory_bytes
     if not (name.isascii() and user.isascii()):
-        return Hole(_strangers_process, (size,), (box, branch, name, user))
-    start = f"{box.edge}  {branch} "
+        return (Hole(_strangers_process, (size,), (box, branch, name, user)),)
     end = box.look.left(f" {user}", box.inner - box.name_and_memory - 6)
-    return Hole(_plain_process, (size,), (start, name, f"{end}│\n", box.name_and_memory - 1, box.look.ellipsis))
+    return f"{box.edge}  {branch} ", Hole(_plain_process, (size,), (name, box.name_and_memory - 1, box.look.ellipsis)), f"{end}│\n"
 
 
-def _plain_process(start: str, name: str, end: str, room: int, ellipsis: str, size: Number) -> str:
-    """As ``_strangers_process``, for names whose letters are one column each: there are twenty of these lines on a host."""
+def _plain_process(name: str, room: int, ellipsis: str, size: Number) -> str:
+    """Name and memory as in ``_strangers_process``, for names whose letters are one column each: there are twenty of these lines on a host."""
     held = UNKNOWN if size is None else f"{mib(size)}MiB"
     room -= len(held)
     shown = name.ljust(room) if len(name) <= room else name[: room - len(ellipsis)] + ellipsis
-    return f"{start}{shown} {held}{end}"
+    return f"{shown} {held}"
 
 
 def _strangers_process(box: _Box, branch: str, name: str, user: str, size: Number) -> str:

@@ -9,7 +9,7 @@ from itertools import starmap
 
 from gpuwatch.model.cluster import ClusterNow, NodeState
 from gpuwatch.render import words
-from gpuwatch.render.gaps import Gap, Gaps, Rows, Template, Write, facts_of, in_places, template
+from gpuwatch.render.gaps import Gap, Gaps, Rows, Template, Write, facts_of, in_places, numbers_of, template
 from gpuwatch.render.text_words import Cache
 from gpuwatch.wire.legacy import seed002
 
@@ -43,7 +43,7 @@ def _live_entry(node: NodeState, zone: tzinfo, key: tuple[str, ...], cache: Cach
         return _entry(node, zone)
     form = cache.get(("form", *key), (facts_of(node), zone), lambda: _template(node, zone))
     try:
-        return form.fill([*node.parts.values, node.received_at, node.clock_skew_seconds, None]).encode("ascii")
+        return form.fill(numbers_of(node)).encode("ascii")
     except _NoTimeError:
         return _entry(node, zone)
 

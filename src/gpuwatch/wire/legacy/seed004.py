@@ -19,7 +19,7 @@ from gpuwatch.model.cluster import ClusterNow, NodeState
 from gpuwatch.model.snapshot import GpuReading, ProcessReading, Snapshot
 from gpuwatch.model.units import MIB
 from gpuwatch.render import words
-from gpuwatch.render.gaps import Gap, Gaps, Put, Rows, Template, Write, at_once, facts_of, in_places, template
+from gpuwatch.render.gaps import Gap, Gaps, Put, Rows, Template, Write, at_once, facts_of, in_places, numbers_of, template
 from gpuwatch.render.text_words import UNKNOWN, Cache, date, program
 
 CONTENT_TYPE = "text/html; charset=utf-8"
@@ -129,7 +129,7 @@ def _live_member(node: NodeState, zone: str, key: tuple[str, ...], cache: Cache)
     if node.parts is None:
         return _newest_member(node, zone)
     form = cache.get(("form", *key), (facts_of(node), zone), lambda: _template(node, zone))
-    return form.fill([*node.parts.values, node.received_at, node.clock_skew_seconds, None]).encode("ascii")
+    return form.fill(numbers_of(node)).encode("ascii")
 
 
 def _template(node: NodeState, zone: str) -> Template:
