@@ -59,6 +59,7 @@ def test_environment_errors_name_the_variable():
     ("text", "words"),
     [
         ("[node]\nprot = 1\n", "no setting 'prot'"),
+        ("[nod]\nport = 1\n", r"there is no table \[nod\]. The tables are \[node\] and \[hub\]"),
         ("passwort = 'x'\n", "no setting 'passwort'"),
         ("node = 3\n", "node is not a table"),
         ("[node\n", "is not TOML"),

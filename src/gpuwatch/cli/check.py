@@ -12,6 +12,7 @@ from typing import Any, Optional, Sequence
 
 import click
 
+from gpuwatch.cli import check_settings
 from gpuwatch.config.checks import Problem, check_hub
 from gpuwatch.config.hosts import parse_hosts
 from gpuwatch.config.load import load, read_secret
@@ -57,7 +58,7 @@ def command(hosts: Optional[str], config: Optional[str], password_file: Optional
         raise UsageError(f"The hosts file {settings.hosts} cannot be read: {error.strerror}. Name it: --hosts FILE") from None
     targets, bad = parse_hosts(text, port=settings.node_port)
     problems = [Problem("hosts.line", str(line), "Mend this line; the others are used.") for line in bad] + check_hub(settings, targets)
-    problems += _tls(settings)
+    problems += check_settings.problems(settings)
     answers = _ask_all(targets, settings, quiet=as_json) if live else []
     if as_json:
         click.echo(json.dumps({"targets": len(targets), "problems": [asdict(p) for p in problems], "nodes": [asdict(a) for a in answers]}, indent=1))
@@ -92,21 +93,6 @@ def _print(targets: Sequence[Target], problems: Sequence[Problem], answers: Sequ
         rows = [("ok" if one.ok else "FAIL", one.name, one.address, one.message) for one in answers]
         click.echo(listing(("", "node", "address", "answer"), rows), nl=False)
         click.echo(f"{sum(answer.ok for answer in answers)} of {len(answers)} nodes answer well")
-
-
-def _tls(settings: HubSettings) -> list[Problem]:
-    """What is wrong with the hub's own certificate."""
-    from gpuwatch.serve.http import CertificateFiles
-
-    try:
-        files = CertificateFiles.of(settings.tls_cert, settings.tls_key)
-        if files is not None:
-            from gpuwatch.serve.tls import load as load_certificate
-
-            load_certificate(files)
-    except GpuwatchError as error:
-        return [Problem("tls.files", error.message, error.next_step)]
-    return []
 
 
 def _ask_all(targets: Sequence[Target], settings: HubSettings, quiet: bool) -> list[Answer]:

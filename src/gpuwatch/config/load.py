@@ -16,6 +16,9 @@ from gpuwatch.model.units import parse_bytes, parse_seconds
 
 T = TypeVar("T", bound=CommonSettings)
 
+SECTIONS = ("node", "hub")
+"""The tables of a settings file."""
+
 _TRUE = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 
 
@@ -158,6 +161,9 @@ def _refuse_unknown(table: Type[T], section: str, file: Mapping[str, Any], confi
     unknown = [name for name in own if name not in known] + [
         name for name, value in file.items() if not isinstance(value, dict) and name not in _common()
     ]
+    tables = [name for name, value in file.items() if isinstance(value, dict) and name not in SECTIONS]
+    if tables:
+        raise UsageError(f"{config}: there is no table [{tables[0][:40]}]. The tables are {' and '.join(f'[{name}]' for name in SECTIONS)}.")
     if unknown:
         raise UsageError(f"{config}: there is no setting {unknown[0]!r} there. `gpuwatch {section} --help` and gpuwatch.toml.example list them.")
 

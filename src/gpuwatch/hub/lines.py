@@ -52,7 +52,7 @@ class LineSender:
         notice: Callable[[str, Optional[str]], None], stop: threading.Event,
     ) -> None:  # fmt: skip
         """``owns``: whether this hub sends the machine's numbers, and not another one. Raises UsageError for an address that is none."""
-        self.where = _checked(url)
+        self.where = checked_url(url)
         self._url, self._token_file = url, token_file
         self._cluster, self._owns, self._notice, self._stop = cluster, owns, notice, stop
         self._sent_at: Dict[str, float] = {}
@@ -158,8 +158,8 @@ class LineSender:
         self._notice(NOTICE, text)
 
 
-def _checked(url: str) -> str:
-    """``host:port`` of a line_url, all that is ever shown of it."""
+def checked_url(url: str) -> str:
+    """``host:port`` of a line_url, all that is ever shown of it. Raises UsageError for an address that is none."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
         raise UsageError("line_url is not an address such as http://127.0.0.1:8428/write, without a name or password. A token belongs into line_token_file.")
