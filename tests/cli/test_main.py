@@ -36,3 +36,12 @@ def test_an_option_in_the_wrong_place_is_led_to_its_own(monkeypatch, capsys, wor
     with pytest.raises(SystemExit) as ended:
         main.main()
     assert (ended.value.code, capsys.readouterr().err) == (2, f"gpuwatch: {said}")
+
+
+@pytest.mark.parametrize("words", [["host", "rename"], ["db", "info"], ["db", "export"], ["enroll", "create"], ["worker", "list"]])
+def test_the_help_of_a_command_says_where_the_database_is_named(monkeypatch, capsys, words):
+    monkeypatch.setattr("sys.argv", ["gpuwatch", *words, "--help"])
+    with pytest.raises(SystemExit) as ended:
+        main.main()
+    assert ended.value.code == 0
+    assert f"gpuwatch {words[0]} --database URL {words[1]} ..." in " ".join(capsys.readouterr().out.split())

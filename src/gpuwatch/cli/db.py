@@ -7,6 +7,7 @@ from typing import Optional
 import click
 
 from gpuwatch.cli.main import LazyGroup
+from gpuwatch.cli.options import DatabaseGroup
 
 DB_COMMANDS: dict[str, tuple[str, str]] = {
     "info": ("gpuwatch.cli.db_upkeep:info", "Show what is in it and how much space it takes."),
@@ -24,7 +25,7 @@ DB_COMMANDS: dict[str, tuple[str, str]] = {
 """name: (dotted path, one line of help)."""
 
 
-class DbGroup(LazyGroup):
+class DbGroup(DatabaseGroup, LazyGroup):
     """The commands of DB_COMMANDS."""
 
     table = DB_COMMANDS

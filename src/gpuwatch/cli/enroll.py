@@ -9,12 +9,13 @@ from typing import Any, Optional
 import click
 
 from gpuwatch.cli.host import open_database
+from gpuwatch.cli.options import DatabaseGroup
 from gpuwatch.model.errors import UsageError
 
 MOST_CODES = 1000
 
 
-@click.group("enroll")
+@click.group("enroll", cls=DatabaseGroup)
 @click.option("--database", metavar="URL", help="sqlite:///FILE or postgresql://USER@HOST/DATABASE; else gpuwatch.db in the state folder.")
 @click.option("--config", metavar="PATH", help="TOML file with settings.")
 @click.pass_context

@@ -8,6 +8,7 @@ from typing import Any, Optional
 
 import click
 
+from gpuwatch.cli.options import DatabaseGroup
 from gpuwatch.config.load import load, state_dir
 from gpuwatch.config.settings import HubSettings
 
@@ -24,7 +25,7 @@ def open_database(database: Optional[str], config: Optional[str], *, read_only: 
     return open_store(database_url(load(HubSettings, "hub", {"database": database, "config": config})), create=False, read_only=read_only)
 
 
-@click.group("host")
+@click.group("host", cls=DatabaseGroup)
 @click.option("--database", metavar="URL", help="sqlite:///FILE or postgresql://USER@HOST/DATABASE; else gpuwatch.db in the state folder.")
 @click.option("--config", metavar="PATH", help="TOML file with settings.")
 @click.pass_context
@@ -61,7 +62,7 @@ def rename(ctx: click.Context, name: str, new_name: str) -> None:
     click.echo(f"{name} is {new_name} now. Next: write {new_name}=ADDRESS into the hosts file.")
 
 
-@command.command("merge")
+@command.command("merge", short_help="Give a host's history to another one.")
 @click.argument("name")
 @click.argument("into")
 @click.pass_context

@@ -1,8 +1,8 @@
-"""Flags of node and hub, made from the table of settings."""
+"""Flags of node and hub, made from the table of settings; and the shape of groups of commands about the database."""
 
 from __future__ import annotations
 
-from typing import Any, Callable, Type
+from typing import Any, Callable, Optional, Type
 
 import click
 
@@ -10,6 +10,18 @@ from gpuwatch.config.example import toml_value
 from gpuwatch.config.settings import CommonSettings, settings_of
 
 Command = Callable[..., Any]
+
+
+class DatabaseGroup(click.Group):
+    """A group whose ``--database`` stands before the command; the help of each command says so."""
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> Optional[click.Command]:
+        """The command, None for a name that is none."""
+        command = super().get_command(ctx, cmd_name)
+        hint = f"Another database: gpuwatch {self.name} --database URL {cmd_name} ..."
+        if command is not None and hint not in (command.epilog or ""):
+            command.epilog = f"{command.epilog}\n\n{hint}" if command.epilog else hint
+        return command
 
 
 def settings_options(table: Type[CommonSettings]) -> Callable[[Command], Command]:

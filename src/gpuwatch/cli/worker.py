@@ -10,9 +10,10 @@ from typing import Any, Dict, List, Optional, Tuple
 import click
 
 from gpuwatch.cli.host import open_database
+from gpuwatch.cli.options import DatabaseGroup
 
 
-@click.group("worker")
+@click.group("worker", cls=DatabaseGroup)
 @click.option("--database", metavar="URL", help="sqlite:///FILE or postgresql://USER@HOST/DATABASE; else gpuwatch.db in the state folder.")
 @click.option("--config", metavar="PATH", help="TOML file with settings.")
 @click.pass_context
