@@ -15,7 +15,7 @@ from tests.fake_nvml import PROFILES, FakeDriver
 from gpuwatch.model.fields import describe
 from gpuwatch.model.snapshot import GpuReading
 
-EXTRA_FACTS = ("ecc_enabled", "mig_enabled", "compute_mode", "persistence_enabled", "serial", "name", "vbios_version")
+EXTRA_FACTS = ("ecc_enabled", "ecc_pending", "mig_enabled", "mig_pending", "compute_mode", "persistence_enabled", "serial", "name", "vbios_version")
 
 
 @pytest.mark.parametrize("profile", PROFILES)
@@ -112,6 +112,8 @@ CHANGES = [
     ("pcie_generation", 3, "pcie_generation", 3, "health"),
     ("pcie_width", 8, "pcie_width", 8, "health"),
     ("ecc_mode_current", 0, "ecc_enabled", False, "health"),
+    ("ecc_mode_pending", 0, "ecc_pending", False, "health"),
+    ("mig_mode_pending", 1, "mig_pending", True, "health"),
     ("ecc_corrected_aggregate_dram", 12, "ecc_corrected_errors", 12, "health"),
     ("ecc_uncorrected_aggregate_dram", 3, "ecc_uncorrected_errors", 3, "health"),
     ("remapped_rows_correctable", 4, "remapped_rows_corrected", 4, "health"),

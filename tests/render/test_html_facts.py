@@ -45,7 +45,7 @@ def full(kind: type, **more: Any) -> Any:
 
 FULL_GPU = full(
     GpuReading, uuid="GPU-1", index=1, name="NVIDIA A100", minor_number=3, pci_bus_id="0000:01:00.0", serial="77", vbios_version="9.1",
-    cuda_capability="9.0", ecc_enabled=True, remapped_rows_pending=False, remapped_rows_failure=False, mig_enabled=False, compute_mode="default",
+    cuda_capability="9.0", ecc_enabled=True, ecc_pending=True, mig_pending=False, remapped_rows_pending=False, remapped_rows_failure=False, mig_enabled=False, compute_mode="default",
     persistence_enabled=True, utilization_percent=30.0, performance_state=2, nvlink_active=3, nvlink_total=4, throttle_mask=0.0, energy_joules=2e9,
 )  # fmt: skip
 FULL_HOST = full(
@@ -118,3 +118,10 @@ def test_every_field_of_a_host_is_on_its_page_and_in_its_text():
     del changes["missing"]
     with_network = replace(FULL_HOST, networks=(NetworkReading("eth0", 2**30, 2**30),))
     assert untold(with_network, of_host, changes) == {}
+
+
+def test_a_mode_that_waits_for_a_reset_says_so():
+    html, _ = of_gpu(replace(FULL_GPU, mig_enabled=False, mig_pending=True, ecc_enabled=True, ecc_pending=False))
+    assert "<small>on after the next reset</small>" in html
+    assert "<small>off after the next reset</small>" in html
+    assert "after the next reset" not in of_gpu(FULL_GPU)[0]

@@ -173,8 +173,8 @@ def _flag(raw: Any) -> Tuple[Any, ...]:
     return (bool(raw),)
 
 
-def _first_flag(raw: Any) -> Tuple[Any, ...]:
-    return (bool(raw[0]),)
+def _flags(raw: Any) -> Tuple[Any, ...]:
+    return bool(raw[0]), bool(raw[1])
 
 
 def _performance_state(raw: Any) -> Tuple[Any, ...]:
@@ -230,7 +230,7 @@ CALLS: Dict[str, Tuple[Call, ...]] = {
         _one("pcie_generation", _lanes, "nvmlDeviceGetCurrPcieLinkGeneration"),
         _one("pcie_width", _lanes, "nvmlDeviceGetCurrPcieLinkWidth"),
         _one("pcie_replays", _as_is, "nvmlDeviceGetPcieReplayCounter"),
-        _pair("ecc_enabled", _first_flag, "nvmlDeviceGetEccMode"),
+        Call(("ecc_enabled", "ecc_pending"), lambda library: library.pair("nvmlDeviceGetEccMode"), _flags),
         Call(
             (
                 "ecc_corrected_errors", "ecc_uncorrected_errors", "remapped_rows_corrected", "remapped_rows_uncorrected",
@@ -239,7 +239,7 @@ CALLS: Dict[str, Tuple[Call, ...]] = {
             _fields(*_HEALTH_FIELDS),
             _health,
         ),
-        _pair("mig_enabled", _first_flag, "nvmlDeviceGetMigMode"),
+        Call(("mig_enabled", "mig_pending"), lambda library: library.pair("nvmlDeviceGetMigMode"), _flags),
         _one(
             "compute_mode", _mode({0: "default", 1: "exclusive-thread", 2: "prohibited", 3: "exclusive-process"}), "nvmlDeviceGetComputeMode"
         ),

@@ -159,12 +159,19 @@ def card(reading: GpuReading, host: Optional[HostReading], zone: str) -> list[Fa
         Fact("Shuts down at", _text(reading.temperature_shutdown_celsius, " °C"), reason=missing.get("temperature_shutdown_celsius")),
         Fact("Energy", None if reading.energy_joules is None else f"{reading.energy_joules / 3.6e6:,.1f} kWh", "since the driver was loaded",
              reason=missing.get("energy_joules")),
-        Fact("MIG", mode[reading.mig_enabled] or (None if "mig_enabled" in missing else "not on this card"), reason=missing.get("mig_enabled")),
-        Fact("ECC", mode[reading.ecc_enabled], reason=missing.get("ecc_enabled")),
-        Fact("Persistence", mode[reading.persistence_enabled], reason=missing.get("persistence_enabled")),
+        Fact("MIG", mode[reading.mig_enabled] or (None if "mig_enabled" in missing else "not on this card"),
+             _pending(reading.mig_enabled, reading.mig_pending), reason=missing.get("mig_enabled")),
+        Fact("ECC", mode[reading.ecc_enabled], _pending(reading.ecc_enabled, reading.ecc_pending), reason=missing.get("ecc_enabled")),
+        Fact("Persistence", mode[reading.persistence_enabled], "programs start slowly: nvidia-smi -pm 1" if reading.persistence_enabled is False else "",
+             reason=missing.get("persistence_enabled")),
         Fact("Compute mode", reading.compute_mode, reason=missing.get("compute_mode")),
         _read_at(reading, zone),
     ]  # fmt: skip
+
+
+def _pending(now: Optional[bool], after_reset: Optional[bool]) -> str:
+    """A mode that was set and waits for a reset."""
+    return "" if after_reset is None or now is None or now == after_reset else f"{'on' if after_reset else 'off'} after the next reset"
 
 
 def _free(reading: GpuReading) -> str:

@@ -196,10 +196,10 @@ class SimSource:
         ecc = "ecc_corrected_errors" not in card.missing
         return {
             "pcie_generation": 4, "pcie_generation_max": 5, "pcie_width": 16, "pcie_width_max": 16,
-            "ecc_enabled": True if ecc else None, "ecc_corrected_errors": 0 if ecc else None, "ecc_uncorrected_errors": 0 if ecc else None,
+            "ecc_enabled": True if ecc else None, "ecc_pending": True if ecc else None, "ecc_corrected_errors": 0 if ecc else None, "ecc_uncorrected_errors": 0 if ecc else None,
             "remapped_rows_corrected": 0 if ecc else None, "remapped_rows_uncorrected": 0 if ecc else None,
             "nvlink_active": card.nvlinks or None, "nvlink_total": card.nvlinks or None,
-            "compute_mode": "default", "persistence_enabled": True, "mig_enabled": self._mig if "H100" in card.name else None,
+            "compute_mode": "default", "persistence_enabled": True, **dict.fromkeys(("mig_enabled", "mig_pending"), self._mig if "H100" in card.name else None),
         }  # fmt: skip
 
     def _energy(self, index: int, card: Card, now: float, nominal: float) -> int:
