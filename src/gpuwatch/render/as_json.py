@@ -10,15 +10,14 @@ import json
 from collections.abc import Iterable
 from functools import lru_cache, partial
 from itertools import starmap
-from operator import attrgetter
-from typing import Any, Callable
+from typing import Any
 
 from gpuwatch.model import snapshot as model
 from gpuwatch.model.cluster import ClusterNow, GpuState, GpuView, NodeState
 from gpuwatch.model.view import ViewOptions
 from gpuwatch.render.filling import Pool
-from gpuwatch.render.gaps import Gaps, Template, Write, WriteAll, facts_of, in_places, template, texts_of
-from gpuwatch.render.json_parts import Column, Many, Reading, encoded, mapping, number, plain
+from gpuwatch.render.gaps import MEMBERS, Gaps, Template, Write, WriteAll, facts_of, in_places, template, texts_of
+from gpuwatch.render.json_parts import Column, Many, Maybe, Reading, Texts, encoded, marked, number
 from gpuwatch.render.select import page_of, shown
 from gpuwatch.render.text_words import Cache
 
@@ -97,21 +96,12 @@ def _bytes(text: str) -> bytes:
 # ---- what stands in the JSON of a node, in this order
 
 
-def _list(reading: Reading) -> Callable[[Iterable[Any]], str]:
-    return lambda instances: f"[{','.join(map(reading.text, instances))}]"
-
-
-def _maybe(reading: Reading) -> Callable[[Any], str]:
-    return lambda instance: "null" if instance is None else reading.text(instance)
-
-
-_STATE = Reading(GpuState)
 _MIG = Reading(model.MigReading)
-_PROCESS = Reading(model.ProcessReading, written={"container": _maybe(Reading(model.ContainerRef))})
-_GPU = Reading(model.GpuReading, skip=("mig",), written={"missing": mapping}, processes=Many(_PROCESS))
+_PROCESS = Reading(model.ProcessReading, container=Maybe(Reading(model.ContainerRef)))
+_GPU = Reading(model.GpuReading, skip=("mig",), missing=Texts(), processes=Many(_PROCESS))
 _HOST = Reading(
     model.HostReading,
-    written={"missing": mapping},
+    missing=Texts(),
     cores_percent=Column(),
     disks=Many(Reading(model.DiskReading)),
     networks=Many(Reading(model.NetworkReading)),
@@ -126,26 +116,23 @@ _SNAPSHOT = Reading(
 )
 
 
-_NODE = ("error", "tags", "address")
-_node_of = attrgetter("error", "target.tags", "target.address")
-
-
-def _marked_view(view: GpuView, gaps: Gaps) -> str:
+def _view(view: GpuView, gaps: Gaps) -> dict[str, Any]:
     """A GPU: its reading, its state, the words for its throttle bits, and its MIG slices."""
-    reading = view.reading
-    own = f'{_GPU.marked(reading, gaps)[:-1]},{gaps.leave(_state, view.state)},"throttle_reasons":{gaps.leave(_reasons, reading.throttle_mask)}'
-    slices = [f"{_MIG.marked(part, gaps)[:-1]},{gaps.leave(_state, state)}}}" for part, state in zip(reading.mig, view.mig_states)]
-    return f'{own},"mig":[{",".join(slices)}]}}'
+    told = _GPU.document(view.reading, gaps)
+    told[MEMBERS] = gaps.untold(_state, view.state)
+    told["throttle_reasons"] = gaps.untold(_reasons, view.reading.throttle_mask)
+    told["mig"] = [{**_MIG.document(part, gaps), MEMBERS: gaps.untold(_state, state)} for part, state in zip(view.reading.mig, view.mig_states)]
+    return told
 
 
 def _state(state: GpuState) -> str:
     """The members of a state."""
-    return _STATE.text(state)[1:-1]
+    return encoded(vars(state))[1:-1]
 
 
 @lru_cache(maxsize=512)
 def _reasons(mask: float | None) -> str:
-    return plain(model.throttle_reasons(mask))
+    return encoded(model.throttle_reasons(mask))
 
 
 @lru_cache(maxsize=512)
@@ -155,24 +142,30 @@ def _reasons_of(text: str) -> str:
 
 def _view_text(view: GpuView) -> str:
     gaps = Gaps()
-    return gaps.filled(_marked_view(view, gaps))
+    return gaps.filled(marked(_view(view, gaps)))
 
 
-def _marked_node(node: NodeState, gpus: Iterable[GpuView], gaps: Gaps) -> str:
+def _node(node: NodeState, gpus: Iterable[GpuView], gaps: Gaps) -> dict[str, Any]:
     """A node as the list of the cluster has it, with these of its GPUs."""
-    since = gaps.leave(number, node.status_since_at)
-    head = ",".join([f'"{name}":{plain(value)}' for name, value in zip(_NODE, _node_of(node))])
-    news = f'"received_at":{gaps.leave(number, node.received_at)},"clock_skew_seconds":{gaps.leave(number, node.clock_skew_seconds)}'
-    inside = "null"
+    told: dict[str, Any] = {
+        "name": node.name,
+        "status": node.status,
+        "status_since_at": gaps.untold(number, node.status_since_at),
+        "error": node.error,
+        "tags": node.target.tags,
+        "address": node.target.address,
+        "received_at": gaps.untold(number, node.received_at),
+        "clock_skew_seconds": gaps.untold(number, node.clock_skew_seconds),
+        "snapshot": None,
+    }
     if node.snapshot is not None:
-        own = _SNAPSHOT.marked(node.snapshot, gaps)
-        inside = f'{own[:-1]},"gpus":[{",".join([_marked_view(view, gaps) for view in gpus])}]}}'
-    return f'{{"name":{plain(node.name)},"status":{plain(node.status)},"status_since_at":{since},{head},{news},"snapshot":{inside}}}'
+        told["snapshot"] = {**_SNAPSHOT.document(node.snapshot, gaps), "gpus": [_view(view, gaps) for view in gpus]}
+    return told
 
 
 def _node_text(node: NodeState, gpus: Iterable[GpuView]) -> str:
     gaps = Gaps()
-    return gaps.filled(_marked_node(node, gpus, gaps))
+    return gaps.filled(marked(_node(node, gpus, gaps)))
 
 
 def _live_text(node: NodeState, audience: str, cache: Cache) -> str:
@@ -190,4 +183,4 @@ _FROM_TEXTS: dict[Write, WriteAll | None] = {number: None, _state: None, _reason
 
 def _template(node: NodeState) -> Template:
     gaps, placed = Gaps(), in_places(node)
-    return template(_marked_node(placed, placed.gpus, gaps), gaps, node, _FROM_TEXTS)
+    return template(marked(_node(placed, placed.gpus, gaps)), gaps, node, _FROM_TEXTS)

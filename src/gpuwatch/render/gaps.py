@@ -11,13 +11,12 @@ import json
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from functools import lru_cache, partial
 from itertools import chain, starmap
-from typing import Any, Callable, NamedTuple, Optional
+from secrets import token_hex
+from typing import Any, Callable, Optional
 
 from gpuwatch.model.cluster import GpuState, GpuView, NodeState
 from gpuwatch.render.filling import Form, Group, Layout, Pool, alike, getter
 
-LONGEST_NAME = 40
-"""What stands between two gaps and is longer holds some host's facts; the rest is the same for all and takes no memory of its own."""
 MARK = "\0"
 """Stands for a gap. No format of ours has this letter: JSON writes it as an escape, everything else leaves it out."""
 
@@ -34,16 +33,29 @@ def at_once(function: Write, *numbers: Any) -> Any:
     return function(*numbers)
 
 
-class Gap(NamedTuple):
+class Gap:
     """A value of a JSON document that is not known yet; as a ``Put``, of readings in places."""
 
-    function: Write
-    numbers: tuple[Any, ...]
+    __slots__ = ("function", "numbers")
+
+    def __init__(self, function: Write, numbers: tuple[Any, ...]) -> None:
+        self.function, self.numbers = function, numbers
 
     @classmethod
     def of(cls, function: Write, *numbers: Any) -> Gap:
         """A gap for what ``function`` will make of the numbers at these places."""
         return cls(function, numbers)
+
+
+UNTOLD = token_hex(12)
+"""Stands for a gap while a document is written: a text that no stranger can guess."""
+MEMBERS = f"{UNTOLD}:"
+"""The key of a gap that is filled with members of its object."""
+
+
+def with_marks(document: str) -> str:
+    """A JSON document with ``UNTOLD`` in it, written compactly, as a text with marks."""
+    return document.replace(f'"{MEMBERS}":"{UNTOLD}"', MARK).replace(f'"{UNTOLD}"', MARK)
 
 
 class Gaps:
@@ -58,7 +70,7 @@ class Gaps:
         return MARK
 
     def leave_each(self, function: Write, numbers: Iterable[Any]) -> None:
-        """A gap for each number; the caller's text has their marks."""
+        """A gap for each number; the caller's document says ``UNTOLD`` for it."""
         self.asked += [(function, (number,)) for number in numbers]
 
     def filled(self, marked: str) -> str:
@@ -68,16 +80,18 @@ class Gaps:
         row[1::2] = [function(*numbers) for function, numbers in self.asked]
         return "".join(row)
 
+    def untold(self, function: Write, *numbers: Any) -> str:
+        """As ``leave``, for a document: what stands in it for the gap. Gaps must be left in the document's order."""
+        self.asked.append((function, numbers))
+        return UNTOLD
+
     def encode(self, encoder: json.JSONEncoder, value: Any) -> str:
-        """What ``encoder`` makes of a document of dicts and lists, with a mark in place of each ``Gap``. The encoder must write ASCII."""
-        if isinstance(value, Gap):
-            return self.leave(value.function, *value.numbers)
-        if isinstance(value, dict):
-            members = [f"{encoder.encode(key)}{encoder.key_separator}{self.encode(encoder, one)}" for key, one in value.items()]
-            return f"{{{encoder.item_separator.join(members)}}}"
-        if isinstance(value, list):
-            return f"[{encoder.item_separator.join([self.encode(encoder, one) for one in value])}]"
-        return encoder.encode(value)
+        """What ``encoder`` makes of a document, compact separators or usual ones, with a mark in place of each ``Gap``. The encoder must write ASCII."""
+        separators = encoder.item_separator, encoder.key_separator
+        return with_marks(json.JSONEncoder(separators=separators, check_circular=False, default=self._left).encode(value))
+
+    def _left(self, gap: Gap) -> str:
+        return self.untold(gap.function, *gap.numbers)
 
 
 class Template(Form):
@@ -93,9 +107,8 @@ class Template(Form):
         pieces = list(map(alike, marked.split(MARK)))
         super().__init__(pieces, *_layout(tuple(gaps.asked), count, tuple(instead.items())))
         self._states: tuple[object, list[str]] = (None, [])
-        own = [len(piece) + 50 for piece in pieces if len(piece) > LONGEST_NAME]
-        self.size = sum(own) + 16 * len(pieces)
-        """Bytes that it takes in memory, about."""
+        self.size = len(marked) + 8 * len(pieces)
+        """Bytes that it takes in memory, about: half of the pieces are those of other hosts."""
 
     def states(self, node: NodeState, write: Callable[[GpuState], str]) -> list[str]:
         """What ``write`` makes of the states of GPUs and slices, for the end of a pool. Kept while they hold: for many polls, mostly."""

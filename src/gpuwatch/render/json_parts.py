@@ -15,7 +15,7 @@ from typing import Any, Callable, Protocol
 
 from gpuwatch.model.fields import describe
 from gpuwatch.render import words
-from gpuwatch.render.gaps import MARK, Gaps
+from gpuwatch.render.gaps import UNTOLD, Gaps, with_marks
 
 _COMPACT = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False, check_circular=False)
 
@@ -23,40 +23,34 @@ _COMPACT = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan
 class Part(Protocol):
     """A field, or a reading, that holds numbers and facts."""
 
-    def marked(self, value: Any, gaps: Gaps) -> str:
-        """The JSON of ``value`` with a mark in place of each number, which is left to ``gaps`` as ``number``'s."""
+    def document(self, value: Any, gaps: Gaps) -> Any:
+        """``value`` as JSON-able data with ``UNTOLD`` in place of each number, which is left to ``gaps`` as ``number``'s."""
 
 
 class Reading:
-    """The JSON of a dataclass, without the fields in ``skip``: facts, then numbers, then ``nested`` fields.
+    """The JSON of a dataclass, without the fields in ``skip``: facts, then numbers, then ``nested`` fields."""
 
-    ``written``: how facts that are not plain are written.
-    """
-
-    def __init__(
-        self, kind: type, *, skip: Sequence[str] = (), written: Mapping[str, Callable[[Any], str]] | None = None, **nested: Part
-    ) -> None:
+    def __init__(self, kind: type, *, skip: Sequence[str] = (), **nested: Part) -> None:
         numbers = [name for name, what, _, _ in describe(kind) if what in ("gauge", "counter")]
-        special = dict(written or {})
-        plain_facts = [field.name for field in dataclasses.fields(kind) if field.name not in (*skip, *numbers, *nested, *special)]
-        self._facts_of = _values_of([*plain_facts, *special])
+        facts = [field.name for field in dataclasses.fields(kind) if field.name not in (*skip, *numbers, *nested)]
+        self._facts_of = _values_of(facts)
         self._numbers_of = _values_of(numbers)
-        self._writers = (plain,) * len(plain_facts) + tuple(special.values())
+        self._names = (*facts, *numbers)
+        self._untold = (UNTOLD,) * len(numbers)
         self._nested = tuple(nested.items())
-        places = dict.fromkeys(plain_facts, "%s") | dict.fromkeys(numbers, MARK) | dict.fromkeys([*special, *nested], "%s")
-        self._form = "{%s}" % ",".join([f'"{name}":{place}' for name, place in places.items()])  # noqa: UP031
 
-    def marked(self, value: Any, gaps: Gaps) -> str:
+    def document(self, value: Any, gaps: Gaps) -> dict[str, Any]:
         """See ``Part``."""
         gaps.leave_each(number, self._numbers_of(value))
-        texts = [write(fact) for write, fact in zip(self._writers, self._facts_of(value))]
-        texts += [part.marked(getattr(value, name), gaps) for name, part in self._nested]
-        return self._form % tuple(texts)
+        document = dict(zip(self._names, self._facts_of(value) + self._untold))
+        for name, part in self._nested:
+            document[name] = part.document(getattr(value, name), gaps)
+        return document
 
     def text(self, value: Any) -> str:
         """The JSON of one instance."""
         gaps = Gaps()
-        return gaps.filled(self.marked(value, gaps))
+        return gaps.filled(marked(self.document(value, gaps)))
 
 
 class Many:
@@ -65,18 +59,37 @@ class Many:
     def __init__(self, reading: Reading) -> None:
         self._reading = reading
 
-    def marked(self, value: Iterable[Any], gaps: Gaps) -> str:
+    def document(self, value: Iterable[Any], gaps: Gaps) -> list[Any]:
         """See ``Part``."""
-        return f"[{','.join([self._reading.marked(one, gaps) for one in value])}]"
+        return [self._reading.document(one, gaps) for one in value]
+
+
+class Maybe:
+    """A reading, or None."""
+
+    def __init__(self, reading: Reading) -> None:
+        self._reading = reading
+
+    def document(self, value: Any, gaps: Gaps) -> Any:
+        """See ``Part``."""
+        return None if value is None else self._reading.document(value, gaps)
+
+
+class Texts:
+    """A map of texts, which stands behind the numbers."""
+
+    def document(self, value: Mapping[str, str], gaps: Gaps) -> dict[str, str]:
+        """See ``Part``."""
+        return dict(value)
 
 
 class Column:
     """A tuple of numbers."""
 
-    def marked(self, value: Sequence[Any], gaps: Gaps) -> str:
+    def document(self, value: Sequence[Any], gaps: Gaps) -> list[str]:
         """See ``Part``."""
         gaps.leave_each(number, value)
-        return f"[{','.join([MARK] * len(value))}]"
+        return [UNTOLD] * len(value)
 
 
 def _values_of(names: Sequence[str]) -> Callable[[Any], tuple[Any, ...]]:
@@ -97,25 +110,6 @@ def _number(value: float | None) -> str:
     return repr(value) if value is not None and math.isfinite(value) else "null"
 
 
-def plain(value: Any) -> str:
-    """A fact as JSON: by hand what is frequent, since a call of the encoder costs more than all of it."""
-    kind = type(value)
-    if kind is str:
-        return quote(value)
-    if value is None:
-        return "null"
-    if kind is int:
-        return str(value)
-    if kind is bool:
-        return "true" if value else "false"
-    return _number(value) if kind is float else encoded(value)
-
-
-def quote(text: str) -> str:
-    """A JSON string. What could steer the terminal of somebody who reads it with curl is written as an escape."""
-    return _harmless(json.encoder.encode_basestring(text))
-
-
 def _harmless(text: str) -> str:
     """JSON without letters that steer a terminal: in JSON they can stand in strings alone, so escapes mean the same."""
     if text.isascii() and "\x7f" not in text:
@@ -123,13 +117,13 @@ def _harmless(text: str) -> str:
     return words.HARMFUL.sub(lambda found: json.encoder.encode_basestring_ascii(found.group())[1:-1].replace("\x7f", "\\u007f"), text)
 
 
-def mapping(values: Mapping[str, str]) -> str:
-    """A map of texts as JSON."""
-    return "{%s}" % ",".join([f"{quote(key)}:{quote(value)}" for key, value in values.items()])  # noqa: UP031
+def marked(document: Any) -> str:
+    """A document with ``UNTOLD`` in it as JSON with marks."""
+    return with_marks(encoded(document))
 
 
 def encoded(value: Any) -> str:
-    """Any JSON-able value. Numbers that JSON does not have become null."""
+    """Any JSON-able value. Numbers that JSON does not have become null; what could steer the terminal of somebody who reads it with curl an escape."""
     try:
         return _harmless(_COMPACT.encode(value))
     except ValueError:
