@@ -1,5 +1,11 @@
 """``gpuwatch status --watch`` goes on after a look that failed."""
 
+import contextlib
+import os
+import pty
+import subprocess
+import sys
+
 from click.testing import CliRunner
 
 from gpuwatch.cli import status
@@ -38,3 +44,32 @@ def test_without_watch_it_ends(monkeypatch):
 
 def test_what_was_asked_for_wrongly_ends_it(monkeypatch):
     assert isinstance(watch(monkeypatch, [UsageError("no such zone")], "--watch", "1").exception, UsageError)
+
+
+def test_on_a_screen_it_is_written_over_itself_and_cut_where_the_screen_ends():
+    assert status.on_screen("one\ntwo\n", 24) == "\x1b[Hone\x1b[K\ntwo\x1b[K\n\x1b[J"
+    cut = status.on_screen("".join(f"line {number}\n" for number in range(100)), 24).split("\n")
+    assert len(cut) == 24  # the last one is empty: nothing scrolls
+    assert "line 21" in cut[21]
+    assert "78 more lines" in cut[22]
+
+
+def test_in_a_terminal_it_is_watched_without_touching_the_scrollback(tmp_path):
+    leader, follower = pty.openpty()
+    script = (
+        "import time\nfrom gpuwatch.cli import status\nlooks = iter(['one\\n', 'two\\n'])\nstatus._text = lambda *_: next(looks)\n"
+        "status.command(['--hub', 'x', '--watch', '0.1'], standalone_mode=False)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": "src", "TERM": "xterm"}
+    done = subprocess.run([sys.executable, "-c", script], stdout=follower, stderr=subprocess.DEVNULL, env=environment, timeout=60, check=False)
+    os.close(follower)
+    seen = b""
+    with contextlib.suppress(OSError):  # the end of a terminal
+        while piece := os.read(leader, 4096):
+            seen += piece
+    os.close(leader)
+    assert done.returncode == 1  # no third look was prepared
+    assert seen.count(b"\x1b[2J") == 1
+    assert seen.count(b"\x1b[H") == 2
+    assert b"\x1b[3J" not in seen
+    assert seen.index(b"one") < seen.index(b"two")

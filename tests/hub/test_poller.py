@@ -122,6 +122,15 @@ def test_a_good_node_is_polled_on_one_connection(street: Street, hub: Hub) -> No
     assert poller.stats.lateness_seconds(0.99) is not None
 
 
+def test_a_line_s_own_interval_counts_for_it_alone(street: Street, hub: Hub) -> None:
+    often, usual = street.node(), street.node()
+    hub.poll([target("often", often.port, interval_seconds=0.1), target("usual", usual.port)], interval=30.0)
+    until(lambda: hub.book.counts("often") >= 8)
+    assert hub.book.counts("usual") <= 2
+    asked = [asked_at for _, asked_at, _ in hub.book.good["often"]]
+    assert 0.05 < (asked[7] - asked[2]) / 5 < 30.0
+
+
 @pytest.mark.parametrize("behaviour", [nodes.chunked, nodes.closing, nodes.until_close])
 def test_every_form_of_body_is_read(street: Street, hub: Hub, behaviour: nodes.Behaviour) -> None:
     node = street.node(behaviour)

@@ -127,6 +127,15 @@ def test_the_interval_of_the_slower_side_decides_what_is_stale(latest: Latest) -
     assert status(latest, NOW + 90)[0] != "up"
 
 
+def test_a_line_s_own_interval_decides_too(latest: Latest) -> None:
+    latest.set_targets([(Target("a", "10.0.0.1", 7080, interval_seconds=30.0), "id-a"), (B, "id-b")], NOW)
+    give(latest, NOW)
+    latest.tick(NOW + 59)
+    assert status(latest, NOW + 59)[0] == "up"
+    latest.tick(NOW + 90)
+    assert status(latest, NOW + 90)[0] != "up"
+
+
 def test_a_node_with_a_hung_driver(latest: Latest) -> None:
     give(latest, NOW, busy(0))
     known = latest.get("a")

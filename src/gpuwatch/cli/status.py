@@ -20,7 +20,7 @@ from gpuwatch.model.units import parse_seconds
 from gpuwatch.model.view import ViewOptions
 
 FORMATS = ("text", "json", "gpustat", "nvidia-smi-csv")
-CLEAR = "\x1b[H\x1b[2J\x1b[3J"
+CLEAR, HOME, END_OF_LINE, BELOW = "\x1b[2J", "\x1b[H", "\x1b[K", "\x1b[J"
 
 
 @click.command("status")
@@ -55,6 +55,8 @@ def command(
         audience="admin", query=_as_utf8(" ".join(query)), free_only=free, detail=detail, layout="rows", width=_width(), ascii_only=ascii_only,
         color=(sys.stdout.isatty() and color_wanted()) if color is None else color,
     )  # fmt: skip
+    if watch and sys.stdout.isatty():
+        sys.stdout.write(CLEAR)
     while True:
         try:
             text = _text(options, hub, database, format, config)
@@ -64,11 +66,22 @@ def command(
             if not watch:
                 raise
             text = f"gpuwatch: {error}\n"
-        sys.stdout.write((CLEAR if watch and sys.stdout.isatty() else "") + text)
+        sys.stdout.write(on_screen(text, shutil.get_terminal_size((80, 24)).lines) if watch and sys.stdout.isatty() else text)
         sys.stdout.flush()
         if not watch:
             return
         time.sleep(seconds)
+
+
+def on_screen(text: str, rows: int) -> str:
+    """The text over what a screen of so many rows shows, from its top: what is too long is cut and said, so that nothing scrolls away.
+
+    What was in the terminal before stays in its scrollback.
+    """
+    lines = text.rstrip("\n").split("\n")
+    if len(lines) >= rows > 2:
+        lines = [*lines[: rows - 2], f"... {len(lines) - rows + 2} more lines: enlarge the window, or name hosts, users or models"]
+    return HOME + "".join(f"{line}{END_OF_LINE}\n" for line in lines) + BELOW
 
 
 def _as_utf8(argument: str) -> str:
