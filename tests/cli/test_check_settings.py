@@ -47,6 +47,12 @@ def test_what_would_be_refused_is_found(tmp_path, text, id, words):
     assert "secret" not in said
 
 
+def test_numbers_of_one_are_said_as_people_do(tmp_path):
+    (tmp_path / "hosts.txt").write_text("localhost\nbad line\n")
+    done = CliRunner().invoke(command, ["--hosts", str(tmp_path / "hosts.txt")], catch_exceptions=False)
+    assert done.output.startswith("1 target, 1 problem\n")
+
+
 def test_good_settings_have_no_problem(tmp_path):
     text = f'timezone = "Europe/Berlin"\n[hub]\ndatabase = "sqlite:///{tmp_path}/a.db"\nbase_path = "/gpus"\nline_url = "http://127.0.0.1:1/write"\n[node]\ninterval = 2\n'
     assert problems(tmp_path, text) == []

@@ -125,3 +125,15 @@ def test_a_mode_that_waits_for_a_reset_says_so():
     assert "<small>on after the next reset</small>" in html
     assert "<small>off after the next reset</small>" in html
     assert "after the next reset" not in of_gpu(FULL_GPU)[0]
+
+
+def test_long_reasons_go_on_in_further_lines_and_cut_no_label():
+    why = "no permission: the driver keeps this to root, and so this is a reason that does not fit into one line of a terminal"
+    cluster = alone(replace(FULL_GPU, fan_percent=None, missing={"fan_percent": why}))
+    for columns in (60, 80, 200):
+        lines = as_ascii.gpu_detail(cluster, cluster.nodes[0], cluster.nodes[0].gpus[0], ViewOptions(width=columns)).splitlines()
+        assert max(map(len, lines)) <= columns
+        told = lines[next(place for place, line in enumerate(lines) if line.startswith("fan ")) :]
+        said = " ".join(line.strip() for line in told[: next(place for place, line in enumerate(told) if line.startswith("pcie"))])
+        assert why in " ".join(said.split())
+        assert "remapped rows uncorrected  40" in "\n".join(lines)

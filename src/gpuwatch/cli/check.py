@@ -86,13 +86,17 @@ def _translate(path: str, as_json: bool) -> None:
 def _print(targets: Sequence[Target], problems: Sequence[Problem], answers: Sequence[Answer]) -> None:
     from gpuwatch.render.listing import listing
 
-    click.echo(f"{len(targets)} targets, {len(problems)} problems")
+    click.echo(f"{_counted(len(targets), 'target')}, {_counted(len(problems), 'problem')}")
     if problems:
         click.echo(listing(("problem", "what", "next"), [(one.id, one.message, one.hint) for one in problems]), nl=False)
     if answers:
         rows = [("ok" if one.ok else "FAIL", one.name, one.address, one.message) for one in answers]
         click.echo(listing(("", "node", "address", "answer"), rows), nl=False)
         click.echo(f"{sum(answer.ok for answer in answers)} of {len(answers)} nodes answer well")
+
+
+def _counted(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}"
 
 
 def _ask_all(targets: Sequence[Target], settings: HubSettings, quiet: bool) -> list[Answer]:

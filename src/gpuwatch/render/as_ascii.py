@@ -74,7 +74,7 @@ def gpu_detail(cluster: ClusterNow, node: NodeState, gpu: GpuView, options: View
     drawer = Rows(look, zone, detail=True)
     lines = [*_title(cluster, options, look, name), *_standing(node, look, now), "", drawer.head() + written(drawer.gpu(gpu, now)), ""]
     lines += _block(look, text_facts.PROCESS_HEAD, text_facts.processes(gpu, now, zone), right=(0, 4, 5, 6))
-    lines += _block(look, ("FIELD", "VALUE", "NOTE"), text_facts.gpu_facts(gpu, now, zone), whole=1)
+    lines += _fields(look, text_facts.gpu_facts(gpu, now, zone))
     return _ended(cluster, options, look, lines)
 
 
@@ -95,17 +95,34 @@ def _standing(node: NodeState, look: Look, now: float) -> list[str]:
     return [*look.wrap(text, look.width), *(look.wrap(reason, look.width) if reason and node.gpus else [])]
 
 
-UUID_COLUMNS = 40
+LEAST_VALUE, LEAST_NOTE = 12, 16
 
 
-def _block(look: Look, head: Sequence[str], rows: Sequence[Sequence[str]], right: tuple[int, ...] = (), whole: int = -1) -> list[str]:
-    """A small table and an empty line; nothing without rows. Where it is too wide, the widest column is cut, but ``whole`` keeps a UUID."""
+def _fields(look: Look, rows: Sequence[Sequence[str]]) -> list[str]:
+    """(label, value, note) under each other and an empty line. Notes go on in further lines; they are aligned beside values that have one."""
+    labels = max(text_cells.width(label) for label, _, _ in rows) + 2
+    values = max((text_cells.width(text_cells.plain(value, look.ascii_only)) for _, value, note in rows if note), default=0)
+    values = max(values, LEAST_VALUE) + 2
+    before = min(labels + values, look.width - LEAST_NOTE)
+    lines = [look.paint(f"{look.left('FIELD', labels)}{look.left('VALUE', before - labels)}NOTE", text_cells.BOLD)]
+    for label, value, note in rows:
+        if not note:
+            lines.append(look.left(label, labels) + look.cut(value, look.width - labels))
+            continue
+        first, *more = look.wrap(note, look.width - before)
+        lines.append(f"{look.left(label, labels)}{look.left(value, before - labels - 1)} {first}")
+        lines += [" " * before + line for line in more]
+    return [*(line.rstrip() for line in lines), ""]
+
+
+def _block(look: Look, head: Sequence[str], rows: Sequence[Sequence[str]], right: tuple[int, ...] = ()) -> list[str]:
+    """A small table and an empty line; nothing without rows. Where it is too wide, the widest column is cut."""
     if not rows:
         return []
     cells = [[text_cells.plain(cell, look.ascii_only) for cell in row] for row in (head, *rows)]
     widths = [max(map(text_cells.width, column)) for column in zip(*cells)]
     while sum(widths) + 2 * len(widths) - 2 > look.width:
-        _, widest = max((columns, -place) for place, columns in enumerate(widths) if place != whole or columns > UUID_COLUMNS)
+        _, widest = max((columns, -place) for place, columns in enumerate(widths))
         widths[-widest] -= 1
     sides = [look.right if place in right else look.left for place in range(len(widths))]
     lines = ["  ".join(side(cell, width) for side, cell, width in zip(sides, row, widths)).rstrip() for row in cells]

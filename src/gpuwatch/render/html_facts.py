@@ -61,7 +61,7 @@ def health(reading: GpuReading, marks: Iterable[str]) -> list[Fact]:
              "" if throttled else ", ".join(throttle_reasons(reading.throttle_mask)),
              None if reading.throttle_mask is None and not throttled else not throttled, missing.get("throttle_mask")),
         _pcie(reading),
-        Fact("PCIe replays", _text(reading.pcie_replays), "since the driver was loaded", reason=missing.get("pcie_replays")),
+        Fact("PCIe replays", _text(reading.pcie_replays), "since the driver was loaded" if reading.pcie_replays else "", reason=missing.get("pcie_replays")),
         _nvlink(reading),
         Fact("Fan", _text(reading.fan_percent, " %"), reason=missing.get("fan_percent")),
     ]  # fmt: skip
