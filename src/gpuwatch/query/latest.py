@@ -201,7 +201,11 @@ class Latest:
                 if known.received_at is not None and known.received_at > now + CLOCK_STEP_SECONDS:
                     self._put(name, known.changed(received_at=now), now, always=True)
                 elif known.verdict.changes_at <= now:
-                    self._put(name, known, now)
+                    settled = self._settle(known.changed(), now)
+                    if settled.version == known.version:
+                        known.verdict = settled.verdict
+                    else:
+                        self._known[name] = settled
 
     def get(self, name: str) -> Optional[Known]:
         """What is known of one target."""
@@ -213,22 +217,23 @@ class Latest:
             return self._version, list(self._known.values()), tuple(self._notices.values())
 
     def _put(self, name: str, known: Known, now: float, always: bool = False) -> Known:
-        settled = self._settle(known, now, always)
-        self._known[name] = settled
-        return settled
+        self._known[name] = self._settle(known, now, always)
+        return known
 
     def _settle(self, known: Known, now: float, always: bool = False) -> Known:
-        """With the verdict of ``now``; a new version if that differs from the last one, or ``always``."""
-        verdict = node_verdict(self._facts(known, now), self.limits)
-        old = known.verdict
+        """The same, which nobody else has yet, with the verdict of ``now``; a new version if that differs from the last one, or ``always``."""
+        verdict, old = node_verdict(self._facts(known, now), self.limits), known.verdict
+        since_at = verdict.since_at
         if not always and (verdict.status, verdict.error) == (old.status, old.error):
-            known.verdict = verdict._replace(since_at=old.since_at)
-            return known
-        up_since_at = known.up_since_at if old.status == "up" else now
-        if verdict.status == "up":
-            verdict = verdict._replace(since_at=up_since_at)
-        self._version += 1
-        return known.changed(verdict=verdict, up_since_at=up_since_at, version=self._version)
+            since_at = old.since_at
+        else:
+            if old.status != "up":
+                known.up_since_at = now
+            if verdict.status == "up":
+                since_at = known.up_since_at
+            self._version = known.version = self._version + 1
+        known.verdict = verdict if verdict.since_at == since_at else verdict._replace(since_at=since_at)
+        return known
 
     def _facts(self, known: Known, now: float) -> NodeFacts:
         interval = known.target.interval_seconds or self.display.interval_seconds

@@ -15,14 +15,16 @@ from operator import ne
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from gpuwatch.model.errors import WireError
+from gpuwatch.wire.frame import loads
 from gpuwatch.wire.numbers import Number, Numbers, texts_of
 
 MOST_GIVEN = 8
 """Samples that a node remembers, for the hubs that ask it. Each takes some 30 kB."""
 _PLUS = "+"
 _NAME = re.compile(r"[A-Za-z0-9.]{1,24}")
-_MOST_PLACES = 20_000
-_LONGEST_PLACE = 6
+_IN_PLACES = b"0123456789, \t\r"
+_LONGEST_KEPT = 6
+"""Percent, watts, degrees and the like are no longer, and come again and again."""
 
 
 def known_as(shape_id: str, name: str) -> str:
@@ -107,8 +109,7 @@ class Reader:
     """Reads the values of nodes' answers. For one thread."""
 
     def __init__(self) -> None:
-        self._numbers = Numbers()
-        self._places = _Places()
+        self._numbers, self._changes = Numbers(), Numbers(_LONGEST_KEPT)
 
     def whole(self, header: Dict[str, object], shape_id: str, line: bytes) -> Read:
         """A whole line. Raises WireError."""
@@ -119,13 +120,16 @@ class Reader:
     def changed(self, header: Dict[str, object], base: Read, lines: bytes) -> Read:
         """What changed since ``base``. Raises WireError."""
         first, _, second = lines.partition(b"\n")
-        places, told = self._places.read(first, len(base.values)), texts_of(second)
+        places, told = _places(first), texts_of(second)
         if len(places) != len(told):
             raise WireError(f"The answer names {len(places)} values that changed and brings {len(told)}.")
         texts, values = base.texts.copy(), base.values.copy()
-        for place, text, value in zip(places, told, self._numbers.of(told)):
-            texts[place] = text
-            values[place] = value
+        try:
+            for place, text, value in zip(places, told, self._changes.of(told)):
+                texts[place] = text
+                values[place] = value
+        except IndexError:
+            raise WireError(f"The answer changes the value {max(places)} of {len(values)}.") from None
         return Read(_name(header.get("sample")), base.shape_id, texts, values)
 
 
@@ -133,20 +137,9 @@ def _name(name: object) -> str:
     return name if isinstance(name, str) and _NAME.fullmatch(name) else ""
 
 
-class _Places(Dict[str, int]):
-    """Places by their texts."""
-
-    def read(self, line: bytes, count: int) -> List[int]:
-        """The places of a JSON list, each below ``count``. Raises WireError."""
-        if len(self) > _MOST_PLACES:
-            self.clear()
-        places = list(map(self.__getitem__, texts_of(line)))
-        if places and max(places) >= count:
-            raise WireError(f"The answer changes the value {max(places)} of {count}.")
-        return places
-
-    def __missing__(self, text: str) -> int:
-        if not (text.isascii() and text.isdigit() and len(text) <= _LONGEST_PLACE):
-            raise WireError(f"The answer has a place that is no whole number: {text[:40]!r}.")
-        place = self[text] = int(text)
-        return place
+def _places(line: bytes) -> List[int]:
+    """Whole numbers of a JSON list, none of them negative. Raises WireError."""
+    if line.translate(None, _IN_PLACES) != b"[]":
+        raise WireError(f"The answer has a place that is no whole number: {line[:40]!r}.")
+    places: List[int] = loads(line)
+    return places

@@ -42,8 +42,11 @@ def texts_of(line: bytes) -> List[str]:
 class Numbers(Dict[str, Number]):
     """What texts mean. For one thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, longest_kept: int = _LONGEST_TEXT) -> None:
+        """``longest_kept``: longer texts are forgotten after each list. Without counters and times what is kept stays small enough for the processor's caches."""
         super().__init__()
+        self._longest_kept = longest_kept
+        self._passing: List[str] = []
         self._same: Dict[str, str] = {}
 
     def read(self, line: bytes) -> List[Number]:
@@ -56,7 +59,13 @@ class Numbers(Dict[str, Number]):
             return checked(loads(f"[{','.join(texts)}]".encode()))
         if len(self) > MOST_TEXTS:
             self.clear()
-        return list(map(self.__getitem__, texts))
+            self._passing.clear()
+        found = list(map(self.__getitem__, texts))
+        if self._passing:
+            for text in self._passing:
+                del self[text]
+            self._passing.clear()
+        return found
 
     def same(self, texts: List[str]) -> List[str]:
         """The same texts, equal ones as one object: who keeps those of a thousand nodes needs a third of the memory."""
@@ -66,6 +75,8 @@ class Numbers(Dict[str, Number]):
 
     def __missing__(self, text: str) -> Number:
         value = self[text] = _meaning(text)
+        if len(text) > self._longest_kept:
+            self._passing.append(text)
         return value
 
 
