@@ -1,6 +1,6 @@
 """One target of the poller: its keep-alive connection, its rhythm and its back-off. All callbacks of one event loop; never blocks.
 
-A poll costs one timer, one write and one read. What fails is told to the sink in words; nothing here ever raises to the event loop.
+A poll costs one write and one read; its timers are those of its slot (``hub.slots``). What fails is told to the sink in words; nothing here ever raises to the event loop.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, List, Optional, Protocol
 
 from gpuwatch.hub.answers import LONGEST_WAIT_SECONDS, Failure, broken, refused, timed_out, unreachable
 from gpuwatch.hub.resolver import Address
+from gpuwatch.hub.slots import Slot
 from gpuwatch.model.cluster import Target
 from gpuwatch.model.errors import GpuwatchError, WireError
 from gpuwatch.model.foreign import program_of
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from gpuwatch.hub.poller import Poller
 
 log = logging.getLogger(__name__)
+CLOCK_SECONDS = 0.001
+"""A timer may come so much early."""
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -84,9 +87,12 @@ class Link:
         self.target = target
         self.machine_id = machine_id
         self.interval_seconds = interval_seconds
-        self._due = 0.0
-        self._timer: Optional[asyncio.TimerHandle] = None
-        self._deadline: Optional[asyncio.TimerHandle] = None
+        self.due = 0.0
+        """When its next poll begins (time of the event loop)."""
+        self._slot: Optional[Slot] = None
+        self._first: Optional[asyncio.TimerHandle] = None
+        self._ends_at = 0.0
+        """When the poll under way has taken too long (time of the event loop)."""
         self._task: Optional[asyncio.Task[None]] = None
         self._connection: Optional[Connection] = None
         self._reader: Optional[ResponseReader] = None
@@ -102,39 +108,40 @@ class Link:
 
     def start(self, first: float, grid: float) -> None:
         """First poll at ``first``, all others at ``grid`` plus whole intervals (times of the event loop)."""
-        self._due = first
-        self._grid = grid
-        self._timer = self.poller.loop.call_at(first, self._begin)
+        self._slot = self.poller.slot(grid, self.interval_seconds)
+        self._first = self._slot.start(self, first)
 
     def close(self) -> None:
         """Stop polling; nothing is reported any more."""
         self._busy = False
-        for handle in (self._timer, self._deadline, self._task):
+        for handle in (self._first, self._task):
             if handle is not None:
                 handle.cancel()
+        if self._slot is not None:
+            self._slot.remove(self)
         self._drop()
 
     # The rhythm.
 
-    def _begin(self) -> None:
+    def begin(self, following: float) -> None:
+        """It is due; the next poll is due at ``following`` (time of the event loop)."""
         now = self.poller.loop.time()
-        late = now - self._due
-        beats = (now - self._grid) // self.interval_seconds + 1
-        following = self._grid + beats * self.interval_seconds
-        if following - self._due < self.interval_seconds / 2:
-            following += self.interval_seconds
-        self.poller.stats.began(late, self.interval_seconds)
-        self._due = following
-        self._timer = self.poller.loop.call_at(following, self._begin)
+        self.poller.stats.began(now - self.due, self.interval_seconds)
+        self.due = following
         if self._busy:
             self.poller.stats.skipped += 1
             return
         self._ask(now)
 
+    def look(self, now: float) -> None:
+        """End the poll that has taken too long."""
+        if self._busy and self._ends_at <= now + CLOCK_SECONDS:
+            self._timed_out()
+
     def _ask(self, now: float) -> None:
         self._busy = True
         self._asked_at = time.time()
-        self._deadline = self.poller.loop.call_at(now + self.poller.deadline_seconds, self._timed_out)
+        self._ends_at = now + self.poller.deadline_seconds
         try:
             password = self.poller.password(self.target)
         except GpuwatchError as error:
@@ -288,8 +295,6 @@ class Link:
             self._failed(broken(self.target, reason)._replace(answers=reader.began))
 
     def _timed_out(self) -> None:
-        if not self._busy:
-            return
         connected = self._connection is not None
         if self._task is not None:
             self._task.cancel()
@@ -314,9 +319,6 @@ class Link:
     def _end_poll(self) -> None:
         self._busy = False
         self._task = None
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
 
     def _drop(self) -> None:
         connection, self._connection, self._reader = self._connection, None, None

@@ -12,6 +12,7 @@ from typing import Awaitable, Callable, Deque, Dict, Mapping, Optional, Protocol
 
 from gpuwatch.hub.link import Link
 from gpuwatch.hub.resolver import Resolver
+from gpuwatch.hub.slots import Slot
 from gpuwatch.hub.speakers import SPEAKERS, ForeignLink
 from gpuwatch.model.cluster import Target
 from gpuwatch.model.snapshot import Snapshot
@@ -132,6 +133,7 @@ class Poller:
         self._at_end = tuple(at_end)
         self._wanted: Tuple[Tuple[Target, str], ...] = ()
         self._links: Dict[str, AnyLink] = {}
+        self._slots: Dict[Tuple[float, float], Slot] = {}
         self._made = 0
         self._running = False
 
@@ -148,6 +150,7 @@ class Poller:
             for link in self._links.values():
                 link.close()
             self._links.clear()
+            self._slots.clear()
             for end in self._at_end:
                 await end()
 
@@ -180,6 +183,14 @@ class Poller:
         first = now + place / count * min(interval, FIRST_SPREAD_SECONDS * count)
         link.start(first, _slot(now + (self._made * GOLDEN) % 1.0 * interval, interval))
         self._links[target.name] = link
+
+    def slot(self, grid: float, interval_seconds: float) -> Slot:
+        """The slot of polls that begin at ``grid`` plus whole intervals."""
+        found = self._slots.get((grid, interval_seconds))
+        if found is None:
+            self._slots = {key: slot for key, slot in self._slots.items() if not slot.is_empty}
+            found = self._slots[grid, interval_seconds] = Slot(self.loop, grid, interval_seconds, self.deadline_seconds)
+        return found
 
 
 def _slot(at: float, interval: float) -> float:

@@ -16,15 +16,13 @@ from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from gpuwatch.model.errors import WireError
 from gpuwatch.wire.frame import loads
-from gpuwatch.wire.numbers import Number, Numbers, texts_of
+from gpuwatch.wire.numbers import Number, Numbers, Told, texts_of
 
 MOST_GIVEN = 8
 """Samples that a node remembers, for the hubs that ask it. Each takes some 30 kB."""
 _PLUS = "+"
 _NAME = re.compile(r"[A-Za-z0-9.]{1,24}")
 _IN_PLACES = b"0123456789, \t\r"
-_LONGEST_KEPT = 6
-"""Percent, watts, degrees and the like are no longer, and come again and again."""
 
 
 def known_as(shape_id: str, name: str) -> str:
@@ -109,7 +107,7 @@ class Reader:
     """Reads the values of nodes' answers. For one thread."""
 
     def __init__(self) -> None:
-        self._numbers, self._changes = Numbers(), Numbers(_LONGEST_KEPT)
+        self._numbers, self._told = Numbers(), Told()
 
     def whole(self, header: Dict[str, object], shape_id: str, line: bytes) -> Read:
         """A whole line. Raises WireError."""
@@ -120,12 +118,12 @@ class Reader:
     def changed(self, header: Dict[str, object], base: Read, lines: bytes) -> Read:
         """What changed since ``base``. Raises WireError."""
         first, _, second = lines.partition(b"\n")
-        places, told = _places(first), texts_of(second)
+        places, told = _places(first), self._told.of(texts_of(second))
         if len(places) != len(told):
             raise WireError(f"The answer names {len(places)} values that changed and brings {len(told)}.")
         texts, values = base.texts.copy(), base.values.copy()
         try:
-            for place, text, value in zip(places, told, self._changes.of(told)):
+            for place, (text, value) in zip(places, told):
                 texts[place] = text
                 values[place] = value
         except IndexError:

@@ -7,7 +7,7 @@ Never accepts what JSON does not: no NaN, no leading zeros, nothing nested.
 from __future__ import annotations
 
 import re
-from typing import Dict, List, Optional, Sequence
+from typing import Dict, List, Optional, Sequence, Tuple
 
 from gpuwatch.model.errors import WireError
 from gpuwatch.wire.frame import loads
@@ -20,6 +20,8 @@ MOST_TEXTS = 50_000
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 _SPACE = " \t\r\n"
 _LONGEST_TEXT = 400
+_LONGEST_KEPT = 6
+"""Percent, watts, degrees and the like are no longer, and come again and again."""
 
 Number = Optional[float]
 _NUMBERS = frozenset((int, float, type(None)))
@@ -42,11 +44,8 @@ def texts_of(line: bytes) -> List[str]:
 class Numbers(Dict[str, Number]):
     """What texts mean. For one thread."""
 
-    def __init__(self, longest_kept: int = _LONGEST_TEXT) -> None:
-        """``longest_kept``: longer texts are forgotten after each list. Without counters and times what is kept stays small enough for the processor's caches."""
+    def __init__(self) -> None:
         super().__init__()
-        self._longest_kept = longest_kept
-        self._passing: List[str] = []
         self._same: Dict[str, str] = {}
 
     def read(self, line: bytes) -> List[Number]:
@@ -59,13 +58,7 @@ class Numbers(Dict[str, Number]):
             return checked(loads(f"[{','.join(texts)}]".encode()))
         if len(self) > MOST_TEXTS:
             self.clear()
-            self._passing.clear()
-        found = list(map(self.__getitem__, texts))
-        if self._passing:
-            for text in self._passing:
-                del self[text]
-            self._passing.clear()
-        return found
+        return list(map(self.__getitem__, texts))
 
     def same(self, texts: List[str]) -> List[str]:
         """The same texts, equal ones as one object: who keeps those of a thousand nodes needs a third of the memory."""
@@ -75,9 +68,38 @@ class Numbers(Dict[str, Number]):
 
     def __missing__(self, text: str) -> Number:
         value = self[text] = _meaning(text)
-        if len(text) > self._longest_kept:
-            self._passing.append(text)
         return value
+
+
+class Told(Dict[str, Tuple[str, Number]]):
+    """Texts with what they mean, for what changes at each poll: equal ones are the same pair. For one thread.
+
+    Longer texts (counters, times) are forgotten after each list, so that this stays small enough for the processor's caches, and what is kept of a thousand
+    nodes is mostly the same objects: to find, copy and let go of objects that lie all over the memory was half of the cost of a poll.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._passing: List[str] = []
+
+    def of(self, texts: Sequence[str]) -> Sequence[Tuple[str, Number]]:
+        """Each text, without blanks around it, and its number. Raises WireError as ``Numbers.read``."""
+        if len(texts) > WIDE:
+            return list(zip(texts, checked(loads(f"[{','.join(texts)}]".encode()))))
+        if len(self) > MOST_TEXTS:
+            self.clear()
+        try:
+            return list(map(self.__getitem__, texts))
+        finally:
+            for text in self._passing:
+                self.pop(text, None)
+            self._passing.clear()
+
+    def __missing__(self, text: str) -> Tuple[str, Number]:
+        pair = self[text] = text, _meaning(text)
+        if len(text) > _LONGEST_KEPT:
+            self._passing.append(text)
+        return pair
 
 
 def checked(values: object) -> List[Number]:
