@@ -85,6 +85,7 @@ def test_names_of_two_runs_of_a_node_differ() -> None:
     [
         b"", b"[]", b"[0]\n[]", b"[]\n[1]", b"[3]\n[1]", b"[-1]\n[1]", b"[0.0]\n[1]", b"[1e0]\n[1]", "[²]\n[1]".encode(), b"[0]\n[true]", b"[0]\n[NaN]", b"[0]\n[[1]]",
         b"[null]\n[1]", b"[0]\n[1]\n[2]", b"0\n1", b"[99999999999999999999]\n[1]", b'["0"]\n[1]', b"[0]\n[1e999]", b"[0 1]\n[1,2]", b"[+0]\n[1]",
+        b"[true]\n[1]", b"[00]\n[1]", b"[[0]]\n[1]", b"[0],[1]\n[1,2]", b"[0,]\n[1]", b"[,0]\n[1]", b"[-0]\n[1]", b"[0]x\n[1]", b"[" + b"1" * 5000 + b"]\n[1]",
     ],
 )  # fmt: skip
 def test_what_is_no_change_is_refused(lines: bytes) -> None:

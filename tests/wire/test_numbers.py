@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpuwatch.model.errors import WireError
-from gpuwatch.wire.numbers import LIMIT, MOST_TEXTS, WIDE, Numbers, checked
+from gpuwatch.wire.numbers import LIMIT, MOST_TEXTS, WIDE, Numbers, Told, checked, texts_of
 
 VALUES = st.lists(st.one_of(st.none(), st.integers(1 - LIMIT, LIMIT - 1), st.floats(-1e18, 1e18)), max_size=30)
 
@@ -63,6 +63,38 @@ def test_wide_lists_and_many_texts() -> None:
 def test_equal_texts_are_one_object() -> None:
     one, other = Numbers().read(b"[123456.5,123456.5]")
     assert one is other
+
+
+@given(st.lists(VALUES, max_size=4))
+def test_what_is_told_is_read_as_numbers_are(lists: list[list[Any]]) -> None:
+    told, numbers = Told(), Numbers()
+    for values in lists * 2:
+        texts = texts_of(json.dumps(values).encode())
+        found = told.of(texts)
+        assert [text for text, _ in found] == texts
+        assert exact([value for _, value in found]) == exact(numbers.of(texts))
+
+
+def test_equal_texts_are_one_pair_and_long_ones_are_forgotten() -> None:
+    told = Told()
+    power, time, again = told.of(["454.6", "1790000010.125", "1790000010.125"])
+    assert time is again
+    assert list(told) == ["454.6"]
+    assert told.of(["454.6"])[0] is power
+    with pytest.raises(WireError, match="not a number"):
+        told.of(["1790000015.125", "7", "nan"])
+    assert list(told) == ["454.6", "7"]
+    for start in range(0, 2 * MOST_TEXTS, 1000):
+        told.of([str(number) for number in range(start, start + 1000)])
+    assert len(told) <= MOST_TEXTS + 1000
+
+
+def test_many_told_texts_are_read_as_they_come() -> None:
+    told, wide = Told(), [*range(WIDE + 5), None, 1.5]
+    assert [value for _, value in told.of(texts_of(json.dumps(wide).encode()))] == wide
+    assert not told
+    with pytest.raises(WireError, match="not a number"):
+        told.of([*map(str, range(WIDE + 5)), "true"])
 
 
 def test_checked_refuses_what_is_no_number() -> None:
