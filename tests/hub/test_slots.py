@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from typing import Any, Dict, List, Tuple
+from typing import Any, List, Tuple
 
 from gpuwatch.hub.slots import Slot
 from gpuwatch.model.cluster import Target
