@@ -36,6 +36,7 @@ from tests.e2e.processes import (
     until_status,
 )
 from tests.fake_nvml import FakeDriver
+from tests.render.test_openapi import errors
 
 from gpuwatch.web.routes import ROUTES
 
@@ -438,6 +439,34 @@ def test_each_route(cluster: Cluster, route: Any) -> None:
         assert "<!doctype html>" in text.lower()
         twins(cluster, path)
     hostile(cluster, path.partition("?")[0], status)
+
+
+API_QUERIES = (
+    "", "at=never", "at=-1s", "page=x", "format=xml", "format=csv", "format=nvidia-smi-csv", "metric=power_watts", "metric=power_watts&host=good",
+    "metric=power_watts&host=nobody", "metric=nonsense", "host=nobody", "by=x", "by=gpu", "from=never", "day=never", "day=today&host=nobody", "limit=0",
+)  # fmt: skip
+
+
+def test_every_answer_of_the_api_is_described(cluster: Cluster) -> None:
+    """Of the running hub, good and bad questions: status, type and body are those of its own description."""
+    until_status(cluster.hub, "good", "up", seconds=20)
+    paths = json.loads(cluster.get("/api/v1/openapi.json")[1])["paths"]
+    seen = set()
+    for path, methods in paths.items():
+        told = next(iter(methods.values()))["responses"]
+        for name in ("good", "nobody") if "{" in path else ("",):
+            place = path.replace("{name}", name).replace("{uuid}", cluster.uuids[0] if name == "good" else name)
+            asked = [("GET", f"{place}?{query}", None) for query in API_QUERIES] if "get" in methods else [("POST", place, b""), ("POST", place, b"{}")]
+            for method, where, body in asked:
+                status, text, headers = cluster.get(where, method=method, **({} if body is None else {"body": body}))
+                kind = headers["content-type"].partition(";")[0]
+                assert str(status) in told, f"{method} {where}: {status} {text[:200]}"
+                assert kind in told[str(status)]["content"], f"{method} {where}: {status} {kind}"
+                if kind == "application/json":
+                    assert errors(json.loads(text), told[str(status)]["content"][kind]["schema"]) == [], where
+                seen.add((path, status))
+    assert {path for path, status in seen if status == 200} == {path for path, methods in paths.items() if "get" in methods}
+    assert {status for _, status in seen} >= {200, 400, 401, 403, 404}
 
 
 def twins(cluster: Cluster, path: str) -> None:

@@ -219,10 +219,14 @@ def _path(summary: str, answer: str, parameters: tuple[tuple[str, Schema, str], 
     named: list[Schema] = [{"name": name, "in": "query", "schema": schema, "description": help} for name, schema, help in parameters]
     if variable:
         named.append({"name": variable, "in": "path", "required": True, "schema": {"type": "string"}})
-    told = _response("The answer", answer) if answer else {"description": "A file", "content": {"text/csv": {"schema": {"type": "string"}}}}
+    told: Schema = _response("The answer", answer) if answer else {"description": "A file", "content": {}}
+    formats = [format for name, schema, _ in parameters if name == "format" for format in schema["enum"]]
+    if not answer or any(format.endswith("csv") for format in formats):
+        told["content"]["text/csv"] = {"schema": {"type": "string"}}
     responses = {"200": told, "400": _response("A parameter that cannot be", "Error")}
     if variable or missing:
         responses["404"] = _response("There is none of that name", "Error")
+    responses["503"] = _response("Not now: the database is away, or too many ask at once", "Error")
     return {"get": {"summary": summary, "parameters": named, "responses": responses}}
 
 

@@ -32,7 +32,7 @@ SCHEMAS: dict[str, tuple[tuple[str, Schema, str], ...]] = {"PushReply": REPLY_FI
 def paths() -> Schema:
     """The two addresses."""
     body = {"application/x-gpuwatch-push": {"schema": {"type": "string", "description": "one JSON line, then lines of values; docs/http-api.md tells"}}}
-    refusals = {"400": "What was sent cannot be", "401": "The signature is wrong, old, or of a key that is not known", "503": "Not now; Retry-After says when"}
+    refusals = {"400": "What was sent cannot be", "401": "The signature is wrong, old, or of a key that is not known", "429": "Too many wrong keys from this address", "503": "Not now; Retry-After says when"}
     codes = {"400": "What was sent cannot be", "403": "The code is wrong, used, or too old", "429": "Too many wrong codes from this address", "503": "Not now"}
     return {
         "/api/v1/push": {
