@@ -15,6 +15,7 @@ from tests.hub.nodes import Street
 from gpuwatch.config.settings import HubSettings
 from gpuwatch.hub.restore import from_row, latest_from_store, to_row
 from gpuwatch.hub.service import Hub
+from gpuwatch.loops import Loop, Stop
 from gpuwatch.model.cluster import NodeState
 from gpuwatch.model.errors import StoreError, UsageError
 from gpuwatch.query.cluster import cluster
@@ -291,6 +292,22 @@ def test_a_database_that_is_removed_under_the_hub_is_made_anew(lab: Lab, street:
     other = open_store(str(lab.database), read_only=True)
     assert [one.name for one in machines.list_all(other)] == ["fine"]
     other.close()
+
+
+def test_health_covers_loops_that_others_run_for_the_hub(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab.write()
+    hub = lab.start()
+    until(lambda: hub.health() == "")
+    monkeypatch.setattr("gpuwatch.loops.HANGS_SECONDS", 0.3)
+    hold, stop = threading.Event(), Stop()
+    pushes = Loop("pushes", lambda _: hold.wait(30), 0.05, stop)
+    hub.watch(pushes.start())
+    until(lambda: hub.health().startswith("The hub's pushes hangs for "))
+    hold.set()
+    until(lambda: hub.health() == "")
+    stop.set()
+    assert pushes.join(10)
+    assert hub.health() == "The hub's pushes does not run."
 
 
 def test_health_names_the_part_that_does_not_work(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:

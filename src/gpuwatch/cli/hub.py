@@ -80,7 +80,7 @@ def serve(settings: HubSettings, ready: Optional[Callable[[Any, str], None]] = N
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.close())
     hub.start()
-    pushing.start()
+    hub.watch(pushing.start())
     _calm_collector()
     # a poll gives up the interpreter at each system call; while a page is rendered it must get it back soon
     sys.setswitchinterval(SWITCH_SECONDS)

@@ -123,6 +123,7 @@ class Hub:
         self._retention = Loop("retention", self.prune, RETENTION_SECONDS, self._stop)
         self._missed = Loop("missed", missed.run_once, BEAT_SECONDS, self._stop)
         self._loops = [self._clock, self._writer, self._retention, self._missed]
+        self._watched: List[Loop] = []
         self.lines: Optional[LineSender] = None
         """Sends numbers on, where line_url is set."""
         if settings.line_url:
@@ -164,9 +165,14 @@ class Hub:
         """The cluster as ``audience`` may see it now; with ``host`` or ``gpu`` that node alone."""
         return cluster(self.latest, time.time(), audience, host=host, gpu=gpu)
 
+    def watch(self, loop: Loop) -> None:
+        """A loop that others run for this hub, once it was started: its trouble is the hub's, too."""
+        self._watched.append(loop)
+
     def health(self) -> str:
         """Which part of the hub does not do its work, in words for strangers; empty = it is well."""
-        parts: List[Union[AsyncLoop, Loop]] = [self._polling, *(loop for loop in self._loops if loop not in (self._retention, self._missed))]
+        own = [loop for loop in self._loops if loop not in (self._retention, self._missed)]
+        parts: List[Union[AsyncLoop, Loop]] = [self._polling, *own, *self._watched]
         troubles = [(part.name, part.trouble()) for part in parts]
         return " ".join(f"The hub's {name} {trouble}." for name, trouble in troubles if trouble)
 
