@@ -13,6 +13,8 @@ from gpuwatch.config.load import load
 from gpuwatch.config.settings import HubSettings
 from gpuwatch.hub.service import Hub
 from gpuwatch.model.errors import UsageError
+from gpuwatch.store import enrolled
+from gpuwatch.store.database import open_store
 
 
 def problems(folder: Path, text: str) -> list[tuple[str, str]]:
@@ -64,3 +66,21 @@ def test_the_hub_does_refuse_it(tmp_path, text):
     (tmp_path / "g.toml").write_text(text)
     with pytest.raises(UsageError):
         Hub(load(HubSettings, "hub", {"config": str(tmp_path / "g.toml"), "state_dir": str(tmp_path)}, {})).start()
+
+
+def test_a_hub_whose_nodes_push_is_not_without_hosts(tmp_path: Path) -> None:
+    hosts, config, url = tmp_path / "hosts.txt", tmp_path / "gpuwatch.toml", f"sqlite:///{tmp_path}/hub.db"
+    hosts.write_text("")
+    config.write_text(f'[hub]\ndatabase = "{url}"\n')
+
+    def found() -> list[str]:
+        done = CliRunner().invoke(command, ["--hosts", str(hosts), "--config", str(config), "--json"], catch_exceptions=False)
+        return [one["id"] for one in json.loads(done.output)["problems"]]
+
+    assert found() == ["hosts.empty"]
+    assert not (tmp_path / "hub.db").exists()
+    store = open_store(url)
+    assert found() == ["hosts.empty"]
+    enrolled.add(store, kind="push", name="gpu7", address="10.0.0.7", now=1.0, secret="5ec7e7" * 10)
+    assert found() == []
+    store.close()

@@ -19,6 +19,13 @@ def test_an_empty_file():
     assert ids("# nothing\n") == ["hosts.empty"]
 
 
+def test_a_hub_whose_nodes_push_needs_no_hosts():
+    assert check_hub(HubSettings(), [], sends=True) == []
+    problem = check_hub(HubSettings(), [])[0]
+    assert "one name or address a line" in problem.hint
+    assert "gpuwatch enroll create" in problem.hint
+
+
 def test_a_hub_of_old_systems_needs_no_hosts_and_a_token_of_its_own():
     taken = CompatSettings(vesta_token="0000")
     assert ids("", compat=taken) == []

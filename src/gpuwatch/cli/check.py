@@ -57,7 +57,8 @@ def command(hosts: Optional[str], config: Optional[str], password_file: Optional
     except OSError as error:
         raise UsageError(f"The hosts file {settings.hosts} cannot be read: {error.strerror}. Name it: --hosts FILE") from None
     targets, bad = parse_hosts(text, port=settings.node_port)
-    problems = [Problem("hosts.line", str(line), "Mend this line; the others are used.") for line in bad] + check_hub(settings, targets)
+    problems = [Problem("hosts.line", str(line), "Mend this line; the others are used.") for line in bad]
+    problems += check_hub(settings, targets, sends=not targets and _anyone_enrolled(settings))
     problems += check_settings.problems(settings)
     answers = _ask_all(targets, settings, quiet=as_json) if live else []
     if as_json:
@@ -66,6 +67,24 @@ def command(hosts: Optional[str], config: Optional[str], password_file: Optional
         _print(targets, problems, answers)
     if problems or not all(answer.ok for answer in answers):
         sys.exit(1)
+
+
+def _anyone_enrolled(settings: HubSettings) -> bool:
+    """Some machine sends by itself. Of a database that is not there yet, or cannot be read, nobody is known."""
+    from gpuwatch.cli.host import database_url
+    from gpuwatch.store import enrolled
+    from gpuwatch.store.database import open_store
+
+    try:
+        store = open_store(database_url(settings), create=False, read_only=True)
+    except GpuwatchError:
+        return False
+    try:
+        return bool(enrolled.list_all(store))
+    except GpuwatchError:
+        return False
+    finally:
+        store.close()
 
 
 def _translate(path: str, as_json: bool) -> None:

@@ -31,11 +31,14 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def check_hub(settings: HubSettings, targets: Sequence[Target]) -> list[Problem]:
-    """Problems of a hub's settings with these targets."""
+def check_hub(settings: HubSettings, targets: Sequence[Target], sends: bool = False) -> list[Problem]:
+    """Problems of a hub's settings with these targets. ``sends``: some machine is enrolled, which stands in no file."""
     found = []
-    if not targets and settings.compat == CompatSettings():  # old systems' senders stand in no file
-        found.append(Problem("hosts.empty", f"{settings.hosts} names no host.", "Write one name or address a line."))
+    if not targets and not sends and settings.compat == CompatSettings():  # old systems' senders stand in no file either
+        found.append(Problem(
+            "hosts.empty", f"{settings.hosts} names no host, and no enrolled node is known.",
+            "Write one name or address a line; or let nodes push: gpuwatch enroll create, and on each node gpuwatch node --push URL --enroll CODE.",
+        ))  # fmt: skip
     asked = [target for target in targets if target.scheme not in FOREIGN and target.scheme not in SSH]
     remote = [target for target in asked if not is_loopback(target.host) and not target.password_file]
     if remote and settings.password in ("", DEFAULT_PASSWORD):
