@@ -137,3 +137,19 @@ def test_long_reasons_go_on_in_further_lines_and_cut_no_label():
         said = " ".join(line.strip() for line in told[: next(place for place, line in enumerate(told) if line.startswith("pcie"))])
         assert why in " ".join(said.split())
         assert "remapped rows uncorrected  40" in "\n".join(lines)
+
+
+def test_memory_that_no_process_holds_is_told_where_it_is_much_and_can_be_told():
+    def told(used_gib, *held_gib, **more):
+        processes = tuple(replace(FULL_PROCESS, pid=place, gpu_memory_bytes=None if one is None else one * 2**30) for place, one in enumerate(held_gib))
+        html, text = of_gpu(replace(FULL_GPU, memory_used_bytes=used_gib * 2**30, processes=processes, **more))
+        assert ("Nobody&#x27;s memory" in html) == ("nobody's memory" in text)
+        return "nobody's memory" in text
+
+    assert told(10.0, 4.0, 2.0)
+    assert told(10.0)
+    assert not told(10.0, 9.0, 0.7)
+    assert not told(10.0, 4.0, None), "one does not tell what it holds"
+    assert not told(10.0, missing={"processes": "not supported"})
+    assert not told(10.0, unified_memory=True)
+    assert not told(0.2)

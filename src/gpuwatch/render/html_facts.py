@@ -52,7 +52,9 @@ def health(reading: GpuReading, marks: Iterable[str]) -> list[Fact]:
     errors = reading.ecc_uncorrected_errors
     rows = reading.remapped_rows_uncorrected
     throttled = [mark for mark in marks if mark.startswith("throttled")]
+    nobodys = words.unattributed_bytes(reading)
     return [
+        *([] if nobodys is None else [Fact("Nobody's memory", f"{words.gb(nobodys)} GB", "in use, but by no process that is listed", False)]),
         Fact("ECC errors", None if errors is None else f"{errors:.0f} uncorrected", _noted(reading.ecc_corrected_errors, "corrected"),
              None if errors is None else errors == 0, missing.get("ecc_uncorrected_errors")),
         Fact("Remapped rows", None if rows is None else f"{rows:.0f} uncorrected", _remapped(reading), _rows_good(reading),

@@ -151,6 +151,9 @@ def gpu_facts(gpu: GpuView, now: float, zone: str) -> Cells:
     """(label, value, note) of every field of the GPU: identity first; why one is unknown stands in the note."""
     reading = gpu.reading
     facts: Cells = [(_label(name), _fact(getattr(reading, name)), words.clean(reading.missing.get(name))) for name in _IDENTITY]
+    nobodys = words.unattributed_bytes(reading)
+    if nobodys is not None:
+        facts.append(("nobody's memory", f"{_gb(nobodys)} GB", "in use, but by no process that is listed"))
     numbers = [name for name, kind, _, _ in describe(GpuReading) if kind in ("gauge", "counter")]
     for name in numbers:
         note = ", ".join(throttle_reasons(reading.throttle_mask)) if name == "throttle_mask" else ""

@@ -190,6 +190,19 @@ def places(process: ProcessReading) -> list[str]:
     return [f"{word} {value}" for word, value in (*parts, ("job", process.job)) if value]
 
 
+LEAST_UNATTRIBUTED_BYTES = 2**29
+"""What drivers and contexts hold beside the processes' own counts is less."""
+
+
+def unattributed_bytes(reading: GpuReading) -> Optional[float]:
+    """Memory in use that no process of the list holds (a zombie, a hidden process). None where it is little, or cannot be told."""
+    held = [process.gpu_memory_bytes for process in reading.processes]
+    if reading.memory_used_bytes is None or reading.unified_memory or "processes" in reading.missing or None in held:
+        return None
+    left = reading.memory_used_bytes - sum(size or 0 for size in held)
+    return left if left >= LEAST_UNATTRIBUTED_BYTES else None
+
+
 KINDS = {"G": "graphics", "C+G": "C+G", "M": "MPS"}
 """Kinds of processes that are not shown without a word: those that only compute (C) are the rule."""
 
