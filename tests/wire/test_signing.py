@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import os
 import threading
 
 import pytest
@@ -183,3 +184,19 @@ def test_a_key_that_was_taken_away_leaves_nothing():
     check.check(GOOD, *ASKED, NOW)
     check.forget("password")
     assert check._seen == {}
+
+
+def test_a_forked_process_gives_other_nonces():
+    signer = Signer("password", KEY)
+    signer.header(*ASKED, NOW)  # more are drawn now than are given
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(write, "\n".join(signer.header(*ASKED, NOW) for _ in range(70)).encode())
+        os._exit(0)
+    os.close(write)
+    with open(read) as pipe:
+        theirs = pipe.read().split("\n")
+    os.waitpid(child, 0)
+    ours = [signer.header(*ASKED, NOW) for _ in range(70)]
+    assert len(set(theirs) | set(ours)) == 140

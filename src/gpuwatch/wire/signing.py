@@ -71,10 +71,10 @@ def derive_key(password: str) -> bytes:
     return hashlib.pbkdf2_hmac("sha256", password.encode("utf-8", "surrogatepass"), _LABEL, ROUNDS)
 
 
-def _mac(key: bytes, key_id: str, method: str, path: str, time: str, nonce: str, body: bytes) -> str:
-    """Hex. Only ``path`` may hold anything, and what follows it has a fixed form: no two requests have the same text."""
+def _signed(key_id: str, method: str, path: str, time: str, nonce: str, body: bytes) -> bytes:
+    """What is signed. Only ``path`` may hold anything, and what follows it has a fixed form: no two requests have the same text."""
     text = f"{_VERSION}\n{key_id}\n{method}\n{path}\n{time}\n{nonce}\n{hashlib.sha256(body).hexdigest()}"
-    return hmac.digest(key, text.encode("utf-8", "surrogatepass"), "sha256").hex()
+    return text.encode("utf-8", "surrogatepass")
 
 
 class _Nonces:
@@ -83,17 +83,15 @@ class _Nonces:
     def __init__(self, at_once: int = 64) -> None:
         self._at_once = at_once
         self._waiting: List[str] = []
-        self._pid = 0
+        os.register_at_fork(after_in_child=self._waiting.clear)
 
     def next(self) -> str:
         """One that was never given before, in hex; also in a process that was forked meanwhile."""
-        if self._pid != os.getpid():
-            self._waiting, self._pid = [], os.getpid()
         try:
             return self._waiting.pop()
         except IndexError:
             drawn = os.urandom(16 * self._at_once).hex()
-            self._waiting = [drawn[start : start + 32] for start in range(32, len(drawn), 32)]
+            self._waiting += [drawn[start : start + 32] for start in range(32, len(drawn), 32)]
             return drawn[:32]
 
 
@@ -103,19 +101,20 @@ _NONCES = _Nonces()
 class Signer:
     """Signs requests with one key. For any thread."""
 
-    __slots__ = ("_key", "key_id")
+    __slots__ = ("_begun", "key_id")
 
     def __init__(self, key_id: str, key: bytes) -> None:
         """``key_id``: what the receiver knows the key by; 1 to 64 letters, digits and ``_ . : -``."""
         self.key_id = key_id
-        self._key = key
+        self._begun = hmac.new(key, digestmod="sha256")
 
     def header(self, method: str, path: str, body: bytes, now: float, nonce: Optional[str] = None) -> str:
         """The value of ``Authorization``. ``path`` with its query, as the receiver's routes know it; ``now`` in epoch seconds; ``nonce`` for tests."""
         nonce = nonce or _NONCES.next()
         time = f"{now:.3f}"
-        mac = _mac(self._key, self.key_id, method, path, time, nonce, body)
-        return f"Gpuwatch key={self.key_id}, time={time}, nonce={nonce}, mac={mac}"
+        mac = self._begun.copy()
+        mac.update(_signed(self.key_id, method, path, time, nonce, body))
+        return f"Gpuwatch key={self.key_id}, time={time}, nonce={nonce}, mac={mac.hexdigest()}"
 
 
 class Verifier:
@@ -149,7 +148,7 @@ class Verifier:
             raise Refused("malformed")
         key_id, time, nonce, mac = header.groups()
         key = self._key_of(key_id)
-        wanted = _mac(_STRANGER if key is None else key, key_id, method, path, time, nonce, body)
+        wanted = hmac.digest(_STRANGER if key is None else key, _signed(key_id, method, path, time, nonce, body), "sha256").hex()
         same = hmac.compare_digest(wanted, mac)
         if key is None:
             raise Refused("unknown key")
