@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from dataclasses import replace
 
 import bottle
 import pytest
@@ -12,6 +13,7 @@ from gpuwatch.config.settings import HubSettings
 from gpuwatch.hub.guesses import Guesses
 from gpuwatch.model.errors import UsageError
 from gpuwatch.query.past import Pasts
+from gpuwatch.render import as_prometheus, prometheus_rows
 from gpuwatch.render.fragments import Fragments
 from gpuwatch.web import ahead, metrics
 from gpuwatch.web.ahead import Ahead
@@ -105,3 +107,34 @@ def test_slow_ones_are_made_before_the_next_scrape_of_a_rhythm(ask, monkeypatch)
 def test_the_past_is_elsewhere(ask):
     with pytest.raises(UsageError, match="what is now"):
         ask("at=-1h")
+
+
+def test_forms_are_made_before_anybody_asks_and_anew_once_a_minute(monkeypatch):
+    hub, cache, made, form = Hub(), Fragments(), [], prometheus_rows.Form
+    monkeypatch.setattr(prometheus_rows, "Form", lambda node, tables: (made.append(node.name), form(node, tables))[1])
+    up = [node.name for node in hub.cluster().nodes if node.status == "up"]
+    assert len(up) > 2
+    monkeypatch.setattr(metrics, "FORMS_A_BEAT", 2)
+    forms = metrics.FormsAhead(hub, cache)
+    for now in range(1000, 1000 + len(up)):
+        forms.run_once(now)
+        assert len(made) == min(2 * (now - 999), len(up)), "some a beat, none twice"
+    assert sorted(made) == sorted(up)
+    text = "".join(as_prometheus.cluster_metrics(hub.cluster(), cache=cache))
+    assert (len(made), "DCGM_FI_DEV_GPU_UTIL{" in text) == (len(up), True), "a first scrape makes none"
+
+    monkeypatch.setattr(metrics, "FORMS_A_BEAT", 200)
+    hub.live.poll(lambda snapshot: replace(snapshot, host=replace(snapshot.host, kernel="6.9.9")))
+    del made[:]
+    forms.run_once(1030)
+    assert made == []
+    forms.run_once(1070)
+    assert sorted(made) == sorted(up)
+    assert 'kernel="6.9.9"' in "".join(as_prometheus.cluster_metrics(hub.cluster(), cache=cache))
+    assert len(made) == len(up)
+
+    hub.latest.set_targets([(node.target, node.machine_id) for node in hub.cluster().nodes[:1]], hub.live.now)
+    forms.run_once(1080)
+    hub.live.poll()
+    forms.run_once(1090)
+    assert len(made) == len(up), "those that are gone are forgotten, and nothing breaks"

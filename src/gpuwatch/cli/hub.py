@@ -58,10 +58,12 @@ def serve(settings: HubSettings, ready: Optional[Callable[[Any, str], None]] = N
     Raises GpuwatchError for an address, hosts file or time zone that cannot be.
     """
     from gpuwatch.hub.service import Hub
+    from gpuwatch.render.fragments import Fragments
     from gpuwatch.serve.http import CertificateFiles, Server
     from gpuwatch.serve.uploads import UploadLimits
     from gpuwatch.web.app import make_app
     from gpuwatch.web.base import checked
+    from gpuwatch.web.metrics import FORMS_BEAT_SECONDS, FormsAhead
     from gpuwatch.web.push_lines import BEAT_SECONDS, PushLines
     from gpuwatch.web.routes import ROUTES
 
@@ -71,16 +73,19 @@ def serve(settings: HubSettings, ready: Optional[Callable[[Any, str], None]] = N
     base = checked(settings.base_path)
     uploads = UploadLimits(tuple({way + route.path: None for route in ROUTES if route.upload for way in ("", base)}), settings.upload_max_bytes)
     tls, lines = CertificateFiles.of(settings.tls_cert, settings.tls_key), PushLines(hub, base)
+    fragments = Fragments()
     server = Server(
-        make_app(hub), settings.host, settings.port, settings.threads, not settings.no_access_log,
+        make_app(hub, fragments), settings.host, settings.port, settings.threads, not settings.no_access_log,
         uploads=uploads, tls=tls, trusted_proxies=settings.trusted_proxies, taker=lines,
     )  # fmt: skip
     stop = Stop()
     pushing = Loop("pushes", lines.run_once, BEAT_SECONDS, stop)
+    forms = Loop("forms", FormsAhead(hub, fragments).run_once, FORMS_BEAT_SECONDS, stop)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.close())
     hub.start()
     hub.watch(pushing.start())
+    forms.start()
     _calm_collector()
     # a poll gives up the interpreter at each system call; while a page is rendered it must get it back soon
     sys.setswitchinterval(SWITCH_SECONDS)

@@ -94,14 +94,18 @@ class Form:
         return [(labels, values[part]) for labels, part in self._slices]
 
 
+def form_of(node: NodeState, tables: Sequence[Table], cache: Cache | None) -> Form:
+    """The form of a live node, kept as long as its facts hold: making one takes as long as filling it three times."""
+    assert node.parts is not None
+    make = partial(Form, node, tables)
+    return make() if cache is None else cache.get(("prometheus", len(tables), node.name), (node.parts.key, node.target), make)
+
+
 def filled_blocks(node: NodeState, tables: Sequence[Table], cache: Cache | None) -> list[Block]:
     """The rows of a node with its numbers as texts, a block for each table; none where it has no readings."""
     texts = texts_of(node)
     if texts is not None:
-        assert node.parts is not None
-        make = partial(Form, node, tables)
-        form = make() if cache is None else cache.get(("prometheus", len(tables), node.name), (node.parts.key, node.target), make)
-        return form.filled([*texts, number(node.clock_skew_seconds)])
+        return form_of(node, tables, cache).filled([*texts, number(node.clock_skew_seconds)])
     if node.snapshot is None:
         return []
     source = Source(node, node.snapshot, str)

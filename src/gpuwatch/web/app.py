@@ -9,7 +9,7 @@ import logging
 import secrets
 import time
 from importlib import import_module
-from typing import Any, Callable, NamedTuple
+from typing import Any, Callable, NamedTuple, Optional
 
 import bottle
 
@@ -41,14 +41,14 @@ class NotFound(GpuwatchError):
     """There is no such page, host or GPU."""
 
 
-def make_app(hub: Readings) -> Any:
-    """The WSGI app over a running hub."""
+def make_app(hub: Readings, fragments: Optional[Fragments] = None) -> Any:
+    """The WSGI app over a running hub. ``fragments``: where its views keep what they made of hosts' facts."""
     check_routes(ROUTES)
     base = Base(checked(hub.settings.base_path))
     app = bottle.Bottle()
     app.config["json.enable"] = False
     most = max(1, hub.settings.threads // 2)
-    shared = _Shared(Pages(), past_pages(), Fragments(), Streams(most), Pasts(most_waiting=most), Ahead(), Rate())
+    shared = _Shared(Pages(), past_pages(), Fragments() if fragments is None else fragments, Streams(most), Pasts(most_waiting=most), Ahead(), Rate())
     for route in ROUTES:
         app.route(route.path, route.method, _handler(route, hub, shared, base))
     app.default_error_handler = lambda error: _bottle_error(error, base)  # 404, 405 and what bottle itself refuses
