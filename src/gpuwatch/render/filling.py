@@ -55,8 +55,9 @@ def column(places: tuple[Optional[int], ...], count: int) -> Column:
 
 def getter(places: Sequence[int]) -> Getter:
     """What is at these places of a sequence, always as a sequence."""
-    shared = list(map(alike, places))
-    return itemgetter(*shared) if len(shared) > 1 else lambda pool: [pool[place] for place in shared]
+    if len(places) == 1:
+        return itemgetter(slice(places[0], places[0] + 1))
+    return itemgetter(*map(alike, places)) if places else lambda pool: ()
 
 
 @lru_cache(maxsize=16384)

@@ -15,7 +15,7 @@ class Fragments:
 
     def __init__(self, most: int = 100_000, most_bytes: int = MOST_BYTES) -> None:
         self._kept: Dict[Hashable, List[Any]] = {}
-        """By key: version, part, and whether it was asked for again."""
+        """By key: version, part, whether it was asked for again, and its bytes."""
         self._most = most
         self._most_bytes = most_bytes
         self._bytes = 0
@@ -32,10 +32,10 @@ class Fragments:
         part = make()
         size = _size(part)
         if kept is not None and self._kept.pop(key, None) is not None:
-            self._bytes -= _size(kept[1])
+            self._bytes -= kept[3]
         if self._has_room(size):
             self._bytes += size
-            self._kept[key] = [version, part, kept is not None]
+            self._kept[key] = [version, part, kept is not None, size]
         return part
 
     def __len__(self) -> int:
@@ -52,8 +52,8 @@ class Fragments:
         if self._refused < len(self._kept):
             return False
         self._refused = 0
-        self._kept = {key: [*kept[:2], False] for key, kept in list(self._kept.items()) if kept[2]}
-        self._bytes = sum(_size(kept[1]) for kept in list(self._kept.values()))
+        self._kept = {key: [*kept[:2], False, kept[3]] for key, kept in list(self._kept.items()) if kept[2]}
+        self._bytes = sum(kept[3] for kept in list(self._kept.values()))
         return self._is_room(size)
 
     def _is_room(self, size: int) -> bool:

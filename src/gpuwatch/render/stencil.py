@@ -66,7 +66,7 @@ def seen(
     ``make`` gets the node and the time with places in place of numbers; or, where these are not apart, with the numbers themselves.
     """
     parts = node.parts
-    if cache is None or parts is None or not _is_apart(node):
+    if cache is None or parts is None or node.status != "up":
         return make(node, now), _themselves
     values = parts.values
     facts = (parts.key, node.target, node.error, node.states)

@@ -136,7 +136,7 @@ class Rows:
         yield " "
         yield Hole(_memory, (reading.memory_used_bytes, reading.memory_total_bytes), (self.look.color, self.bar, state.state == "idle"))
         yield alarm
-        yield Hole(_unit, (reading.temperature_celsius,), (5, "C"))
+        yield Hole(_heat, (reading.temperature_celsius,))
         yield alarm_end
         yield Hole(_unit, (reading.power_watts,), (6, "W"))
         yield (self._command(reading.processes) if not reading.mig else "") + dim_end
@@ -254,7 +254,13 @@ def _since(since: float | None, state: GpuState, now: Any) -> Piece:
 
 
 def _age(since: float, sign: str, now: float) -> str:
-    return f"{sign + words.span_compact(now - since):>7}"
+    passed = int(now - since)
+    return _whole_age(passed if passed < 60 else passed - passed % 60, sign)
+
+
+@lru_cache(maxsize=8192)
+def _whole_age(seconds: int, sign: str) -> str:
+    return f"{sign + words.span_compact(seconds):>7}"
 
 
 @lru_cache(maxsize=1024)
@@ -266,6 +272,11 @@ def _load(bar: int, percent: Number) -> str:
 def _memory(color: bool, bar: int, idle: bool, used: Number, total: Number) -> str:
     shape = text_cells.bar(memory_percent(used, total), bar, "=" if idle else "#")
     return f"{_sizes(used, total).rjust(MEMORY)} {Look(color=color).paint(shape, text_cells.HELD if idle else '')}"
+
+
+@lru_cache(maxsize=1024)
+def _heat(celsius: Number) -> str:
+    return _unit(5, "C", celsius)
 
 
 def _unit(columns: int, unit: str, value: Number) -> str:
