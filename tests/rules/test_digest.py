@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timezone
+from itertools import groupby
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -66,6 +67,18 @@ def assert_reconciles(found):
         assert gpu.held_seconds <= gpu.measured_seconds + 1e-6
         for user in users:
             assert user.held_seconds == near(user.busy_seconds + user.idle_seconds + user.unknown_seconds)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_columns_give_what_rows_give(seed):
+    machine = Machine(seed, start("2026-11-20T23:50:00") + seed * 7, 5, trouble=(0.0, 0.1, 0.5)[seed % 3])
+    samples, _ = machine.samples(120)
+    stretches = [list(group) for _, group in groupby(samples, key=lambda one: id(one.places))]
+    assert max(map(len, stretches)) > 2
+    for stretch in stretches:
+        columns = [column if len(set(column)) > 1 else column[:1] for column in zip(*(one.values for one in stretch))]
+        bare = [one._replace(values=()) for one in stretch]
+        assert digest(bare, None, limits=LIMITS, zone=BERLIN, columns=columns) == digest(stretch, None, limits=LIMITS, zone=BERLIN)
 
 
 @pytest.mark.parametrize("seed", range(6))

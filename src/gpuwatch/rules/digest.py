@@ -40,7 +40,9 @@ class Sample(NamedTuple):
 class Run:
     """Samples of one shape without a gap, as columns."""
 
-    def __init__(self, plan: Plan, samples: Sequence[Sample], seconds: Sequence[float], interval_seconds: float) -> None:
+    def __init__(
+        self, plan: Plan, samples: Sequence[Sample], seconds: Sequence[float], interval_seconds: float, columns: Optional[Dict[int, Column]] = None
+    ) -> None:
         self.plan = plan
         self.interval_seconds = interval_seconds
         self.times = [sample.at for sample in samples]
@@ -48,7 +50,7 @@ class Run:
         self.end_at = self.times[-1] + seconds[-1]
         self.next: Optional[Run] = None
         """The run that begins where this one ends."""
-        self._columns = _columns(plan.wanted, samples)
+        self._columns = _columns(plan.wanted, samples) if columns is None else columns
 
     def column(self, place: Optional[int]) -> Optional[Column]:
         """The values of a place, one a sample; None where the shape has no such number."""
@@ -71,9 +73,12 @@ def digest(
     zone: tzinfo,
     asked_every_seconds: float = 0.0,
     following: Optional[Sample] = None,
+    columns: Optional[Sequence[Column]] = None,
 ) -> Digest:
     """All that is kept of ``samples`` (ordered by time; epoch seconds). ``ends_at``: time of the snapshot after the last one; None = unknown.
     ``following``: that snapshot, whose energy counters tell what the last sample took; without it that is power times seconds.
+    ``columns``: the values of all samples by place, where they are of one shape and whoever calls has them (one number alone: it is that in all
+    samples); those in the samples are not looked at then.
 
     The interval is the node's own, that of whoever asks it (``asked_every_seconds``), or what the samples themselves keep, whichever is longest.
 
@@ -81,9 +86,10 @@ def digest(
     start of the second.
     """
     found, usage = Digest(), Usage(zone, limits)
-    runs = _runs(samples, ends_at, max(asked_every_seconds, _spacing_seconds(samples)))
+    runs = _runs(samples, ends_at, max(asked_every_seconds, _spacing_seconds(samples)), columns)
     if runs and following is not None and runs[-1].end_at == following.at:
-        runs[-1].next = Run(Plan(following.places), [following], [0.0], runs[-1].interval_seconds)
+        plan = runs[-1].plan if following.places is samples[-1].places else Plan(following.places)
+        runs[-1].next = Run(plan, [following], [0.0], runs[-1].interval_seconds)
     for run in runs:
         _take(run, found, usage, limits)
     found.gpu_days, found.user_days = usage.gpu_days, usage.user_days
@@ -97,7 +103,7 @@ def _spacing_seconds(samples: Sequence[Sample]) -> float:
     return min(spacings[len(spacings) // 2], THINNED_SECONDS) if spacings else 0.0
 
 
-def _runs(samples: Sequence[Sample], ends_at: Optional[float], least_seconds: float) -> List[Run]:
+def _runs(samples: Sequence[Sample], ends_at: Optional[float], least_seconds: float, columns: Optional[Sequence[Column]]) -> List[Run]:
     plans: Dict[int, Plan] = {}
     runs: List[Run] = []
     start, seconds, joined = 0, [], False
@@ -112,7 +118,8 @@ def _runs(samples: Sequence[Sample], ends_at: Optional[float], least_seconds: fl
         gap = spent > MOST_INTERVALS * interval
         seconds.append(interval if gap else spent)
         if gap or number == last or samples[number + 1].places is not sample.places:
-            run = Run(plan, samples[start : number + 1], seconds, interval)
+            given = None if columns is None else {at: _piece(columns[at], start, number + 1) for at in plan.wanted}
+            run = Run(plan, samples[start : number + 1], seconds, interval, given)
             if joined:
                 runs[-1].next = run
             runs.append(run)
@@ -127,6 +134,10 @@ def _columns(wanted: Sequence[int], samples: Sequence[Sample]) -> Dict[int, Colu
         return {wanted[0]: tuple([sample.values[wanted[0]] for sample in samples])}
     rows = map(itemgetter(*wanted), [sample.values for sample in samples])
     return dict(zip(wanted, zip(*rows)))
+
+
+def _piece(column: Column, first: int, end: int) -> Column:
+    return column[first:end] if len(column) > 1 else [column[0]] * (end - first)
 
 
 def _take(run: Run, found: Digest, usage: Usage, limits: Limits) -> None:

@@ -17,6 +17,7 @@ from gpuwatch.rules.digest import MOST_INTERVALS, Sample, digest
 from gpuwatch.rules.limits import Limits
 from gpuwatch.store import intervals, rollups, shapes, usage
 from gpuwatch.store.blocks import Entry
+from gpuwatch.store.columns import Column
 from gpuwatch.store.database import Store
 from gpuwatch.wire.flat import Shape
 
@@ -63,22 +64,29 @@ class Digester:
     """How often the hub asks."""
 
     def derive(
-        self, store: Store, machine_id: str, entries: Sequence[Entry], ends_ms: Optional[int], following: Optional[Entry] = None
+        self,
+        store: Store,
+        machine_id: str,
+        entries: Sequence[Entry],
+        ends_ms: Optional[int],
+        following: Optional[Entry] = None,
+        columns: Optional[Sequence[Column]] = None,
     ) -> Optional[Derived]:
         """What follows from consecutive snapshots of a machine; ``ends_ms``: time of the one after them, ``following``: that one, as far as it
-        can be read. None = nothing does.
+        can be read. ``columns``: the values of ``entries``, which are in the order of time and of one shape, and need not have them. None = nothing does.
 
         Snapshots that cannot be read are left out, with a line in the log: they must not keep the others from being counted.
         """
         try:
-            samples = samples_of(store, machine_id, entries, self.shape_of)
+            samples = samples_of(store, machine_id, entries, self.shape_of, columns)
             if not samples:
                 return None
             ends_at = None if ends_ms is None else ends_ms / 1000
             more = samples_of(store, machine_id, [following], self.shape_of) if following is not None else []
             found = digest(
-                samples, ends_at, limits=self.limits, zone=self.zone, asked_every_seconds=self.asked_every_seconds, following=more[0] if more else None
-            )
+                samples, ends_at, limits=self.limits, zone=self.zone, asked_every_seconds=self.asked_every_seconds,
+                following=more[0] if more else None, columns=columns,
+            )  # fmt: skip
             _drop_hostile(found)
             gap_seconds = min(MOST_GAP_SECONDS, MOST_INTERVALS * max(self.asked_every_seconds, samples[-1].places.interval_seconds))
             return Derived(entries[0].taken_at_ms, found, rollups.parts_of(found.minutes, found.fleet), gap_seconds)
@@ -88,8 +96,13 @@ class Digester:
             return None
 
 
-def samples_of(store: Store, machine_id: str, entries: Sequence[Entry], shape_of: ShapeOf = _not_known) -> List[Sample]:
-    """The entries (in any order) as ``rules.digest`` takes them, by time; those whose shape is missing or another one's are left out."""
+def samples_of(
+    store: Store, machine_id: str, entries: Sequence[Entry], shape_of: ShapeOf = _not_known, columns: Optional[Sequence[Column]] = None
+) -> List[Sample]:
+    """The entries (in any order) as ``rules.digest`` takes them, by time; those whose shape is missing or another one's are left out.
+
+    ``columns``: see ``Digester.derive``.
+    """
     known: Dict[str, Optional[Known]] = {}
     samples = []
     for shape_id, group in groupby(sorted(entries, key=_time_of), key=_shape_of):
@@ -97,7 +110,7 @@ def samples_of(store: Store, machine_id: str, entries: Sequence[Entry], shape_of
             known[shape_id] = _shape(store, machine_id, shape_id, shape_of)
         shape = known[shape_id]
         if shape is not None:
-            samples += [Sample(entry.taken_at_ms / 1000, shape.places, entry.values) for entry in group if len(entry.values) == shape.width]
+            samples += [Sample(entry.taken_at_ms / 1000, shape.places, entry.values) for entry in group if len(entry.values if columns is None else columns) == shape.width]
     return samples
 
 

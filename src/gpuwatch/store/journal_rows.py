@@ -58,18 +58,23 @@ def _run(shape_id: str, rows: List[Row]) -> Run:
 
 
 def _numbers(column: Sequence[str]) -> Column:
-    """Most columns are whole numbers, or none of them is: Python reads those as JSON does."""
+    """Most columns are whole numbers, or have a point in most: Python reads those as JSON does."""
     try:
         return list(map(int, column))
     except ValueError:
         try:
-            return list(map(float, column)) if ",".join(column).count(".") == len(column) else _as_json(column)
+            return [float(text) if "." in text else int(text) for text in column]
         except ValueError:
             return _as_json(column)
 
 
 def _as_json(column: Sequence[str]) -> Column:
     return checked(loads(f"[{','.join(column)}]".encode()))
+
+
+def heads_of(runs: Sequence[Run]) -> List[Entry]:
+    """The same as rows without values, for whoever has the columns."""
+    return [Entry(taken, received, run.shape_id, []) for run in runs for taken, received in zip(run.taken_ms, run.received_ms)]
 
 
 def entries_of(runs: Sequence[Run]) -> List[Entry]:

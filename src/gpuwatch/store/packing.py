@@ -16,7 +16,7 @@ from gpuwatch.store.blocks import CODEC, Entry, Run, pack_runs
 from gpuwatch.store.database import Rows, Store
 from gpuwatch.store.deflate import inflate
 from gpuwatch.store.digests import Digester
-from gpuwatch.store.journal_rows import Row, cut, entries_of, runs_of
+from gpuwatch.store.journal_rows import Row, cut, entries_of, heads_of, runs_of
 from gpuwatch.store.memory import JournalMemory, Waiting
 from gpuwatch.wire.numbers import Numbers
 
@@ -105,11 +105,12 @@ def pack_machine(store: Store, machine_id: str, count: int, *, keep_newest: bool
         store.memory.epoch = None
         return 0
     runs = _readable(machine_id, rows)
-    entries = entries_of(runs)
+    columns = runs[0].columns if len(runs) == 1 else None  # the digest takes them as they are
+    entries = entries_of(runs) if columns is None else heads_of(runs)
     data = pack_runs(runs) if entries else b""
     ends_ms = waiting[len(rows)][0] if len(rows) < len(waiting) else None
     following = entries_of(_readable(machine_id, waiting[len(rows) : len(rows) + 1], quiet=True)) if digester else []
-    derived = digester.derive(store, machine_id, entries, ends_ms, following[0] if following else None) if digester and entries else None
+    derived = digester.derive(store, machine_id, entries, ends_ms, following[0] if following else None, columns) if digester and entries else None
     try:
         with store.writing():
             _swap(store, machine_id, rows, entries, data, digester is not None)
