@@ -28,6 +28,8 @@ class Changes:
     def __init__(self) -> None:
         self._xids: Dict[str, Deque[XidEvent]] = {}
         self._nodes: Dict[str, str] = {}
+        self._statuses: Dict[str, str] = {}
+        """As of the last call."""
 
     def of_reading(self, old: Optional[Known], new: Known, now: float) -> List[Event]:
         """Events between two readings of one target. ``old`` without a plan: the first reading ever, or since a restart without one."""
@@ -46,7 +48,11 @@ class Changes:
         """Events of nodes that went down or came back since the last call."""
         events: List[Event] = []
         for one in known:
-            status, before = one.verdict.status, self._nodes.get(one.machine_id)
+            status = one.verdict.status
+            if self._statuses.get(one.machine_id) == status:  # a thousand, each second
+                continue
+            self._statuses[one.machine_id] = status
+            before = self._nodes.get(one.machine_id)
             if status in _BAD:
                 self._nodes[one.machine_id] = "bad"
                 if before == "good":

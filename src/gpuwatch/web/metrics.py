@@ -8,8 +8,8 @@ from typing import Dict, Iterator, Tuple
 
 import bottle
 
-from gpuwatch.model.cluster import NodeState
 from gpuwatch.model.errors import UsageError
+from gpuwatch.query.latest import Known
 from gpuwatch.render import as_prometheus
 from gpuwatch.render.fragments import Fragments
 from gpuwatch.render.prometheus_rows import TABLES, form_of
@@ -77,24 +77,24 @@ class FormsAhead:
 
     def __init__(self, hub: Readings, cache: Fragments) -> None:
         self._hub, self._cache = hub, cache
-        self._made: Dict[str, Tuple[object, float]] = {}
-        """By node, the facts that its form was made for, and when."""
+        self._made: Dict[str, Tuple[object, object, float]] = {}
+        """By node, the plan and target that its form was made for, and when."""
 
     def run_once(self, now: float) -> None:
         """One beat: some of those that are due at ``now`` (epoch seconds)."""
-        nodes = self._hub.cluster().nodes
-        for node in [node for node in nodes if self._is_due(node, now)][:FORMS_A_BEAT]:
-            form_of(node, TABLES, self._cache)
-            self._made[node.name] = self._facts(node), now
-        if len(self._made) > len(nodes):
-            self._made = {node.name: self._made[node.name] for node in nodes if node.name in self._made}
+        known = self._hub.latest.all()[1]
+        due = {one.target.name: (one.plan, one.target, now) for one in [one for one in known if self._is_due(one, now)][:FORMS_A_BEAT]}
+        if due:
+            for node in self._hub.cluster().nodes:
+                if node.name in due and node.parts is not None and node.status == "up":
+                    form_of(node, TABLES, self._cache)
+            self._made.update(due)
+        if len(self._made) > len(known):
+            staying = {one.target.name for one in known}
+            self._made = {name: made for name, made in self._made.items() if name in staying}
 
-    def _is_due(self, node: NodeState, now: float) -> bool:
-        if node.parts is None or node.status != "up":
+    def _is_due(self, one: Known, now: float) -> bool:
+        if one.plan is None or one.verdict.status != "up":
             return False
-        facts, made_at = self._made.get(node.name, (None, 0.0))
-        return facts != self._facts(node) and not 0 <= now - made_at < FORM_LASTS_SECONDS
-
-    def _facts(self, node: NodeState) -> object:
-        assert node.parts is not None
-        return node.parts.key, node.target
+        plan, target, made_at = self._made.get(one.target.name, (None, None, 0.0))
+        return (plan is not one.plan or target is not one.target) and not 0 <= now - made_at < FORM_LASTS_SECONDS
