@@ -11,7 +11,8 @@ import pytest
 
 SRC = Path(__file__).resolve().parents[2] / "src"
 PROGRAM = f"""
-import sys, threading
+import signal, sys, threading
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever runs these tests under nohup ignores it
 sys.path.insert(0, {str(SRC)!r})
 from gpuwatch.cli.together import NodePlan, Together
 simulated = {{"source": "gpuwatch.sim.source:make", "source_argument": "1xh100:mixed:1", "interval": "0.2"}}
