@@ -123,7 +123,8 @@ PYTHON
 
 # A node and a hub with SQLite, over loopback.
 export GPUWATCH_PASSWORD=musl
-gpuwatch node --host 127.0.0.1 --port 0 --interval 1 --no-access-log >"$work/node" 2>&1 &
+# not by the function: its subshell would be killed, and what it started would stay
+"$python" "$top/dist/gpuwatch.pyz" node --host 127.0.0.1 --port 0 --interval 1 --no-access-log >"$work/node" 2>&1 &
 node=$!
 within() { # seconds, command...
     left=$1
@@ -138,7 +139,7 @@ port() { sed -n 's|.*http://127.0.0.1:\([0-9]*\)/.*|\1|p' "$work/$1" | head -n 1
 has_port() { [ -n "$(port "$1")" ]; }
 within 90 has_port node
 echo "me=127.0.0.1:$(port node)" >"$work/hosts.txt"
-gpuwatch hub --hosts "$work/hosts.txt" --port 0 --interval 1 --database "sqlite:///$work/gpuwatch.db" --no-access-log >"$work/hub" 2>&1 &
+"$python" "$top/dist/gpuwatch.pyz" hub --hosts "$work/hosts.txt" --port 0 --interval 1 --database "sqlite:///$work/gpuwatch.db" --no-access-log >"$work/hub" 2>&1 &
 hub=$!
 within 90 has_port hub
 ask() { /usr/bin/python3 -c 'import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], timeout=10).read().decode())' "http://127.0.0.1:$(port hub)$1"; }
