@@ -3,7 +3,7 @@
 Readers look at every view meanwhile. Prints CPU per poll, memory and bytes per node-sample as ratios against Prometheus in the same run,
 the journal's peak, missed polls and lateness.  Usage: bench/hub_poll.py [nodes] [minutes] [interval]
 Targets: CPU 0.6x, RSS 0.35x, packed bytes 0.4x, journal 128 MB, no poll missed, p99 lateness below one interval.
-Needs `prometheus` and `promtool` (Debian: prometheus). All traffic is on loopback.
+Needs `prometheus` and `promtool` (Debian: prometheus). All traffic is on loopback. The hub runs under the Python of `bench/interpreter.py`.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ sys.path.insert(0, str(ROOT / "src"))
 sys.path.insert(0, str(ROOT / "bench"))
 
 import fleet  # noqa: E402
+import interpreter  # noqa: E402
 
 FLEET_PORT, HUB_PORT, PROMETHEUS_PORT = 19100, 19070, 19090
 VIEWS = (
@@ -227,6 +228,8 @@ def main(nodes: int = 1000, minutes: float = 6.0, interval: float = 5.0) -> None
     """Start all, warm up for a minute, measure, end all."""
     if not shutil.which("prometheus") or not shutil.which("promtool"):
         raise SystemExit("The bench compares with Prometheus. Next: sudo apt-get install prometheus")
+    python = interpreter.python()
+    print(interpreter.words(python), flush=True)
     folder = Path(tempfile.mkdtemp(prefix="gpuwatch-bench-"))
     hosts = folder / "hosts.txt"
     hosts.write_text("".join(f"n{number:04d}={fleet.address(number)}:{FLEET_PORT} tags=t{number // 100}\n" for number in range(nodes)))
@@ -238,7 +241,7 @@ def main(nodes: int = 1000, minutes: float = 6.0, interval: float = 5.0) -> None
         hub = [str(ROOT / "dist" / "gpuwatch.pyz"), "hub", "--hosts", str(hosts), "--port", str(HUB_PORT), "--interval", str(interval), "--no-access-log"]
         log = (folder / "hub.log").open("w")
         env = {**os.environ, "GPUWATCH_PASSWORD": "x", "GPUWATCH_STATE_DIR": str(folder)}
-        started.append(subprocess.Popen([sys.executable, *hub, "--database", f"sqlite:///{folder}/hub.db"], env=env, stdout=log, stderr=log))
+        started.append(subprocess.Popen([python, *hub, "--database", f"sqlite:///{folder}/hub.db"], env=env, stdout=log, stderr=log))
         configuration = str(prometheus_config(folder, nodes, interval))
         started.append(subprocess.Popen(
             ["prometheus", f"--config.file={configuration}", f"--storage.tsdb.path={folder}/tsdb", f"--web.listen-address=127.0.0.1:{PROMETHEUS_PORT}"],

@@ -2,6 +2,7 @@
 
 A Prometheus asks with gzip every 15 s; here it is done for the first time (labels are made), for numbers that are kept ready, then again and again
 with new numbers: once the hub knows the rhythm, they are made just before. Prints wall time, the hub's processor time, bytes, and how late polls are without and with the scrapes.
+The hub runs under the Python of `bench/interpreter.py`.
 Usage: bench/metrics.py [nodes] [seconds] [interval]   Targets: an answer in 300 ms, no poll missed, p99 lateness not above twice that without.
 """
 
@@ -24,6 +25,7 @@ sys.path.insert(0, str(ROOT / "src"))
 sys.path.insert(0, str(ROOT / "bench"))
 
 import fleet  # noqa: E402
+import interpreter  # noqa: E402
 from hub_poll import cpu_seconds, fetch, lateness, rss_mib, wait_ready  # noqa: E402
 
 SCRAPE_EVERY = 15.0
@@ -96,17 +98,19 @@ def show(what: str, rows: List[Tuple[float, float, float, int]], rate: float) ->
 
 def main(nodes: int = 1000, seconds: float = 60.0, interval: float = 5.0) -> None:
     """Start fleet and hub, warm up, measure, end both."""
+    python = interpreter.python()
+    print(interpreter.words(python), flush=True)
     folder, fleet_port, hub_port = Path(tempfile.mkdtemp(prefix="gpuwatch-bench-")), free_port(), free_port()
     hosts = folder / "hosts.txt"
     hosts.write_text("".join(f"n{number:04d}={fleet.address(number)}:{fleet_port} tags=t{number // 100}\n" for number in range(nodes)))
     started: List[subprocess.Popen[Any]] = []
-    env = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "GPUWATCH_PASSWORD": "x", "GPUWATCH_STATE_DIR": str(folder)}
+    env = {**os.environ, "GPUWATCH_PASSWORD": "x", "GPUWATCH_STATE_DIR": str(folder)}
     try:
         argv = [sys.executable, str(ROOT / "bench" / "fleet.py"), str(nodes), str(fleet_port)]
         started.append(subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
         wait_ready("/report", fleet_port, fleet.address(0))
         with (folder / "hub.log").open("w") as log:
-            hub = [sys.executable, "-m", "gpuwatch", "hub", "--hosts", str(hosts), "--port", str(hub_port), "--interval", str(interval), "--no-access-log"]
+            hub = [python, str(ROOT / "dist" / "gpuwatch.pyz"), "hub", "--hosts", str(hosts), "--port", str(hub_port), "--interval", str(interval), "--no-access-log"]
             started.append(subprocess.Popen([*hub, "--database", f"sqlite:///{folder}/hub.db"], env=env, stdout=log, stderr=log))
         wait_ready("/healthz", hub_port)
         time.sleep(4 * interval)

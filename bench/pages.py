@@ -1,7 +1,7 @@
 """Each view of a hub that polls 100 and 1,000 simulated nodes: requests/s, p99, and the ratio to serving the same bytes from memory.
 
 The floor is a process with the same HTTP server that hands out the very bytes the view gave, asked by the same client in the same way,
-right before the view.  Usage: bench/pages.py [hosts ...]   Target: a view costs at most 2x of its floor.
+right before the view. Both run under the Python of `bench/interpreter.py`.  Usage: bench/pages.py [hosts ...]   Target: a view costs at most 2x of its floor.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ sys.path.insert(0, str(ROOT / "src"))
 sys.path.insert(0, str(ROOT / "bench"))
 
 import fleet  # noqa: E402
+import interpreter  # noqa: E402
 from hub_poll import FLEET_PORT, HUB_PORT, VIEWS, fetch, wait_ready  # noqa: E402
 
 FLOOR_PORT = 19071
@@ -116,13 +117,16 @@ def measure(hosts: int) -> None:
     (folder / "hosts.txt").write_text("".join(f"n{n:04d}={fleet.address(n)}:{FLEET_PORT} tags=t{n // 100}\n" for n in range(hosts)))
     quiet: Dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     env = {**os.environ, "GPUWATCH_PASSWORD": "x", "GPUWATCH_STATE_DIR": str(folder)}
-    hub = [sys.executable, str(ROOT / "dist" / "gpuwatch.pyz"), "hub", "--hosts", str(folder / "hosts.txt"), "--port", str(HUB_PORT), "--no-access-log"]
+    python = interpreter.python()
+    hub = [python, str(ROOT / "dist" / "gpuwatch.pyz"), "hub", "--hosts", str(folder / "hosts.txt"), "--port", str(HUB_PORT), "--no-access-log"]
     started = []
     try:
         started.append(subprocess.Popen([sys.executable, str(ROOT / "bench" / "fleet.py"), str(hosts), str(FLEET_PORT)], **quiet))
         wait_ready("/report", FLEET_PORT, fleet.address(0))
         started.append(subprocess.Popen(hub, env=env, **quiet))
-        started.append(subprocess.Popen([sys.executable, __file__, "--floor", str(folder), str(FLOOR_PORT)], **quiet))
+        packages = os.pathsep.join(path for path in sys.path if path.endswith("site-packages"))
+        floor_env = {**os.environ, "PYTHONPATH": packages}  # waitress: pure Python, for every interpreter
+        started.append(subprocess.Popen([python, __file__, "--floor", str(folder), str(FLOOR_PORT)], env=floor_env, **quiet))
         wait_ready("/healthz", HUB_PORT)
         time.sleep(15)
         print(f"{hosts} hosts polled every 5 s, {CLIENTS} connections")
@@ -164,5 +168,6 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["--floor"]:
         floor(sys.argv[2], int(sys.argv[3]))
     else:
+        print(interpreter.words(interpreter.python()))
         for count in [int(text) for text in sys.argv[1:]] or [100, 1000]:
             measure(count)
