@@ -28,6 +28,7 @@ from gpuwatch.store.database import Store, open_store
 from gpuwatch.store.digests import Digester
 from gpuwatch.store.snapshots import JournalEntry
 from gpuwatch.wire.flat import Flattener, Shape
+from gpuwatch.wire.numbers import texts_of
 
 GPUS, PROCESSES, INTERVAL, BLOCK = 8, 20, 5.0, 120
 GIB, MIB = 2**30, 2**20
@@ -104,7 +105,7 @@ def main() -> None:
             parsed = Shape.parse(flat.shape)
         newest[number // BLOCK * BLOCK] = parsed  # the hub has it
         at_ms = round(snapshot.taken_at * 1000)
-        entries.append(JournalEntry("", at_ms, at_ms + 5, flat.shape_id, json.dumps(flat.values).encode()))
+        entries.append(JournalEntry("", at_ms, at_ms + 5, flat.shape_id, texts_of(json.dumps(flat.values).encode())))
     print(f"{len(flat.values)} values, {len(docs)} shapes, {len(entries)} snapshots")
     with tempfile.TemporaryDirectory() as folder:
         spent = [0.0, 0.0]

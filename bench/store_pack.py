@@ -18,7 +18,8 @@ from typing import Callable, List, Optional
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 
 from gpuwatch.store.blocks import Entry, pack, unpack
-from gpuwatch.store.deflate import deflate, inflate
+from gpuwatch.store.journal_rows import Example, cut
+from gpuwatch.wire.numbers import Numbers, texts_of
 
 GPUS, PROCESSES, INTERVAL = 8, 20, 5.0
 GIB, MIB = 2**30, 2**20
@@ -112,9 +113,10 @@ def main() -> None:
     few = texts[60:120]
     line("bz2 of one snapshot", single, cpu_ms(lambda: [bz2.compress(text) for text in few]) / 60)
     line("zlib of one snapshot", sum(len(zlib.compress(text)) for text in few) / 60, cpu_ms(lambda: [zlib.compress(text) for text in few]) / 60)
-    rows = [deflate(text, texts[0]) for text in few]
-    line("journal row", sum(map(len, rows)) / 60, cpu_ms(lambda: [deflate(text, texts[0]) for text in few]) / 60)
-    line("  and back to values", sum(map(len, rows)) / 60, cpu_ms(lambda: [json.loads(inflate(row, texts[0])) for row in rows]) / 60)
+    cuts, example, numbers = [texts_of(text) for text in few], Example(texts_of(texts[0])), Numbers()
+    rows = [example.row(one) for one in cuts]
+    line("journal row", sum(map(len, rows)) / 60, cpu_ms(lambda: [example.row(one) for one in cuts]) / 60)
+    line("  and back to values", sum(map(len, rows)) / 60, cpu_ms(lambda: [numbers.of(cut(0, 0, "", row, texts[0]).texts) for row in rows]) / 60)
     line("bz2 of 60 snapshots' JSON", len(bz2.compress(b"\n".join(few))) / 60, cpu_ms(lambda: bz2.compress(b"\n".join(few))) / 60)
     for count in (60, 120, 180, 720):
         part = entries[:count]

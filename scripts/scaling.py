@@ -84,7 +84,7 @@ def measure() -> Dict[str, float]:
                     ingest.accept(Target(node.name, "127.0.0.1", 1), ids[node.name], body, now, now)
                     ingest_seconds += time.process_time() - before
                 for one in ingest.arrivals.take(10_000):
-                    rows.append(JournalEntry(one.machine_id, round(one.taken_at * 1000), round(one.received_at * 1000), one.shape.id, one.values))
+                    rows.append(JournalEntry(one.machine_id, round(one.taken_at * 1000), round(one.received_at * 1000), one.shape.id, one.texts))
                     docs[one.machine_id, one.shape.id] = one.shape.doc
                 snapshots.append(store, rows, docs)
         count, inserting = NODES_MEASURED * SNAPSHOTS, sum(spent)

@@ -16,6 +16,7 @@ from gpuwatch.model.cluster import Target
 from gpuwatch.model.errors import WireError
 from gpuwatch.query.cluster import cluster
 from gpuwatch.query.latest import Latest
+from gpuwatch.store.journal_rows import line_of
 
 NOW = 1_790_000_000.0
 TARGETS = [(Target(f"n{number}", "10.0.0.1", 7080), f"id-{number}") for number in range(4)]
@@ -35,7 +36,7 @@ def test_a_snapshot_is_taken_in_like_a_frame() -> None:
     assert (view.state.state, view.reading.utilization_percent) == ("busy", 50)
     first, second = ingest.arrivals.take(9)
     shape, values = flat(snapshot(NOW, busy(0)))
-    assert (first.shape.id, json.loads(first.values), first.taken_at) == (shape.id, values, NOW)
+    assert (first.shape.id, json.loads(line_of(first.texts)), first.taken_at) == (shape.id, values, NOW)
     assert second.shape is first.shape
     assert first.shape_bytes > 0 == second.shape_bytes
 
@@ -113,4 +114,4 @@ def test_many_threads_come_in_at_once_and_nothing_is_lost() -> None:
     assert len(kept) == 4 * 4 * 60
     assert len({(one.machine_id, one.taken_at) for one in kept}) == len(kept)
     for one in kept:
-        assert one.shape.count == len(json.loads(one.values))
+        assert one.shape.count == len(one.texts)

@@ -21,6 +21,7 @@ from gpuwatch.query.cluster import cluster
 from gpuwatch.query.latest import Latest
 from gpuwatch.store import events
 from gpuwatch.store.database import open_store
+from gpuwatch.store.journal_rows import line_of
 from gpuwatch.wire.changes import Given, shape_in
 from gpuwatch.wire.flat import Flattener, shape_id
 from gpuwatch.wire.frame import encode, encode_values
@@ -59,7 +60,7 @@ def test_a_frame_becomes_the_newest_state_and_waits_for_the_store(door: Tuple[La
     assert ingest.shape_id("id-a") == shape.id
     (arrival,) = ingest.arrivals.take(10)
     assert (arrival.machine_id, arrival.taken_at, arrival.received_at, arrival.shape.id) == ("id-a", NOW, NOW, shape.id)
-    assert json.loads(arrival.values) == values
+    assert json.loads(line_of(arrival.texts)) == values
 
 
 def test_a_known_shape_need_not_be_sent_again(door: Tuple[Latest, Ingest]) -> None:
@@ -128,7 +129,7 @@ def test_what_changed_gives_what_the_whole_answer_gives(door: Tuple[Latest, Inge
         assert known is not None
         assert known.values == flat(snap)[1]
     assert max(sizes[1:]) < sizes[0] / 4
-    assert [arrival.values for arrival in ingest.arrivals.take(10)] == whole
+    assert [line_of(arrival.texts) for arrival in ingest.arrivals.take(10)] == whole
 
 
 def test_an_answer_on_an_unknown_sample_costs_one_reading(door: Tuple[Latest, Ingest]) -> None:
@@ -393,6 +394,22 @@ def test_events_of_nodes(door: Tuple[Latest, Ingest]) -> None:
     assert kinds(ingest) == ["node_up"]
 
 
+def test_the_sample_between_the_first_two_polls_after_an_outage_is_asked_for_too() -> None:
+    latest, ingest = make()
+    gaps: List[Tuple[float, float]] = []
+    ingest.missed = lambda target, machine_id, after, before: gaps.append((after - NOW, before - NOW))
+
+    def take(at: float) -> None:
+        send(ingest, snapshot(NOW + at, interval_seconds=5.0), NOW + at)
+
+    for at in (0, 5, 14, 19):  # a poll that failed is no outage
+        take(at)
+    assert gaps == []
+    for at in (319, 328, 333, 342, 352):  # 300 s, then one sample missing; later again as before
+        take(at)
+    assert gaps == [(19, 319), (319, 328)]
+
+
 def test_events_that_could_not_be_kept_come_again(door: Tuple[Latest, Ingest]) -> None:
     _, ingest = door
     send(ingest, snapshot(NOW, GpuReading(uuid="GPU-1", error="x")), NOW)
@@ -404,25 +421,25 @@ def test_events_that_could_not_be_kept_come_again(door: Tuple[Latest, Ingest]) -
 def test_the_queue_is_bounded_and_counts_what_it_drops() -> None:
     queue = ArrivalQueue(most_bytes=1000)
     for i in range(30):
-        queue.put(Arrival("m", i, i, SHAPE, b"x" * 100))
+        queue.put(Arrival("m", i, i, SHAPE, ["1"] * 10))
     assert (len(queue), queue.dropped) == (10, 20)
     first = queue.take(4)
     assert [one.taken_at for one in first] == [20, 21, 22, 23]
     queue.put_back(first)
     assert [one.taken_at for one in queue.take(100)] == list(range(20, 30))
     assert len(queue) == 0
-    queue.put(Arrival("m", 1, 1, SHAPE, b"x" * 5000))
+    queue.put(Arrival("m", 1, 1, SHAPE, ["1"] * 500))
     assert len(queue) == 1
 
 
 def test_a_shape_that_comes_with_a_snapshot_counts_in_the_bound() -> None:
     queue = ArrivalQueue(most_bytes=1000)
     for i in range(30):
-        queue.put(Arrival("m", i, i, SHAPE, b"x" * 100, shape_bytes=400 if i == 29 else 0))
+        queue.put(Arrival("m", i, i, SHAPE, ["1"] * 10, shape_bytes=400 if i == 29 else 0))
     assert (len(queue), queue.dropped) == (6, 24)
     _, ingest = make()
     queue = ingest.arrivals
     send(ingest, snapshot(NOW), NOW)
     (arrival,) = queue.take(100)
     assert arrival.shape_bytes > 100
-    assert arrival.size_bytes == arrival.shape_bytes + len(arrival.values)
+    assert arrival.size_bytes == arrival.shape_bytes + 10 * len(arrival.texts)

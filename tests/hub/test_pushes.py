@@ -253,10 +253,10 @@ def test_a_hub_whose_store_cannot_follow_lets_nodes_keep_it(lab: Lab) -> None:
     id = enrol(hub)
     now = time.time()
     push(hub, id, [record(1, now)])
-    hub.ingest.arrivals._bytes += 30 * 1024**2
+    hub.ingest.arrivals._bytes += 60 * 1024**2
     reply = push(hub, id, [record(2, now + 1)], after=1)
     assert (reply.have, reply.hold_seconds > 0) == (1, True)
-    hub.ingest.arrivals._bytes -= 30 * 1024**2
+    hub.ingest.arrivals._bytes -= 60 * 1024**2
     assert push(hub, id, [record(2, now + 1)], after=1).have == 2
 
 
@@ -318,9 +318,9 @@ def test_who_is_not_enrolled_any_more_is_not_known(lab: Lab) -> None:
 def test_pushed_ones_are_never_dropped_from_the_queue() -> None:
     shape, _ = flat(snapshot(1.0))
     queue = ArrivalQueue(1000)
-    queue.put(Arrival("m", 1.0, 1.0, shape, b"x" * 300, mark=Mark("a", 1)))
+    queue.put(Arrival("m", 1.0, 1.0, shape, ["1"] * 30, mark=Mark("a", 1)))
     for _ in range(5):
-        queue.put(Arrival("m", 1.0, 1.0, shape, b"y" * 300))
+        queue.put(Arrival("m", 1.0, 1.0, shape, ["2"] * 30))
     assert queue.dropped == 3
     assert [bool(one.mark) for one in queue.take(9)] == [True, False, False]
     assert not queue.is_filling

@@ -15,6 +15,7 @@ from gpuwatch.store import machines, packing, snapshots
 from gpuwatch.store.database import open_store
 from gpuwatch.store.digests import Digester
 from gpuwatch.store.snapshots import JournalEntry
+from gpuwatch.wire.numbers import texts_of
 
 START = 1_790_000_000
 """Mon 21 Sep 2026 14:13:20 UTC."""
@@ -47,7 +48,7 @@ class History:
             snap = snapshot(START + seconds, *gpus, **facts)
             shape, values = flat(snap if not gpus_missing else _without_gpus(snap))
             at_ms = round((START + seconds) * 1000)
-            entries.append(JournalEntry(machine_id, at_ms, at_ms + 50, shape.id, json.dumps(values).encode()))
+            entries.append(JournalEntry(machine_id, at_ms, at_ms + 50, shape.id, texts_of(json.dumps(values).encode())))
             docs[machine_id, shape.id] = shape.doc
         assert snapshots.append(self.store, entries, docs) == set()
 

@@ -19,6 +19,7 @@ from gpuwatch.store import machines, packing, snapshots
 from gpuwatch.store.database import open_store
 from gpuwatch.store.digests import Digester
 from gpuwatch.store.snapshots import JournalEntry
+from gpuwatch.wire.numbers import texts_of
 
 LIMITS = Limits()
 
@@ -45,7 +46,7 @@ class Lab:
         docs = {(self.ids[name], shape.id): shape.doc for shape, _ in machine.shapes.values()}
         ids = {id(places): shape.id for shape, places in machine.shapes.values()}
         entries = [
-            JournalEntry(self.ids[name], round(one.at * 1000), round(one.at * 1000) + 50, ids[id(one.places)], json.dumps(one.values).encode())
+            JournalEntry(self.ids[name], round(one.at * 1000), round(one.at * 1000) + 50, ids[id(one.places)], texts_of(json.dumps(one.values).encode()))
             for one in found
         ]
         snapshots.append(self.store, entries, docs)

@@ -17,6 +17,7 @@ from gpuwatch.query.processes import processes
 from gpuwatch.store import packing, snapshots
 from gpuwatch.store.digests import Digester
 from gpuwatch.store.snapshots import JournalEntry
+from gpuwatch.wire.numbers import texts_of
 
 EVER = {"start_at": 0.0, "end_at": 4e9}
 
@@ -89,7 +90,7 @@ class One:
     def see(self, *gpus, packed=False):
         shape, values = flat(dataclasses.replace(snapshot(self.at, *gpus), interval_seconds=5.0))
         machine_id, at_ms = self.lab.ids["dgx-a"], round(self.at * 1000)
-        entry = JournalEntry(machine_id, at_ms, at_ms, shape.id, json.dumps(values).encode())
+        entry = JournalEntry(machine_id, at_ms, at_ms, shape.id, texts_of(json.dumps(values).encode()))
         snapshots.append(self.lab.store, [entry], {(machine_id, shape.id): shape.doc})
         self.lab.latest.accept("dgx-a", shape, values, received_at=self.at)
         self.at += 5

@@ -24,6 +24,7 @@ from gpuwatch.store.database import open_store
 from gpuwatch.store.digests import Digester
 from gpuwatch.store.snapshots import JournalEntry
 from gpuwatch.wire.flat import Flattener, Shape
+from gpuwatch.wire.numbers import texts_of
 
 ZONE = ZoneInfo("Europe/Berlin")
 SPACING = 1800
@@ -93,7 +94,7 @@ class Lab:
             flat = flattener.flatten(disturbed(source.read(at), number))
             if flat.shape is not None:
                 shape = docs[machine_id, flat.shape_id] = flat.shape
-            waiting.append(JournalEntry(machine_id, at * 1000, at * 1000 + 5, flat.shape_id, json.dumps(flat.values).encode()))
+            waiting.append(JournalEntry(machine_id, at * 1000, at * 1000 + 5, flat.shape_id, texts_of(json.dumps(flat.values).encode())))
             if len(waiting) == 12:
                 self._pack(waiting, docs, digester)
                 waiting = []

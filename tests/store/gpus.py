@@ -8,6 +8,7 @@ from gpuwatch.store import intervals, rollups, usage
 from gpuwatch.store.chunks import Chunk
 from gpuwatch.store.snapshots import JournalEntry
 from gpuwatch.wire.flat import Flattener
+from gpuwatch.wire.numbers import texts_of
 
 START = 1_790_000_040
 """A whole minute."""
@@ -38,7 +39,7 @@ def entries(machine_id, numbers, **options):
         doc = flat.shape or doc
         docs[machine_id, flat.shape_id] = doc
         at_ms = round(flat.values[0] * 1000)
-        found.append(JournalEntry(machine_id, at_ms, at_ms + 7, flat.shape_id, json.dumps(flat.values).encode()))
+        found.append(JournalEntry(machine_id, at_ms, at_ms + 7, flat.shape_id, texts_of(json.dumps(flat.values).encode())))
     return found, docs
 
 

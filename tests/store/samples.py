@@ -4,6 +4,7 @@ import json
 import random
 
 from gpuwatch.store.snapshots import JournalEntry
+from gpuwatch.wire.numbers import texts_of
 
 SHAPE = "a" * 32
 DOC = {"schema": 1, "facts": {"hostname": "gpu01", "gpus": [{"uuid": "GPU-1"}]}, "fields": {"GpuReading": ["memory_used_bytes"]}}
@@ -19,7 +20,7 @@ def values_at(number, seed=0):
 
 def journal_entry(machine_id, number, shape_id=SHAPE):
     at_ms = (START + 5 * number) * 1000
-    return JournalEntry(machine_id, at_ms, at_ms + 12, shape_id, json.dumps(values_at(number)).encode())
+    return JournalEntry(machine_id, at_ms, at_ms + 12, shape_id, texts_of(json.dumps(values_at(number)).encode()))
 
 
 def docs_for(*machine_ids, shape_id=SHAPE):

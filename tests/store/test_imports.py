@@ -14,6 +14,7 @@ from gpuwatch.store.snapshots import JournalEntry
 from gpuwatch.wire.csv_in.rows import ImportedRow
 from gpuwatch.wire.flat import Flattener
 from gpuwatch.wire.frame import encode_values
+from gpuwatch.wire.numbers import texts_of
 
 GIB = 1024**3
 START = 1_790_000_000 // 86400 * 86400  # a midnight
@@ -272,7 +273,7 @@ def host_with(store, gpus, name="gpu7", at=START + 1e6):
     readings = tuple(GpuReading(uuid=uuid, index=index, pci_bus_id=bus, processes=(ProcessReading(pid=1),)) for uuid, index, bus in gpus)
     flat = Flattener().flatten(Snapshot(taken_at=at, hostname=name, gpus=readings))
     at_ms = round(at * 1000)
-    entry = JournalEntry(machine_id, at_ms, at_ms, flat.shape_id, encode_values(flat.values))
+    entry = JournalEntry(machine_id, at_ms, at_ms, flat.shape_id, texts_of(encode_values(flat.values)))
     snapshots.append(store, [entry], {(machine_id, flat.shape_id): flat.shape})
     return machine_id
 

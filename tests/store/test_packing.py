@@ -6,6 +6,7 @@ from gpuwatch.store import machines, packing, snapshots, upkeep
 from gpuwatch.store.blocks import MAX_UNPACKED_BYTES
 from gpuwatch.store.database import open_store
 from gpuwatch.store.snapshots import JournalEntry
+from gpuwatch.wire.numbers import texts_of
 
 
 def fill(store, machine_ids, numbers):
@@ -93,7 +94,7 @@ def test_huge_snapshots_are_packed_few_at_a_time(store, machine, monkeypatch):
     monkeypatch.setattr(packing, "MAX_BLOCK_BYTES", 100_000)
     digits = [[(n * 7919 * row) % 1_000_003 for n in range(10_000)] for row in range(1, 9)]
     for row, values in enumerate(digits):
-        snapshots.append(store, [JournalEntry(machine, row, row, SHAPE, str(values).encode())], docs_for(machine))
+        snapshots.append(store, [JournalEntry(machine, row, row, SHAPE, texts_of(str(values).encode()))], docs_for(machine))
     while snapshots.pack_due(store, 0, 10):
         pass
     blocks = store.rows("SELECT count FROM block")

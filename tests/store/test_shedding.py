@@ -8,6 +8,7 @@ from tests.store.test_rollups import HOUR, bring
 from gpuwatch.model.series import GpuDay
 from gpuwatch.store import intervals, packing, partitions, rollups, shedding, snapshots, upkeep, usage
 from gpuwatch.store.snapshots import JournalEntry
+from gpuwatch.wire.numbers import texts_of
 
 DAY = 86400
 DAYS = 12
@@ -27,7 +28,7 @@ def full(store, machine):
     for day in range(DAYS):
         bring(store, machine, 1440 * day + 1380, 60)
         times = [(HOUR + day * DAY + 600 * number) * 1000 for number in range(30)]
-        entries = [JournalEntry(machine, at, at, SHAPE, str([(at // 7919 * n) % 1_000_003 for n in range(400)]).encode()) for at in times]
+        entries = [JournalEntry(machine, at, at, SHAPE, texts_of(str([(at // 7919 * n) % 1_000_003 for n in range(400)]).encode())) for at in times]
         snapshots.append(store, entries, docs_for(machine))
         while packing.pack_machine(store, machine, 30, keep_newest=day == DAYS - 1):
             pass

@@ -14,6 +14,7 @@ from gpuwatch.model.errors import StoreError
 from gpuwatch.store import machines, packing, snapshots
 from gpuwatch.store.database import open_store
 from gpuwatch.store.snapshots import JournalEntry
+from gpuwatch.wire.numbers import texts_of
 
 
 def fill(store, machine_id, numbers):
@@ -179,12 +180,12 @@ def test_unknown_machines_are_named_and_the_others_kept(store, machine):
 def test_times_out_of_range_are_refused(store, machine, at_ms):
     for times in ((at_ms, 1), (1, at_ms)):
         with pytest.raises(ValueError, match="out of range"):
-            snapshots.append(store, [JournalEntry(machine, *times, SHAPE, b"[1]")], docs_for(machine))
+            snapshots.append(store, [JournalEntry(machine, *times, SHAPE, ["1"])], docs_for(machine))
 
 
 def test_values_come_back_exactly(store, machine):
     values = [1, 1.0, None, 0.1, -0.0, 9.2e18, 2**63 - 1, 1 - 2**63, 5e-324, 1790000000.123]
-    entries = [JournalEntry(machine, n, n, SHAPE, json.dumps(values).encode()) for n in range(10)]
+    entries = [JournalEntry(machine, n, n, SHAPE, texts_of(json.dumps(values).encode())) for n in range(10)]
     snapshots.append(store, entries, docs_for(machine))
     pack(store, machine, 5)
     for entry in snapshots.read(store, machine):

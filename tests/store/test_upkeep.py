@@ -7,6 +7,7 @@ from tests.store.samples import DOC, SHAPE, START, docs_for, journal_entry, numb
 from gpuwatch.model.event import Event
 from gpuwatch.store import database, events, machines, packing, partitions, snapshots, sqlite, states, upkeep
 from gpuwatch.store.snapshots import JournalEntry
+from gpuwatch.wire.numbers import texts_of
 
 NO_LIMIT = 10**12
 
@@ -49,7 +50,7 @@ def test_retention_by_size_takes_the_oldest_of_all_machines(store):
         for machine_id in ids:
             values = [(row * 7919 + n * n * 104729) % 1_000_003 for n in range(2000)]
             at_ms = (START + row) * 1000
-            snapshots.append(store, [JournalEntry(machine_id, at_ms, at_ms, SHAPE, str(values).encode())], docs_for(*ids))
+            snapshots.append(store, [JournalEntry(machine_id, at_ms, at_ms, SHAPE, texts_of(str(values).encode()))], docs_for(*ids))
     for machine_id in ids:
         while packing.pack_machine(store, machine_id, 1):
             pass
@@ -164,7 +165,7 @@ def test_space_is_given_back_in_small_steps(file_store, machine, monkeypatch):
     monkeypatch.setattr(sqlite, "_PAGES_A_STEP", 3)
     numbers = [[(row * 7919 + n * n * 104729) % 1_000_003 for n in range(3000)] for row in range(60)]
     for row, values in enumerate(numbers):
-        snapshots.append(store, [JournalEntry(machine, row, row, SHAPE, str(values).encode())], docs_for(machine))
+        snapshots.append(store, [JournalEntry(machine, row, row, SHAPE, texts_of(str(values).encode()))], docs_for(machine))
     before = upkeep.info(store).file_bytes
     upkeep.prune(store, 1e9, 1.0, NO_LIMIT)
     after = upkeep.info(store)

@@ -25,6 +25,7 @@ from gpuwatch.store.database import Store, open_store
 from gpuwatch.store.digests import Digester
 from gpuwatch.store.snapshots import JournalEntry
 from gpuwatch.wire.flat import Flattener, Shape
+from gpuwatch.wire.numbers import texts_of
 
 SPACING_SECONDS = 60.0
 PORTION_SECONDS = 2 * 3600.0
@@ -59,7 +60,7 @@ class Past:
                     docs[self.machine_id, flat.shape_id] = flat.shape
                     self.shape = Shape.parse(flat.shape)
                 at_ms = round(at * 1000)
-                entries.append(JournalEntry(self.machine_id, at_ms, at_ms + 20, flat.shape_id, json.dumps(flat.values, separators=(",", ":")).encode()))
+                entries.append(JournalEntry(self.machine_id, at_ms, at_ms + 20, flat.shape_id, texts_of(json.dumps(flat.values, separators=(",", ":")).encode())))
             at += SPACING_SECONDS
         return entries, docs
 

@@ -33,6 +33,8 @@ SET_BACK_SECONDS = 1.0
 """A node whose clock says so much less than what it sampled before was set back."""
 GAP_INTERVALS = 2.5
 """Samples that are farther apart have others between them, which the node may still have."""
+GAP_AFTER_OUTAGE = 1.5
+"""The same for the first samples after a gap: the first poll falls where it can, the next ones on the beat again, and one sample may lie between."""
 _GOOD_REPORT = Report()
 
 
@@ -41,8 +43,6 @@ class Came(NamedTuple):
 
     shape: Shape
     sample: Read
-    line: bytes
-    """Its values as JSON."""
     shape_bytes: int
     """Bytes that came for the shape; 0 = it was known."""
     report: Report
@@ -67,6 +67,8 @@ class Ingest:
         """By machine, when the last sample was taken that a poll brought and that is kept, by the node's clock."""
         self._newest_at: Dict[str, float] = {}
         """By machine, the time of the newest sample that is kept, by the hub's clock."""
+        self._settled_at: Dict[str, float] = {}
+        """By machine that had a gap, until when its samples are looked at closely."""
         self.missed: Callable[[Target, str, float, float], None] = lambda target, machine_id, after, before: None
         """Told where samples of a polled machine are missing between two times."""
         self._flattened = Flattened()
@@ -100,10 +102,9 @@ class Ingest:
             _not_flat(header)
         shape = self._shape(machine_id, header)
         sample = self._sample(machine_id, shape, header, lines)
-        line = f"[{','.join(sample.texts)}]".encode() if "base" in header else lines
         skew = _skew(header.get("sent_at"), asked_at, answered_at)
         shape_bytes = len(body) - len(lines) if "shape" in header else 0
-        self._take(target, machine_id, Came(shape, sample, line, shape_bytes, report_of(header.get("status")), skew, answered_at))
+        self._take(target, machine_id, Came(shape, sample, shape_bytes, report_of(header.get("status")), skew, answered_at))
 
     def accept_snapshot(
         self, target: Target, machine_id: str, snapshot: Snapshot, answered_at: float, *, report: Report = _GOOD_REPORT, sent: bool = False
@@ -114,8 +115,8 @@ class Ingest:
         stores it, whichever hub polls. Raises WireError where a text or number of it is refused; nothing is changed then.
         """
         shape, values, line, shape_bytes = self._flattened.of(machine_id, snapshot)
-        sample = Read("", shape.id, texts_of(line), values)
-        self._take(target, machine_id, Came(shape, sample, line, shape_bytes, report, None, answered_at), sent)
+        sample = Read("", shape.id, texts_of(line), values, set())
+        self._take(target, machine_id, Came(shape, sample, shape_bytes, report, None, answered_at), sent)
 
     def read_pushed(self, shape: Shape, lines: bytes, base: Optional[Read] = None) -> Read:
         """The values of a pushed snapshot: all of them, or what changed since ``base``. Raises WireError."""
@@ -125,7 +126,7 @@ class Ingest:
 
     def accept_pushed(self, target: Target, machine_id: str, came: Came, mark: Optional[Mark], sent_at: float) -> None:
         """A node's newest snapshot, which it pushed at ``sent_at`` by its clock; without a ``mark`` it is only shown. One that is known is not stored again."""
-        _, _, texts, values = came.sample
+        _, _, texts, values, varying = came.sample
         with self._door:
             old = self.latest.get(target.name)
             if old is None or old.machine_id != machine_id:
@@ -145,8 +146,8 @@ class Ingest:
                 corrected = self._clocks.late if new is None else self._clocks.corrected
                 at = corrected(machine_id, taken_at, came.skew_seconds, came.at)
                 is_known = taken_at is not None and self._kept_at.get(machine_id) == taken_at
-                line = b"" if is_known or at is None else came.line
-                self.arrivals.put(Arrival(machine_id, came.at if at is None else at, came.at, came.shape, line, came.shape_bytes, True, mark))
+                stored = () if is_known or at is None else texts
+                self.arrivals.put(Arrival(machine_id, came.at if at is None else at, came.at, came.shape, stored, varying, came.shape_bytes, True, mark))
 
     def clock_offset(self, machine_id: str) -> float:
         """The node's clock minus the hub's, as its samples' times are corrected."""
@@ -156,9 +157,9 @@ class Ingest:
         """A snapshot that comes late: for the store alone. ``known(taken_at)``: the store has it already. Its time; None: that cannot be."""
         with self._door:
             at = self._clocks.late(machine_id, _time(came.shape.taken_at(came.sample.values)), came.skew_seconds, came.at)
-            line = b"" if at is None or known(at) else came.line
-            if line or mark is not None:
-                self.arrivals.put(Arrival(machine_id, at or came.at, came.at, came.shape, line, came.shape_bytes, True, mark))
+            texts = () if at is None or known(at) else came.sample.texts
+            if texts or mark is not None:
+                self.arrivals.put(Arrival(machine_id, at or came.at, came.at, came.shape, texts, came.sample.varying, came.shape_bytes, True, mark))
             return at
 
     def tell(self, event: Event) -> None:
@@ -166,7 +167,7 @@ class Ingest:
         self._add_events([event])
 
     def _take(self, target: Target, machine_id: str, came: Came, sent: bool = False) -> None:
-        _, _, texts, values = came.sample
+        _, _, texts, values, varying = came.sample
         with self._door:
             old = self.latest.get(target.name)
             if old is None or old.machine_id != machine_id:
@@ -183,14 +184,22 @@ class Ingest:
                 self._note(old, new, came.at)
             if new.received_at == came.at and new.plan is not None and (sent or self.owns(machine_id)):
                 taken_at = self._clocks.corrected(machine_id, _time(new.plan.taken_at(values)), came.skew_seconds, came.at)
-                self.arrivals.put(Arrival(machine_id, taken_at, came.at, came.shape, came.line, came.shape_bytes, sent))
+                self.arrivals.put(Arrival(machine_id, taken_at, came.at, came.shape, texts, varying, came.shape_bytes, sent))
                 self._kept_at[machine_id] = new.plan.taken_at(values)
                 self._look_for_gap(target, machine_id, taken_at, new.plan.interval_seconds)
 
     def _look_for_gap(self, target: Target, machine_id: str, taken_at: float, interval_seconds: float) -> None:
         before, self._newest_at[machine_id] = self._newest_at.get(machine_id), taken_at
         interval = max(interval_seconds, target.interval_seconds or self.latest.display.interval_seconds)
-        if before is not None and taken_at - before > GAP_INTERVALS * interval:
+        if before is None:
+            return
+        settled_at = self._settled_at.get(machine_id, 0.0)
+        if taken_at - before > GAP_INTERVALS * interval:
+            self._settled_at[machine_id] = taken_at + 3 * interval
+            self.missed(target, machine_id, before, taken_at)
+        elif settled_at and taken_at > settled_at:
+            del self._settled_at[machine_id]
+        elif settled_at and taken_at - before > GAP_AFTER_OUTAGE * interval:
             self.missed(target, machine_id, before, taken_at)
 
     def refresh(self, target: Target, machine_id: str, shape: Shape, entry: Entry, now: float) -> None:
@@ -247,6 +256,7 @@ class Ingest:
             self._samples.pop(machine_id, None)
             self._kept_at.pop(machine_id, None)
             self._newest_at.pop(machine_id, None)
+            self._settled_at.pop(machine_id, None)
         self._flattened.keep(machine_ids)
 
     def _sample(self, machine_id: str, shape: Shape, header: Dict[str, Any], lines: bytes) -> Read:

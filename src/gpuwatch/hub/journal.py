@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from typing import Deque, List, NamedTuple, Optional, Sequence
+from typing import AbstractSet, Deque, List, NamedTuple, Optional, Sequence
 
 from gpuwatch.wire.flat import Shape
 
-MOST_BYTES = 64 * 1024**2
+MOST_BYTES = 128 * 1024**2
+"""Two minutes of a thousand machines of 8 GPUs at 5 s."""
+_TEXT_BYTES = 10
+"""Of a snapshot: a list's place for each text, and what few of them are objects that no other snapshot has."""
 
 
 class Mark(NamedTuple):
@@ -19,23 +22,25 @@ class Mark(NamedTuple):
 
 
 class Arrival(NamedTuple):
-    """One snapshot as it came. ``values`` are the bytes that came, checked; ``shape_bytes`` came with them if the shape was new."""
+    """One snapshot as it came. ``texts`` are its numbers as they came, checked; ``shape_bytes`` came with them if the shape was new."""
 
     machine_id: str
     taken_at: float
     received_at: float
     shape: Shape
-    values: bytes
+    texts: Sequence[str]
+    varying: Optional[AbstractSet[int]] = None
+    """See ``snapshots.JournalEntry``."""
     shape_bytes: int = 0
     sent: bool = False
     """The machine sent it to this hub, which stores it: no lease is asked for."""
     mark: Optional[Mark] = None
-    """Of one that was pushed. Without ``values`` it is stored already, and only the mark is to be noted."""
+    """Of one that was pushed. Without ``texts`` it is stored already, and only the mark is to be noted."""
 
     @property
     def size_bytes(self) -> int:
         """What it counts in the bound."""
-        return len(self.values) + self.shape_bytes
+        return _TEXT_BYTES * len(self.texts) + self.shape_bytes
 
 
 class ArrivalQueue:

@@ -135,7 +135,7 @@ class Keeper:
                 marks[one.mark.id] = max(marks.get(one.mark.id, 0), one.mark.sequence)
         with self.store.writing():
             before = enrolled.pushed(self.store, list(marks))
-            new = [one for one in arrivals if one.values and (one.mark is None or one.mark.sequence > before.get(one.mark.id, 0))]
+            new = [one for one in arrivals if one.texts and (one.mark is None or one.mark.sequence > before.get(one.mark.id, 0))]
             unknown = snapshots.append(self.store, [_entry(one) for one in new], _Docs(new))
             enrolled.set_pushed(self.store, marks)
             self.store.when_committed(lambda: self._stored(marks))
@@ -182,7 +182,7 @@ def _all(machine_id: str) -> bool:
 
 
 def _entry(one: Arrival) -> JournalEntry:
-    return JournalEntry(one.machine_id, round(one.taken_at * 1000), round(one.received_at * 1000), one.shape.id, one.values)
+    return JournalEntry(one.machine_id, round(one.taken_at * 1000), round(one.received_at * 1000), one.shape.id, one.texts, one.varying)
 
 
 class _Docs(Mapping[Any, Mapping[str, Any]]):

@@ -142,8 +142,7 @@ class Missed:
             if shape is None or (record.base and (sample is None or sample.shape_id != shape.id)):
                 raise WireError("it does not bring what its snapshots build on")
             sample = self._ingest.read_pushed(shape, record.values, sample if record.base else None)
-            line = f"[{','.join(sample.texts)}]".encode() if record.base else record.values
-            at = self._ingest.keep_late(machine_id, Came(shape, sample, line, 0, report_of(record.status), None, now), None, known)
+            at = self._ingest.keep_late(machine_id, Came(shape, sample, 0, report_of(record.status), None, now), None, known)
             last = max(last, at or last)
         return last, len(push.records)
 

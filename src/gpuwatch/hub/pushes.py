@@ -145,9 +145,8 @@ class Pushes:
             if shape is None or (record.base and (base is None or record.base != flow.sample[0] or base.shape_id != shape.id)):
                 break
             sample = self._ingest.read_pushed(shape, record.values, base if record.base else None)
-            line = f"[{','.join(sample.texts)}]".encode() if record.base else record.values
             flow.sample = record.sequence, sample
-            came.append((record, Came(shape, sample, line, 0, report_of(record.status), skew, now)))
+            came.append((record, Came(shape, sample, 0, report_of(record.status), skew, now)))
         return came
 
     def _keep(self, id: str, pair: Tuple[Target, str], flow: _Flow, push: Push, came: Sequence[Tuple[Record, Came]], now: float) -> None:
@@ -167,7 +166,7 @@ class Pushes:
         shape = self._shape(pair[1], flow, push, record.shape_id) if record is not None else None
         if record is not None and shape is not None:
             sample = self._ingest.read_pushed(shape, record.values)
-            self._ingest.accept_pushed(*pair, Came(shape, sample, record.values, 0, report_of(record.status), max(flow.skews), now), None, push.sent_at)
+            self._ingest.accept_pushed(*pair, Came(shape, sample, 0, report_of(record.status), max(flow.skews), now), None, push.sent_at)
 
     def _shape(self, machine_id: str, flow: _Flow, push: Push, shape_id: str) -> Optional[Shape]:
         known = self._ingest.shape_of(machine_id)

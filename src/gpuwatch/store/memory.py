@@ -7,6 +7,8 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Any, Dict, Hashable, Optional, Tuple
 
+from gpuwatch.store.journal_rows import Example
+
 
 @dataclass
 class Waiting:
@@ -53,7 +55,7 @@ class JournalMemory:
     """``meta.journal_epoch`` when this was built: another process that moves or deletes journal rows counts it up."""
     waiting: Dict[str, Waiting] = field(default_factory=dict)
     """By machine; a machine that is here exists."""
-    example: Dict[str, Tuple[str, bytes]] = field(default_factory=dict)
+    example: Dict[str, Tuple[str, Example]] = field(default_factory=dict)
     """By machine, the id of the last shape that was written, and its example (``tables.Shape``)."""
     docs: Recent = field(default_factory=lambda: Recent(512))
     """Shapes read, by (machine, shape)."""

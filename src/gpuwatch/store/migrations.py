@@ -98,7 +98,10 @@ _OLD_SYSTEMS: Step = (
     "CREATE TABLE gpu_number (gpu_uuid TEXT NOT NULL PRIMARY KEY, number BIGINT NOT NULL UNIQUE) {clustered}",
 )
 
-STEPS: Tuple[Step, ...] = (_FIRST, _TIME, _HUBS, _ENROLLED, _USERS_OF_FLEET, _OLD_SYSTEMS)
+_ROWS_AGAINST_EXAMPLES: Step = ()
+"""No table changes: the journal gets rows (``journal_rows``) that an older program would take for damaged, so it has to refuse the database."""
+
+STEPS: Tuple[Step, ...] = (_FIRST, _TIME, _HUBS, _ENROLLED, _USERS_OF_FLEET, _OLD_SYSTEMS, _ROWS_AGAINST_EXAMPLES)
 """Step n (from 1) leads to schema version n."""
 
 

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import logging
 import zlib
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 
 from gpuwatch.model.errors import StoreError, WireError
 from gpuwatch.model.snapshot import SCHEMA
 from gpuwatch.store import digests, shapes
 from gpuwatch.store.blocks import CODEC, Entry, Run, pack_runs
 from gpuwatch.store.database import Rows, Store
-from gpuwatch.store.deflate import inflate
 from gpuwatch.store.digests import Digester
-from gpuwatch.store.journal_rows import Row, cut, entries_of, heads_of, runs_of
+from gpuwatch.store.journal_rows import cut, entries_of, heads_of, runs_of
 from gpuwatch.store.memory import JournalMemory, Waiting
 from gpuwatch.wire.numbers import Numbers
 
@@ -114,6 +113,7 @@ def pack_machine(store: Store, machine_id: str, count: int, *, keep_newest: bool
     try:
         with store.writing():
             _swap(store, machine_id, rows, entries, data, digester is not None)
+            store.when_committed(lambda: _forget_waiting(store, machine_id, rows, {row[2] for row in waiting[len(rows) :]}))
             if derived is not None:
                 digests.add(store, machine_id, derived)
     except _Overtaken:
@@ -137,7 +137,6 @@ def _swap(store: Store, machine_id: str, rows: Rows, entries: List[Entry], data:
     if entries:
         insert_block(store, machine_id, entries, data, digested=digested)
     shapes.drop_examples(store, machine_id, {row[2] for row in rows})
-    store.when_committed(lambda: _forget_waiting(store, machine_id, rows))
 
 
 def _fitting(rows: Rows) -> Rows:
@@ -155,7 +154,7 @@ def entry_of(
 ) -> Entry:
     """A row of JOURNAL_ROWS as an Entry; ``numbers`` of many rows are read faster together. Raises StoreError for a damaged one."""
     try:
-        values = (Numbers() if numbers is None else numbers).read(inflate(bytes(data), bytes(example or b"")))
+        values = (Numbers() if numbers is None else numbers).of(cut(taken_at_ms, received_at_ms, shape_id, data, example).texts)
     except WireError:
         raise StoreError("The row is damaged: its values are not a JSON list of numbers.") from None
     return Entry(taken_at_ms, received_at_ms, shape_id, values)
@@ -164,13 +163,9 @@ def entry_of(
 def _readable(machine_id: str, rows: Rows, *, quiet: bool = False) -> List[Run]:
     """The rows that can be read: a damaged one must not keep the others from being packed for ever. ``quiet``: they are not packed yet."""
     try:
-        return runs_of([_cut(*row) for row in rows])
+        return runs_of([cut(*row) for row in rows])
     except (StoreError, WireError):
-        return runs_of([_cut(*row) for row in rows if _is_readable(machine_id, row, quiet)])
-
-
-def _cut(taken_at_ms: int, received_at_ms: int, shape_id: str, data: bytes, example: Optional[bytes]) -> Row:
-    return cut(taken_at_ms, received_at_ms, shape_id, inflate(bytes(data), bytes(example or b"")))
+        return runs_of([cut(*row) for row in rows if _is_readable(machine_id, row, quiet)])
 
 
 def _is_readable(machine_id: str, row: Tuple[Any, ...], quiet: bool) -> bool:
@@ -195,13 +190,17 @@ def insert_block(store: Store, machine_id: str, entries: List[Entry], data: byte
     )
 
 
-def _forget_waiting(store: Store, machine_id: str, rows: Rows) -> None:
+def _forget_waiting(store: Store, machine_id: str, rows: Rows, shapes_left: Set[str]) -> None:
     waiting = store.memory.waiting.get(machine_id)
     if waiting is not None:
         waiting.packed = True
         waiting.count -= len(rows)
         waiting.size -= sum(len(row[3]) for row in rows)
-    store.memory.example.pop(machine_id, None)  # it may be dropped
+    shape_id, example = store.memory.example.get(machine_id, ("", None))
+    if example is None or shape_id not in shapes_left:
+        store.memory.example.pop(machine_id, None)  # it may be dropped
+    else:
+        example.forget()
 
 
 def refresh_memory(store: Store) -> None:

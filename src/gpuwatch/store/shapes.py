@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Dict, Iterable, Mapping, Tuple
+from typing import Any, Dict, Iterable, Mapping, Sequence, Tuple
 
 from gpuwatch.model.errors import StoreError
 from gpuwatch.store.database import Store
 from gpuwatch.store.deflate import deflate_against, inflate
+from gpuwatch.store.journal_rows import Example
 from gpuwatch.store.memory import ShapeKey
+from gpuwatch.wire.numbers import texts_of
 
 _POOR = 0.25
 """A shape that stays larger than this share of its text, in spite of its base, stands on its own and is the next ones' base."""
@@ -28,31 +30,32 @@ def read(store: Store, machine_id: str, shape_id: str) -> Dict[str, Any]:
 
 
 def write_missing(
-    store: Store, used: Mapping[ShapeKey, Tuple[int, bytes]], docs: Mapping[ShapeKey, Mapping[str, Any]]
-) -> Dict[ShapeKey, bytes]:
-    """Inside ``writing()``: store those of ``used`` (shape -> time in ms and values of a snapshot with it) that are not stored yet.
+    store: Store, used: Mapping[ShapeKey, Tuple[int, Sequence[str]]], docs: Mapping[ShapeKey, Mapping[str, Any]]
+) -> Dict[ShapeKey, Example]:
+    """Inside ``writing()``: store those of ``used`` (shape -> time in ms and texts of a snapshot with it) that are not stored yet.
 
-    Returns the example of each: the values that the journal's rows are deflated against. Raises ValueError when a shape is neither
+    Returns the example of each, which the journal's rows are written against. Raises ValueError when a shape is neither
     stored nor in ``docs``.
     """
-    examples: Dict[ShapeKey, bytes] = {}
-    for key, (at_ms, values) in used.items():
-        shape_id, example = store.memory.example.get(key[0], ("", b""))
-        examples[key] = example if shape_id == key[1] else _example(store, key, at_ms, values, docs)
+    examples: Dict[ShapeKey, Example] = {}
+    for key, (at_ms, texts) in used.items():
+        shape_id, example = store.memory.example.get(key[0], ("", None))
+        examples[key] = example if example is not None and shape_id == key[1] else _example(store, key, at_ms, texts, docs)
     return examples
 
 
-def _example(store: Store, key: ShapeKey, at_ms: int, values: bytes, docs: Mapping[ShapeKey, Mapping[str, Any]]) -> bytes:
+def _example(store: Store, key: ShapeKey, at_ms: int, texts: Sequence[str], docs: Mapping[ShapeKey, Mapping[str, Any]]) -> Example:
     rows = store.rows("SELECT example FROM shape WHERE machine_id = ? AND id = ?", key)
     if rows and rows[0][0] is not None:
-        return bytes(rows[0][0])
+        return Example(texts_of(bytes(rows[0][0])))
+    example = Example(texts)
     if rows:
-        store.change("UPDATE shape SET example = ? WHERE machine_id = ? AND id = ?", (values, *key))
+        store.change("UPDATE shape SET example = ? WHERE machine_id = ? AND id = ?", (example.line, *key))
     elif key not in docs:
         raise ValueError(f"no document for shape {key[1]} of machine {key[0]}")
     else:
-        _write(store, key, at_ms, values, docs[key])
-    return values
+        _write(store, key, at_ms, example.line, docs[key])
+    return example
 
 
 def _write(store: Store, key: ShapeKey, at_ms: int, example: bytes, doc: Mapping[str, Any]) -> None:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import heapq
 from itertools import islice
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import AbstractSet, Any, Callable, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 from gpuwatch.model.errors import StoreError
 from gpuwatch.store import packing, shapes
 from gpuwatch.store.blocks import Entry, Near, unpack
 from gpuwatch.store.blocks import nearest as nearest_in_block
 from gpuwatch.store.database import Rows, Store
-from gpuwatch.store.deflate import deflate
+from gpuwatch.store.journal_rows import Example
 from gpuwatch.store.memory import ShapeKey, Waiting
 
 pack_due = packing.pack_due
@@ -38,13 +38,15 @@ OnDamage = Optional[Callable[[StoreError], None]]
 
 
 class JournalEntry(NamedTuple):
-    """A snapshot as it came: times in ms since the epoch, ``values`` the JSON list, byte for byte as received."""
+    """A snapshot as it came: times in ms since the epoch, ``texts`` its numbers as JSON writes them, as received and checked; never changed."""
 
     machine_id: str
     taken_at_ms: int
     received_at_ms: int
     shape_id: str
-    values: bytes
+    texts: Sequence[str]
+    varying: Optional[AbstractSet[int]] = None
+    """The places in which it may differ from any earlier entry of this machine and shape with this very set. It may grow; None = not known."""
 
 
 def append(store: Store, entries: Sequence[JournalEntry], docs: Mapping[ShapeKey, Mapping[str, Any]]) -> Set[str]:
@@ -61,9 +63,9 @@ def append(store: Store, entries: Sequence[JournalEntry], docs: Mapping[ShapeKey
         packing.refresh_memory(store)
         unknown = _unknown_machines(store, {entry.machine_id for entry in entries})
         kept = [entry for entry in entries if entry.machine_id not in unknown]
-        used = {(entry.machine_id, entry.shape_id): (entry.taken_at_ms, entry.values) for entry in kept}
+        used = {(entry.machine_id, entry.shape_id): (entry.taken_at_ms, entry.texts) for entry in kept}
         examples = shapes.write_missing(store, used, docs)
-        rows = [(*entry[:4], deflate(entry.values, examples[entry.machine_id, entry.shape_id])) for entry in kept]
+        rows = [(*entry[:4], examples[entry.machine_id, entry.shape_id].row(entry.texts, entry.varying)) for entry in kept]
         added = store.change_many(
             """INSERT INTO snapshot_journal (machine_id, taken_at_ms, received_at_ms, shape_id, "values") VALUES (?, ?, ?, ?, ?)
                ON CONFLICT DO NOTHING""",
@@ -78,7 +80,7 @@ def _unknown_machines(store: Store, machine_ids: Iterable[str]) -> Set[str]:
     return {id for id in machine_ids if id not in waiting and not store.rows("SELECT 1 FROM machine WHERE id = ?", (id,))}
 
 
-def _remember(store: Store, rows: Rows, added: int, examples: Mapping[ShapeKey, bytes]) -> None:
+def _remember(store: Store, rows: Rows, added: int, examples: Mapping[ShapeKey, Example]) -> None:
     memory = store.memory
     if added != len(rows):  # some were there already: count anew
         memory.epoch = None

@@ -60,7 +60,7 @@ class Shape(Table):
     """The shape is needed at least up to here."""
     doc = BlobField()
     example = BlobField(null=True)
-    """Values of one of its snapshots, as JSON: the dictionary of the journal's rows with this shape. None: the journal has none."""
+    """Values of one of its snapshots, as JSON: what the journal's rows with this shape are written against. None: the journal has none."""
 
     class Meta:
         """peewee's settings."""
@@ -76,7 +76,7 @@ class SnapshotJournal(Table):
     received_at_ms = BigIntegerField()
     shape_id = TextField()
     values = BlobField()
-    """JSON of the values, deflated against the shape's example."""
+    """The values against the shape's example (``journal_rows``)."""
 
     class Meta:
         """peewee's settings."""

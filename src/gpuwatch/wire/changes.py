@@ -12,7 +12,7 @@ import threading
 from collections import OrderedDict
 from itertools import compress
 from operator import ne
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from gpuwatch.model.errors import WireError
 from gpuwatch.wire.frame import loads
@@ -101,6 +101,8 @@ class Read(NamedTuple):
     texts: List[str]
     """The values as JSON writes them, by place."""
     values: List[Number]
+    varying: Set[int]
+    """The places that changed in it or in any sample between it and the whole one that all of them build on: the same set for all of these."""
 
 
 class Reader:
@@ -113,7 +115,7 @@ class Reader:
         """A whole line. Raises WireError."""
         texts = texts_of(line)
         values = self._numbers.of(texts)
-        return Read(_name(header.get("sample")), shape_id, self._numbers.same(texts), values)
+        return Read(_name(header.get("sample")), shape_id, self._numbers.same(texts), values, set())
 
     def changed(self, header: Dict[str, object], base: Read, lines: bytes) -> Read:
         """What changed since ``base``. Raises WireError."""
@@ -128,7 +130,8 @@ class Reader:
                 values[place] = value
         except IndexError:
             raise WireError(f"The answer changes the value {max(places)} of {len(values)}.") from None
-        return Read(_name(header.get("sample")), base.shape_id, texts, values)
+        base.varying.update(places)
+        return Read(_name(header.get("sample")), base.shape_id, texts, values, base.varying)
 
 
 def _name(name: object) -> str:
