@@ -11,7 +11,7 @@ Equal texts mean the same number, so that what no row of a block tells is a colu
 from __future__ import annotations
 
 from functools import lru_cache
-from itertools import groupby, repeat
+from itertools import compress, groupby, repeat
 from operator import itemgetter
 from typing import AbstractSet, Any, Callable, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
@@ -24,6 +24,7 @@ from gpuwatch.wire.numbers import checked, texts_of
 
 MARK = b"\x07"
 """A deflated block of the type that there is not."""
+FORGET_AFTER_BLOCKS = 12
 _DIGITS = "0123456789.,-"
 _LETTERS = "nuleE+"
 _NOTHING_OF = dict.fromkeys(map(ord, _DIGITS + _LETTERS))
@@ -37,13 +38,16 @@ class Example:
 
     def __init__(self, texts: Sequence[str]) -> None:
         self.texts = texts
-        self.forget()
-
-    def forget(self) -> None:
-        """What varied until now: the next rows tell only what varies from now on."""
         self._varying: Optional[AbstractSet[int]] = None
-        self._count = 0
+        self._count = self._packed = 0
         self._tells(())
+
+    def packed(self) -> None:
+        """A block is full. Now and then what varied long ago is forgotten: what varies is looked for anew."""
+        self._packed += 1
+        if self._packed % FORGET_AFTER_BLOCKS == 0:
+            self._varying = None
+            self._tells(())
 
     @property
     def line(self) -> bytes:
@@ -140,8 +144,8 @@ def _usual(example: bytes) -> Tuple[str, ...]:
 
 @lru_cache(maxsize=64)
 def _places_in(bits: bytes) -> Places:
-    number = int.from_bytes(bits, "little")
-    return tuple(place for place in range(number.bit_length()) if number >> place & 1)
+    flags = f"{int.from_bytes(bits, 'little'):b}"[::-1]
+    return tuple(compress(range(len(flags)), map("1".__eq__, flags)))
 
 
 def runs_of(rows: Sequence[Row]) -> List[Run]:

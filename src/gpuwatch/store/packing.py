@@ -200,7 +200,7 @@ def _forget_waiting(store: Store, machine_id: str, rows: Rows, shapes_left: Set[
     if example is None or shape_id not in shapes_left:
         store.memory.example.pop(machine_id, None)  # it may be dropped
     else:
-        example.forget()
+        example.packed()
 
 
 def refresh_memory(store: Store) -> None:
