@@ -57,7 +57,7 @@ RETENTION_SECONDS = 600.0
 TENDING_SECONDS = 60.0
 """So long the database is tended in one turn of retention; what is left is done in the next."""
 REOPEN_SECONDS = 5.0
-GATHER_SECONDS = 0.005
+GATHER_SECONDS = 0.02
 """Polls begin together (``poller.SLOT_SECONDS``), and their answers are taken in together."""
 STOP_SECONDS = 12.0
 """For all threads to end: a little more than a write may wait for another process's."""

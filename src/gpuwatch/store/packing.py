@@ -38,12 +38,12 @@ _log = logging.getLogger(__name__)
 def target_count(machine_id: str, per_block: int, *, first: bool = False) -> int:
     """Snapshots per block for this machine: 50 % to 150 % of ``per_block`` by its id, so that not all machines are due at once.
 
-    ``first``: 10 % to 100 % of that, so that machines that all began to report at once spread soon, and the journal never holds the
+    ``first``: 25 % to 100 % of that, so that machines that all began to report at once spread soon, and the journal never holds the
     most of all of them.
     """
     bits = zlib.crc32(machine_id.encode())
     count = per_block * (0.5 + (bits >> 16) / 2**16)
-    return max(2, round(count * (0.1 + 0.9 * (bits & 0xFFFF) / 2**16) if first else count))
+    return max(2, round(count * (0.25 + 0.75 * (bits & 0xFFFF) / 2**16) if first else count))
 
 
 def pack_due(
