@@ -300,14 +300,14 @@ def test_health_covers_loops_that_others_run_for_the_hub(lab: Lab, monkeypatch: 
     until(lambda: hub.health() == "")
     monkeypatch.setattr("gpuwatch.loops.HANGS_SECONDS", 0.3)
     hold, stop = threading.Event(), Stop()
-    pushes = Loop("pushes", lambda _: hold.wait(30), 0.05, stop)
+    pushes = Loop("push reader", lambda _: hold.wait(30), 0.05, stop)
     hub.watch(pushes.start())
-    until(lambda: hub.health().startswith("The hub's pushes hangs for "))
+    until(lambda: hub.health().startswith("The hub's push reader hangs for "))
     hold.set()
     until(lambda: hub.health() == "")
     stop.set()
     assert pushes.join(10)
-    assert hub.health() == "The hub's pushes does not run."
+    assert hub.health() == "The hub's push reader does not run."
 
 
 def test_health_names_the_part_that_does_not_work(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:

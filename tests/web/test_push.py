@@ -40,7 +40,7 @@ class Served:
         self.server = Server(make_app(hub), "127.0.0.1", 0, 2, tls=tls, taker=self.lines)
         self.url = self.server.url.rstrip("/")
         self.stop = Stop()
-        self.loop = Loop("pushes", self.lines.run_once, 0.05, self.stop).start()
+        self.loop = Loop("push reader", self.lines.run_once, 0.05, self.stop).start()
         self.thread = threading.Thread(target=self.server.run, daemon=True)
         self.thread.start()
 

@@ -79,7 +79,7 @@ def serve(settings: HubSettings, ready: Optional[Callable[[Any, str], None]] = N
         uploads=uploads, tls=tls, trusted_proxies=settings.trusted_proxies, taker=lines,
     )  # fmt: skip
     stop = Stop()
-    pushing = Loop("pushes", lines.run_once, BEAT_SECONDS, stop)
+    pushing = Loop("push reader", lines.run_once, BEAT_SECONDS, stop)
     forms = Loop("forms", FormsAhead(hub, fragments).run_once, FORMS_BEAT_SECONDS, stop)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.close())

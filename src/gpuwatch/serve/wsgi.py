@@ -7,6 +7,7 @@ import re
 import sys
 import time
 import zlib
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Tuple
 
@@ -20,6 +21,8 @@ access = log.getChild("access")
 
 GZIP_LEAST_BYTES = 1024
 LEAST_UNCOPIED_BYTES = 65536
+MOST_OF_HEADER = 1000
+"""Characters of an Accept-Encoding that are looked at: what they mean is kept."""
 _COMPRESSIBLE = re.compile(r"text/|application/(json|javascript|x-gpuwatch-frame|[\w.+-]*\+json)|image/svg\+xml", re.IGNORECASE)
 _NO_BODY = ("1", "204", "304")
 
@@ -154,8 +157,13 @@ def head(app: App) -> App:
 
 def accepts_gzip(environ: Environ) -> bool:
     """The client takes gzip: named in Accept-Encoding with a weight above zero (RFC 9110, 12.5.3)."""
+    return _names_gzip(str(environ.get("HTTP_ACCEPT_ENCODING", ""))[:MOST_OF_HEADER])
+
+
+@lru_cache(maxsize=256)
+def _names_gzip(header: str) -> bool:
     taken: Dict[str, bool] = {}
-    for part in str(environ.get("HTTP_ACCEPT_ENCODING", "")).lower().split(","):
+    for part in header.lower().split(","):
         name, _, parameters = part.partition(";")
         name = {"x-gzip": "gzip"}.get(name.strip(), name.strip())
         taken[name] = not re.search(r"q\s*=\s*0(\.0*)?\s*$", parameters)

@@ -84,9 +84,13 @@ class Context:
     uploads: Rate = field(default_factory=Rate)
     """How many files this client sent."""
 
-    @cached_property
+    @property
     def at(self) -> Optional[float]:
         """The past moment asked about, epoch seconds; None = now. With ``change=before|after`` that of the change. Raises UsageError, StoreError."""
+        return self._at if "at" in self.params.values else None  # most requests ask about now, and are short
+
+    @cached_property
+    def _at(self) -> Optional[float]:
         at = self._asked_at
         return at if self._change is None else self._change
 
