@@ -147,6 +147,23 @@ def test_every_change_is_seen_within_its_groups_age(root):
     assert {name: after for name, (after, age) in seen.items() if after > max(age, 4)} == {}
 
 
+def test_a_disk_that_fills_is_seen_within_the_status_groups_age(root, monkeypatch):
+    """The kernel's answer is changed, not the disk: other programs fill and empty that meanwhile."""
+    real, filled = os.statvfs, 0
+
+    def statvfs(path):
+        sizes = list(real(root))
+        sizes[3] = 1_000_000 - filled  # f_bfree
+        return os.statvfs_result(sizes)
+
+    monkeypatch.setattr(os, "statvfs", statvfs)
+    host = Host(str(root), AGES)
+    before = read(host).disks[0].used_bytes
+    filled = 250_000
+    found = {at: read(host, NOW + at).disks[0].used_bytes for at in (4, 8)}
+    assert found[8] - before == 250_000 * real(root).f_frsize
+
+
 def test_what_cannot_be_read_is_none_with_its_reason(tmp_path):
     found = read(Host(str(tmp_path), AGES))
     for name in ("memory_used_bytes", "memory_total_bytes", "load_1m", "uptime_seconds", "cpu_percent", "os", "cpu_model"):
