@@ -308,6 +308,45 @@ def test_unified_memory_is_the_hosts(tmp_path):
         assert "does not tell its share" in gpu.missing["memory_used_bytes"]
 
 
+def jetson(root: Path, load: str = "374\n", zone: str = "GPU-therm", device: str = "sys/devices/platform/17000000.gpu") -> None:
+    files = {"proc/device-tree/compatible": "nvidia,p3737-0000+p3701-0000\0nvidia,tegra234\0", "sys/class/thermal/thermal_zone0/type": "CPU-therm\n",
+             "sys/class/thermal/thermal_zone0/temp": "99000\n", "sys/class/thermal/thermal_zone1/type": f"{zone}\n",
+             "sys/class/thermal/thermal_zone1/temp": "43250\n", f"{device}/load": load, "sys/devices/platform/host1x/load": "1\n"}  # fmt: skip
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+
+
+@pytest.mark.parametrize("device", ["sys/devices/gpu.0", "sys/devices/17000000.ga10b", "sys/devices/platform/17000000.gpu", "sys/devices/platform/bus@0/17000000.gpu"])
+def test_a_jetson_tells_work_and_heat_in_sys(tmp_path, device):
+    root = tmp_path / "root"
+    jetson(root, device=device)
+    (driver_folder := tmp_path / "driver").mkdir()
+    driver = FakeDriver(driver_folder, "rtx4080s")
+    driver.set(0, name="Orin", memory_total_bytes=None, memory_used_bytes=None, memory_reserved_bytes=None, utilization_gpu_percent=None, temperature_celsius=None)
+    with Machine(driver, root=str(root)) as machine:
+        gpu = machine.read(NOW).gpus[0]
+        assert (gpu.utilization_percent, gpu.temperature_celsius) == (37.4, 43.25)
+        assert not {"utilization_percent", "temperature_celsius"} & set(gpu.missing)
+        assert gpu.unified_memory
+        (root / device / "load").write_text("garbage")
+        (root / "sys/class/thermal/thermal_zone1/temp").write_text("-1\n")
+        gpu = machine.read(NOW + 4).gpus[0]
+        assert (gpu.utilization_percent, gpu.temperature_celsius) == (None, None)
+        assert "garbage" in gpu.missing["utilization_percent"]
+
+
+def test_a_jetson_without_these_files_says_so(tmp_path):
+    root = tmp_path / "root"
+    jetson(root, device="sys/devices/platform/elsewhere", zone="tj-thermal")
+    (driver_folder := tmp_path / "driver").mkdir()
+    with Machine(FakeDriver(driver_folder, "rtx4080s"), root=str(root)) as machine:
+        gpu = machine.read(NOW).gpus[0]
+        assert (gpu.utilization_percent, gpu.temperature_celsius) == (None, None)
+        assert "no load file" in gpu.missing["utilization_percent"]
+        assert "no thermal zone" in gpu.missing["temperature_celsius"]
+
+
 def test_one_lost_gpu_costs_only_its_own_row(tmp_path):
     driver = FakeDriver(tmp_path, "h100x8")
     with Machine(driver) as machine:

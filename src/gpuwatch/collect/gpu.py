@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
 
-from gpuwatch.collect import nvml
+from gpuwatch.collect import nvml, tegra
 from gpuwatch.collect.build import build, defaults
 from gpuwatch.collect.calls import MEMORY, Calls, Missing, pci_address
 from gpuwatch.collect.gpm import OF_GPU, Gpm, is_supported
@@ -65,9 +65,9 @@ class Due:
 class Gpu:
     """A GPU that answers, or one that did. Its identity is its UUID."""
 
-    def __init__(self, identity: Dict[str, Any], ages: Ages, shared: Attribution, place: int) -> None:
+    def __init__(self, identity: Dict[str, Any], ages: Ages, shared: Attribution, place: int, jetson: Optional[tegra.Tegra] = None) -> None:
         self.uuid: str = identity["uuid"]
-        self._ages, self._shared, self._place = ages, shared, place
+        self._ages, self._shared, self._place, self._jetson = ages, shared, place, jetson
         self._values: Dict[str, Any] = {**_BLANK, **{name: identity.get(name) for name in IDENTITY}}
         self._missing: Dict[str, str] = {}
         self._missing_told: Dict[str, str] = {}
@@ -151,6 +151,8 @@ class Gpu:
         values["processes"], values["unified_memory"] = processes, False
         if self._unified and not values["mig_enabled"]:
             self._share_memory(memory)
+        if self._jetson is not None:
+            self._set(tegra.FIELDS, self._jetson.read())
         self._error_since_at = None
         values["missing"], values["live_read_at"] = self._all_missing(), round(now, 3)
         return build(GpuReading, values)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import operator
 from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
 
-from gpuwatch.collect import driver, nvml
+from gpuwatch.collect import driver, nvml, tegra
 from gpuwatch.collect.calls import Calls
 from gpuwatch.collect.gpu import IDENTITY, Ages, Due, Gpu
 from gpuwatch.collect.host import DriverFacts
@@ -33,6 +33,7 @@ class Gpus:
     def __init__(self, root: str, ages: Ages, known: Sequence[GpuReading], shared: Attribution, xids: Xids) -> None:
         self._root, self._ages, self._shared, self._xids = root, ages, shared, xids
         self._nvml = Nvml()
+        self._tegra = tegra.find(root)
         self._open = False
         self._retry_at = 0.0
         self._retry_answer: Tuple[bool, Optional[str]] = (True, None)
@@ -200,7 +201,7 @@ class Gpus:
             self._lose(f"{_STAND_IN}index-{index}", code)
 
     def _gpu(self, identity: Dict[str, Any]) -> Gpu:
-        gpu = self._gpus[identity["uuid"]] = Gpu(identity, self._ages, self._shared, len(self._gpus))
+        gpu = self._gpus[identity["uuid"]] = Gpu(identity, self._ages, self._shared, len(self._gpus), self._tegra)
         return gpu
 
     def _lose(self, uuid: str, code: int) -> None:
