@@ -148,7 +148,7 @@ def _last_hour(store: Store, machine_id: str, number: int, now: float) -> float:
         entries.append(Entry(round(at * 1000), round(at * 1000) + 7, node.shape_id, list(node.values)))
     with store.writing():
         key = (machine_id, node.shape_id)
-        shapes.write_missing(store, {key: (entries[0].taken_at_ms, b"[]")}, {key: node.shape})
+        shapes.write_missing(store, {key: (entries[0].taken_at_ms, [])}, {key: node.shape})
         for first in range(0, len(entries), BLOCK):
             data = pack(entries[first : first + BLOCK])
             insert_block(store, machine_id, entries[first : first + BLOCK], data, digested=True)
