@@ -3,7 +3,7 @@
 The past is written straight into the tables: rollups of every tier (of samples that went through the digest), usage and process intervals, and the
 last hour of all hosts as raw blocks at 5 s. Then a real hub opens it and polls (bench/fleet.py). Each line: the median of warm answers, the target,
 ok or MISSED.  Usage: bench/history.py [days] [hosts] [nodes]
-All traffic is on loopback. With promtool (Debian: prometheus) the size is compared with Prometheus' too.
+All traffic is on loopback. Under the Python of `bench/interpreter.py`. With promtool (Debian: prometheus) the size is compared with Prometheus' too.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ sys.path.insert(0, str(ROOT / "bench"))
 
 import fleet  # noqa: E402
 import history_past  # noqa: E402
+import interpreter  # noqa: E402
 from hub_poll import storage  # noqa: E402
 
 from gpuwatch.config.load import load  # noqa: E402
@@ -85,7 +86,7 @@ def start(folder: Path, nodes: int, started: List[Any]) -> None:
     hosts.write_text("".join(f"n{number:04d}={fleet.address(number)}:{FLEET_PORT}\n" for number in range(nodes)))
     quiet: Dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     started.append(subprocess.Popen([sys.executable, str(ROOT / "bench" / "fleet.py"), str(nodes), str(FLEET_PORT)], **quiet))
-    env = {**os.environ, "GPUWATCH_PASSWORD": "x", "GPUWATCH_STATE_DIR": str(folder), "PYTHONPATH": str(ROOT / "src")}
+    env = {**os.environ, "GPUWATCH_PASSWORD": "x", "GPUWATCH_STATE_DIR": str(folder), "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])}
     command = [sys.executable, "-m", "gpuwatch", "hub", "--hosts", str(hosts), "--port", str(HUB_PORT), "--interval", "5", "--no-access-log"]
     log = (folder / "hub.log").open("w")
     started.append(subprocess.Popen([*command, "--database", f"sqlite:///{folder}/hub.db"], env=env, stdout=log, stderr=log))
@@ -235,4 +236,6 @@ def main(days: int = 30, hosts: int = 100, nodes: int = 300) -> None:
 
 
 if __name__ == "__main__":
+    interpreter.run_under()
+    print(interpreter.words(sys.executable).replace("hub under", "all under"))
     main(*map(int, sys.argv[1:]))

@@ -44,6 +44,14 @@ def words(path: str) -> str:
     return f"hub under {path}: Python {_probe(path) or 'unknown'}"
 
 
+def run_under() -> None:
+    """Start this bench anew under that interpreter, with the packages of this one: for questions that are asked in its own process."""
+    target = python()
+    if os.path.realpath(target) != os.path.realpath(sys.executable):
+        packages = [path for path in sys.path if path.endswith("site-packages")]
+        os.execve(target, [target, *sys.argv], {**os.environ, "PYTHONPATH": os.pathsep.join(packages), "BENCH_PYTHON": target})
+
+
 def _probe(path: str) -> str:
     result = subprocess.run([path, "-I", "-c", _PROBE], capture_output=True, text=True, check=False)
     return result.stdout.strip() if result.returncode == 0 else ""
