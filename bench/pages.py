@@ -30,7 +30,7 @@ from hub_poll import FLEET_PORT, HUB_PORT, VIEWS, fetch, wait_ready  # noqa: E40
 FLOOR_PORT = 19071
 SECONDS = 1.0
 CLIENTS = 4
-ROUNDS = 3
+ROUNDS = 5
 
 
 def floor(folder: str, port: int) -> None:
