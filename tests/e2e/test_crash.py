@@ -10,6 +10,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Optional
 
@@ -36,7 +37,7 @@ class Seen:
         while not self._stop.wait(0.05):
             try:
                 nodes = get_json(f"{self.url}/api/v1/cluster")["nodes"] if self.url else []
-            except (OSError, ValueError, AssertionError):
+            except (OSError, ValueError, AssertionError, HTTPException):  # the last: it was killed in the middle of its answer
                 continue
             for node in nodes:
                 if node["snapshot"] is not None:
