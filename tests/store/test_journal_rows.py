@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, List
+from typing import Any, List, Set
 
 import pytest
 from hypothesis import given
@@ -61,6 +61,29 @@ def test_a_row_tells_what_differs_and_the_next_ones_the_same_places() -> None:
     data = [example.row(texts(line)) for line in lines]
     assert [row.places for row in (cut(1, 1, "a", one, example.line) for one in data)] == [(), (90, 91), (90, 91), (90, 91, 92), (90, 91, 92), (90, 91, 92)]
     assert data[5] == MARK + (0b111 << 90).to_bytes(12, "little") + deflate_few(b"5,10,0.5")
+
+
+class Growing(Set[int]):
+    """The set of a reader in another thread: it grows as soon as somebody has asked how many there are."""
+
+    def __init__(self, places: Set[int], later: Set[int]) -> None:
+        super().__init__(places)
+        self.later = later
+
+    def __len__(self) -> int:
+        count = super().__len__()
+        self.update(self.later)
+        return count
+
+
+def test_places_that_come_while_a_row_is_written_are_told_by_the_next() -> None:
+    usual = ["7"] * 90
+    example, varying = Example(usual), Growing({1}, set())
+    example.row(usual, varying)
+    varying.later = {2}
+    for changed in ({1: "8"}, {1: "9", 2: "9"}):
+        texts = [changed.get(place, text) for place, text in enumerate(usual)]
+        assert cut(1, 1, "a", example.row(texts, varying), example.line).texts == texts
 
 
 def test_a_row_that_differs_in_most_places_is_deflated() -> None:

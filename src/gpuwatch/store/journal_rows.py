@@ -40,6 +40,7 @@ class Example:
         self.texts = texts
         self._varying: Optional[AbstractSet[int]] = None
         self._count = self._packed = 0
+        self._places: Places = (-1,)
         self._tells(())
 
     def packed(self) -> None:
@@ -59,17 +60,21 @@ class Example:
         to look at all texts of a thousand machines would find none of them in the processor's caches."""
         if len(texts) != len(self.texts):
             return deflate(line_of(texts), self.line)
+        count = len(varying or ())  # before its places are taken: another thread may add some meanwhile, and the next row has to see that
         if varying is None or varying is not self._varying:
             self._tells({*self._places, *(place for place, (text, usual) in enumerate(zip(texts, self.texts)) if text != usual), *(varying or ())})
-        elif len(varying) != self._count:
+        elif count != self._count:
             self._tells({*self._places, *varying})
-        self._varying, self._count = varying, len(varying or ())
+        self._varying, self._count = varying, count
         if 2 * len(self._places) > len(texts):
             return deflate(line_of(texts), self.line)
         return self._head + deflate_few(",".join(self._pick(texts)).encode("ascii"))
 
     def _tells(self, places: Iterable[int]) -> None:
-        self._places = tuple(sorted(places))
+        found = tuple(sorted(places))
+        if found == self._places:
+            return
+        self._places = found
         self._pick = _picker(self._places)
         self._head = MARK + sum(1 << place for place in self._places).to_bytes((len(self.texts) + 7) // 8, "little")
 
