@@ -201,6 +201,18 @@ def until_status(hub: Running, name: str, *statuses: str, seconds: float = DEADL
     return last
 
 
+def until_failure(hub: Running, name: str, words: str, seconds: float = DEADLINE) -> Any:
+    """Wait until the hub tells this failure (``words``, in any case) of the node; the node."""
+    last: dict[str, Any] = {}
+
+    def there() -> bool:
+        last.update(nodes_of(hub).get(name) or {"status": "not there"})
+        return words.lower() in (last.get("error") or "").lower()
+
+    assert eventually(there, seconds), f"{name} is {last['status']} ({last.get('error')}), not {words!r}:\n{hub.output[-3000:]}"
+    return last
+
+
 def eventually(check: Callable[[], Any], seconds: float = DEADLINE) -> Any:
     """The first true answer of ``check``; its last answer when the time is over."""
     until = time.monotonic() + seconds
