@@ -6,7 +6,7 @@ import json
 import os
 import re
 import subprocess
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -178,6 +178,15 @@ def test_base_units():
             assert family.name.endswith("_total") is (family.kind == "counter")
         assert family.help
         assert "\n" not in family.help
+
+
+def test_every_yes_or_no_of_a_gpu_is_a_metric():
+    flags = [field.name for field in fields(GpuReading) if str(field.type).startswith("bool")]
+    assert {"ecc_pending", "mig_pending"} <= set(flags) <= {family.field for family in ALL}
+    gpu = GpuReading(uuid="GPU-1", ecc_enabled=True, ecc_pending=False, mig_enabled=False, mig_pending=True, remapped_rows_pending=None, persistence_enabled=False, unified_memory=True)
+    found = parse(as_prometheus.node_metrics(Snapshot(taken_at=1.0, gpus=(gpu,)), "n1"))
+    told = {name: value(found, f"gpuwatch_gpu_{name}") for name in flags if name != "remapped_rows_failure"}
+    assert told == {"ecc_enabled": 1, "ecc_pending": 0, "mig_enabled": 0, "mig_pending": 1, "remapped_rows_pending": None, "persistence_enabled": 0, "unified_memory": 1}
 
 
 @pytest.mark.parametrize(("factor", "text", "wanted"), [

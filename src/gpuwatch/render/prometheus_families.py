@@ -155,7 +155,7 @@ def _flags(prefix: str, reading: type, names: tuple[str, ...], leave_out: tuple[
 _IN_DCGM = tuple(family.field for family in DCGM)
 GPU = (
     *families("gpu", GpuReading, _IN_DCGM),
-    *_flags("gpu", GpuReading, ("ecc_enabled", "remapped_rows_pending", "mig_enabled", "persistence_enabled", "unified_memory"), _IN_DCGM),
+    *_flags("gpu", GpuReading, ("ecc_enabled", "ecc_pending", "remapped_rows_pending", "mig_enabled", "mig_pending", "persistence_enabled", "unified_memory"), _IN_DCGM),
     Family("gpuwatch_gpu_up", "gauge", "1 = the GPU answers, 0 = it is lost", "error"),
     Family("gpuwatch_gpu_processes", "gauge", "how many processes are on the GPU", "processes"),
 )

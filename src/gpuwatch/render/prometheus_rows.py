@@ -279,7 +279,7 @@ class _Pick:
 
 _OF_HOST = tuple(family.field for family in metrics.NODE if family.name.startswith("gpuwatch_host_"))
 _OF_NODE = ("taken_at", "interval_seconds", "clock_skew_seconds", "gpus")
-_GPU_FLAGS = ("unified_memory", "ecc_enabled", "remapped_rows_pending", "mig_enabled", "persistence_enabled")
+_GPU_FLAGS = ("unified_memory", "ecc_enabled", "ecc_pending", "remapped_rows_pending", "mig_enabled", "mig_pending", "persistence_enabled")
 _pick_dcgm = _Pick(metrics.DCGM, "xids", "remapped_rows_failure")
 _pick_gpu = _Pick(metrics.GPU, "error", "processes", *_GPU_FLAGS)
 _pick_node = _Pick(metrics.NODE, *_OF_NODE)
@@ -304,7 +304,8 @@ def _gpu_made(gpu: GpuReading) -> tuple[str, ...]:
     lost = gpu.error is not None
     return (
         "0" if lost else "1", NULL if lost or "processes" in gpu.missing else str(len(gpu.processes)), NULL if lost else _FLAGS[gpu.unified_memory],
-        _FLAGS[gpu.ecc_enabled], _FLAGS[gpu.remapped_rows_pending], _FLAGS[gpu.mig_enabled], _FLAGS[gpu.persistence_enabled],
+        _FLAGS[gpu.ecc_enabled], _FLAGS[gpu.ecc_pending], _FLAGS[gpu.remapped_rows_pending], _FLAGS[gpu.mig_enabled], _FLAGS[gpu.mig_pending],
+        _FLAGS[gpu.persistence_enabled],
     )  # fmt: skip
 
 
