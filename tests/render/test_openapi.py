@@ -12,7 +12,7 @@ from tests.render import samples
 
 from gpuwatch.model import cluster as cluster_model
 from gpuwatch.model.view import ViewOptions
-from gpuwatch.render import as_csv, as_json, openapi
+from gpuwatch.render import as_csv, as_gpustat, as_json, openapi
 from gpuwatch.web.routes import ROUTES
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "http-api.md"
@@ -79,6 +79,27 @@ def test_every_answer_holds_to_the_description(cluster):
         for gpu in node.gpus:
             assert errors(json.loads(as_json.gpu_json(cluster, node, gpu)), answer_of("/api/v1/gpus/{uuid}")) == []
     assert errors(json.loads(as_json.error_json("x", "y")), {"$ref": "#/components/schemas/Error"}) == []
+
+
+@pytest.mark.parametrize("cluster", [LAB, samples.empty(), samples.hostile()], ids=["lab", "empty", "hostile"])
+def test_gpustats_answers_hold_to_theirs(cluster):
+    (ours, theirs) = answer_of("/api/v1/cluster")["anyOf"]
+    told = json.loads(as_gpustat.cluster_gpustat(cluster, ViewOptions()))
+    assert errors(told, theirs) == []
+    assert errors(told, ours), "one is not mistaken for the other"
+    assert errors(told, answer_of("/api/v1/cluster")) == []
+    for node in cluster.nodes:
+        host = json.loads(as_gpustat.host_gpustat(cluster, node))
+        assert errors(host, {"$ref": "#/components/schemas/GpustatHost"}) == []
+        assert errors(host, answer_of("/api/v1/hosts/{name}")) == []
+
+
+def test_gpustats_schema_finds_faults():
+    host = json.loads(as_gpustat.cluster_gpustat(LAB, ViewOptions()))[0]
+    schema = {"$ref": "#/components/schemas/GpustatHost"}
+    assert errors({key: value for key, value in host.items() if key != "gpus"}, schema)
+    assert errors({**host, "gpus": [{**host["gpus"][0], "power.draw": 388.5}]}, schema)
+    assert errors({**host, "more": 1}, schema)
 
 
 def test_every_reference_leads_somewhere_and_everything_is_described():

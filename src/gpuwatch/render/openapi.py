@@ -12,7 +12,7 @@ import gpuwatch
 from gpuwatch.model import cluster, snapshot
 from gpuwatch.model.fields import describe
 from gpuwatch.model.view import LAYOUTS, SORTS
-from gpuwatch.render import openapi_push
+from gpuwatch.render import openapi_gpustat, openapi_push
 from gpuwatch.render.as_csv import FIXED, NUMBERS
 from gpuwatch.render.csv_log import LOG_COLUMNS
 from gpuwatch.render.csv_processes import NOW_COLUMNS
@@ -159,6 +159,8 @@ def _schemas() -> Iterator[tuple[str, Schema]]:
     yield "Hubs", _object((("hubs", {"type": "array", "items": {"$ref": "#/components/schemas/Hub"}}, "by name; those gone for a day are left out"),))
     for name, fields in {**SCHEMAS, **openapi_push.SCHEMAS}.items():
         yield name, _object(fields)
+    for name, fields in openapi_gpustat.SCHEMAS.items():
+        yield name, _object(fields, openapi_gpustat.OPTIONAL)
     for reading in READINGS:
         yield reading.__name__, _object(tuple(fields_of(reading)))
 
@@ -205,12 +207,12 @@ def _nullable(schema: Schema) -> Schema:
     return {"type": [schema["type"], "null"]} if "type" in schema else {"anyOf": [schema, {"type": "null"}]}
 
 
-def _object(fields: tuple[tuple[str, Schema, str], ...]) -> Schema:
-    """Every field is always there, null where it is not reported."""
+def _object(fields: tuple[tuple[str, Schema, str], ...], optional: tuple[str, ...] = ()) -> Schema:
+    """Every field is always there, null where it is not reported; but for ``optional`` ones."""
     return {
         "type": "object",
         "properties": {name: {**schema, "description": help} for name, schema, help in fields},
-        "required": [name for name, _, _ in fields],
+        "required": [name for name, _, _ in fields if name not in optional],
         "additionalProperties": False,
     }
 
@@ -223,6 +225,9 @@ def _path(summary: str, answer: str, parameters: tuple[tuple[str, Schema, str], 
     formats = [format for name, schema, _ in parameters if name == "format" for format in schema["enum"]]
     if not answer or any(format.endswith("csv") for format in formats):
         told["content"]["text/csv"] = {"schema": {"type": "string"}}
+    if "gpustat" in formats:
+        json_body = told["content"]["application/json"]
+        json_body["schema"] = openapi_gpustat.beside(json_body["schema"], many=not variable)
     responses = {"200": told, "400": _response("A parameter that cannot be", "Error")}
     if variable or missing:
         responses["404"] = _response("There is none of that name", "Error")
@@ -259,7 +264,7 @@ def docs_tables() -> dict[str, str]:
         "processes_now": _table(("column", "what it holds"), [(f"`{name}`", help) for name, help in NOW_COLUMNS]),
         "process_columns": _table(("column", "what it holds"), [(f"`{name}`", help) for name, help in PROCESS_COLUMNS]),
     }
-    tables.update((name, _fields_table(fields)) for name, fields in {**SCHEMAS, **openapi_push.SCHEMAS}.items())
+    tables.update((name, _fields_table(fields)) for name, fields in {**SCHEMAS, **openapi_push.SCHEMAS, **openapi_gpustat.SCHEMAS}.items())
     tables.update({reading.__name__: _fields_table(tuple(fields_of(reading))) for reading in READINGS})
     return tables
 
