@@ -291,7 +291,7 @@ def test_hosts_beside_a_running_hub(lab: Lab) -> None:
     lab.hosts_file().write_text(f"gamma={address(one)}\n")
     assert eventually(lambda: list(nodes_of(hub)) == ["gamma"])
     theirs = {gpu["uuid"] for gpu in json.loads(lab.run("status", "--hub", hub.url(), "--json").stdout)["nodes"][0]["snapshot"]["gpus"]}
-    done = lab.run(*database, "merge", "beta", "gamma")
+    done = lab.run(*database, "merge", "beta", "gamma", "--yes")
     assert done.returncode == 0, done.stderr
     assert set(listed()) == {"gamma"}
     assert eventually(lambda: set(history("gamma")) > theirs), "UUIDs of both machines"
@@ -308,7 +308,7 @@ def test_hosts_beside_a_running_hub(lab: Lab) -> None:
     one_line_error(lab.run(*database, "forget", "nobody", "--yes"), 2, "nobody")
     one_line_error(lab.run(*database, "rename", "nobody", "somebody"), 2, "nobody")
     refused = lab.run(*database, "forget", "gamma")
-    assert refused.returncode == 1, "nobody said yes"
+    assert (refused.returncode, refused.stderr.splitlines()[-1]) == (1, "gpuwatch: Nobody answered, nothing was changed. To do it without a question: --yes")
     assert "gamma" in listed()
     one_line_error(lab.run("host", "--database", f"sqlite:///{lab.folder}/nowhere.db", "list"), 1, "There is no database")
 

@@ -7,6 +7,7 @@ import json
 import click
 
 from gpuwatch.cli.db_upkeep import as_json_option, opened, settings_of
+from gpuwatch.cli.options import ask_first
 from gpuwatch.model.errors import UsageError
 
 
@@ -30,8 +31,7 @@ def forget_user(ctx: click.Context, name: str, yes: bool, as_json: bool) -> None
         ((sums,),) = store.rows("SELECT count(*) FROM user_day WHERE user_name = ? AND machine_id != ''", (name,))
         if not stretches and not sums:
             raise UsageError(f"Nothing is kept of a user {name[:80]!r}.", "Names are told by: gpuwatch report --by user")
-        if not yes:
-            click.confirm(f"Delete {stretches} stretches of processes and {sums} daily sums of {name}?", abort=True, err=True)
+        ask_first(f"Delete {stretches} stretches of processes and {sums} daily sums of {name}?", yes)
         found = {"user": name, "process_intervals": intervals.forget_user(store, name), "user_days": usage.forget_user(store, name)}
     if as_json:
         click.echo(json.dumps(found))

@@ -11,6 +11,7 @@ from typing import Any, Callable, Iterator, List, Optional, Sequence, Tuple
 
 import click
 
+from gpuwatch.cli.options import ask_first
 from gpuwatch.config.load import load, timezone_name
 from gpuwatch.config.settings import HubSettings
 from gpuwatch.model.errors import GpuwatchError, UsageError
@@ -80,8 +81,7 @@ def assign_command(ctx: click.Context, imported: str, host: str, gpus: Sequence[
                 f"{target.name} has readings of its own of {twice[0]} from the time of {_time(twice[1], _hub_zone(ctx))} on.",
                 "To count that time twice: --overlap",
             )
-        if not yes:
-            click.confirm(f"Give the readings of {source.name} to {target.name}?", abort=True)
+        ask_first(f"Give the readings of {source.name} to {target.name}?", yes)
         with _bar(0, "moving") as (_, advance):
             for moved in import_assign.assign(store, source.id, target.id, matches):
                 advance(moved)

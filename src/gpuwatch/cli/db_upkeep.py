@@ -12,6 +12,7 @@ from typing import Any, Callable, Iterator, Optional, Sequence
 import click
 
 from gpuwatch.cli.host import database_url
+from gpuwatch.cli.options import ask_first
 from gpuwatch.config.load import load, timezone_name
 from gpuwatch.config.settings import HubSettings
 from gpuwatch.model.errors import StoreError
@@ -138,8 +139,7 @@ def restore(ctx: click.Context, file: str, yes: bool) -> None:
     with closing(open_store(file, create=False, read_only=True)) as store:
         length = backups.work_bytes(store)
     with hold(url):
-        if not yes:
-            click.confirm("Put the backup in the database's place?", abort=True, err=True)
+        ask_first("Put the backup in the database's place?", yes)
         with bar(length, "Restoring") as progress:
             kept = backups.restore(file, url, progress)
     click.echo(f"The database is that of {file} now." + (f" The one before it is kept as {kept}." if kept else ""))

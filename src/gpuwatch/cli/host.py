@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 import click
 
-from gpuwatch.cli.options import DatabaseGroup
+from gpuwatch.cli.options import DatabaseGroup, ask_first
 from gpuwatch.config.load import load, state_dir
 from gpuwatch.config.settings import HubSettings
 
@@ -65,12 +65,18 @@ def rename(ctx: click.Context, name: str, new_name: str) -> None:
 @command.command("merge", short_help="Give a host's history to another one.")
 @click.argument("name")
 @click.argument("into")
+@click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_context
-def merge(ctx: click.Context, name: str, into: str) -> None:
-    """Move all that is known of the host NAME to the host INTO, and forget NAME."""
+def merge(ctx: click.Context, name: str, into: str, yes: bool) -> None:
+    """Move all that is known of the host NAME to the host INTO, and forget NAME. It cannot be undone."""
     from gpuwatch.store import machines
 
-    _with_store(ctx, lambda store: machines.merge(store, machines.find(store, name).id, machines.find(store, into).id))
+    def act(store: Any) -> None:
+        source, target = machines.find(store, name), machines.find(store, into)
+        ask_first(f"Give the whole history of {source.name} to {target.name}, and forget {source.name}?", yes)
+        machines.merge(store, source.id, target.id)
+
+    _with_store(ctx, act)
     click.echo(f"The history of {name} belongs to {into} now.")
 
 
@@ -82,13 +88,16 @@ def forget(ctx: click.Context, name: str, yes: bool) -> None:
     """Delete the host NAME and its whole history."""
     from gpuwatch.store import machines
 
-    if not yes:
-        click.confirm(f"Delete {name} and its whole history?", abort=True, err=True)
-    _with_store(ctx, lambda store: machines.forget(store, machines.find(store, name).id))
+    def act(store: Any) -> None:
+        machine = machines.find(store, name)
+        ask_first(f"Delete {machine.name} and its whole history?", yes)
+        machines.forget(store, machine.id)
+
+    _with_store(ctx, act)
     click.echo(f"{name} is forgotten. While it stands in the hosts file it begins anew.")
 
 
-def _with_store(ctx: click.Context, act: Any) -> None:
+def _with_store(ctx: click.Context, act: Callable[[Any], None]) -> None:
     store = open_database(*ctx.obj)
     try:
         act(store)

@@ -8,6 +8,7 @@ import click
 
 from gpuwatch.config.example import toml_value
 from gpuwatch.config.settings import CommonSettings, settings_of
+from gpuwatch.model.errors import GpuwatchError
 
 Command = Callable[..., Any]
 
@@ -22,6 +23,18 @@ class DatabaseGroup(click.Group):
         if command is not None and hint not in (command.epilog or ""):
             command.epilog = f"{command.epilog}\n\n{hint}" if command.epilog else hint
         return command
+
+
+def ask_first(question: str, yes: bool) -> None:
+    """Ask before something that cannot be undone, unless ``yes``. A no ends the command with exit code 1; where nobody can answer, it says so."""
+    try:
+        if not yes:
+            click.confirm(question, abort=True, err=True)
+    except click.Abort as error:
+        if not isinstance(error.__context__, EOFError):
+            raise
+        click.echo(err=True)
+        raise GpuwatchError("Nobody answered, nothing was changed.", "To do it without a question: --yes") from None
 
 
 def settings_options(table: Type[CommonSettings]) -> Callable[[Command], Command]:
