@@ -15,7 +15,6 @@ from gpuwatch.model.errors import UsageError
 from gpuwatch.store import machines
 from gpuwatch.store.database import open_store
 
-
 SOURCES = Path(__file__).parents[2] / "src"
 
 
