@@ -301,6 +301,9 @@ def test_a_changed_address_is_used(street: Street, hub: Hub) -> None:
     until(lambda: len(one.requests) >= 1)
     poller.set_targets([(target("a", two.port), "id-a")])
     until(lambda: len(two.requests) >= 2)
+    asked = len(one.requests)
+    until(lambda: len(two.requests) >= 6)
+    assert len(one.requests) == asked, "the old address is left alone"
 
 
 def test_ipv6(hub: Hub) -> None:

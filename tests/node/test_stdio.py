@@ -32,7 +32,9 @@ def node(script, tmp_path):
     settings = {**SETTINGS, "source_argument": str(script), "state_dir": str(tmp_path / "state")}
     code = (
         f"import sys; sys.path[:0] = [{str(ROOT / 'src')!r}, {str(ROOT)!r}]\n"
-        "from gpuwatch.config.settings import NodeSettings\nfrom gpuwatch.node.stdio import run\n"
+        "import os, threading, time\nfrom gpuwatch.config.settings import NodeSettings\nfrom gpuwatch.node.stdio import run\n"
+        f"def talk():\n    while not time.sleep(0.05): os.path.exists({str(tmp_path / 'noise')!r}) and os.write(1, b'noise of the node\\n')\n"
+        "threading.Thread(target=talk, daemon=True).start()\n"
         f"run(NodeSettings(**{settings!r}), {ARGV!r})"
     )
     child = Child([sys.executable, "-c", code])
@@ -116,8 +118,11 @@ def test_it_ends_with_whoever_listens(node, how):
     assert not stat.exists() or stat.read_text().rpartition(") ")[2][0] == "Z"
 
 
-def test_nothing_else_reaches_the_pipe(node, script):
+def test_nothing_else_reaches_the_pipe(node, script, tmp_path):
+    """``frame`` takes nothing but JSON: a line of either process that strays into the pipe is no frame."""
     script.write_text("print noise")
+    (tmp_path / "noise").touch()
+    until(node, lambda _: node.last_words == "noise of the node")
     for _ in range(3):
         frame(node)
 

@@ -111,8 +111,10 @@ def test_a_stopped_sampler_is_noticed_and_restarted(rig):
 def test_a_killed_sampler_is_restarted(rig):
     it = rig()
     it.wait_for_gpus()
-    os.kill(it.pid, signal.SIGKILL)
+    pid = it.pid
+    os.kill(pid, signal.SIGKILL)
     it.wait(lambda: "SIGKILL" in it.message and not it.status["stale"])
+    assert it.pid != pid
 
 
 def test_an_exit_shows_the_last_words(rig):
