@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpuwatch.config.hosts import parse_hosts
+from gpuwatch.config.hosts import SCHEMES, parse_hosts
 
 
 def one(line):
@@ -44,6 +44,9 @@ def test_a_line_is_a_target(line, name, host, port):
         ("nvitop+http://old1", "nvitop+http", 8000),
         ("node+http://old1", "node+http", 9100),
         ("x=dcgm+http://[::1]:9401 tags=a every=30s", "dcgm+http", 9401),
+        ("dcgm+https://old1", "dcgm+https", 9400),
+        ("nvitop+https://old1 pin=sha256:" + "a" * 64, "nvitop+https", 8000),
+        ("node+https://me@old1 password_file=/p ca=/c.pem", "node+https", 9100),
     ],
 )
 def test_programs_that_are_not_gpuwatch_have_their_own_ports(line, scheme, port):
@@ -57,8 +60,29 @@ def test_one_machine_may_be_two_rows_and_only_node_info_takes_a_password():
     assert [target.name for target in targets] == ["gpu1", "gpu2", "node-1", "o"]
     assert targets[3].password_file == "/p"
     assert [(line.line, line.message.partition(":")[0]) for line in bad] == [
-        (4, "dcgm-exporter is asked without a password"), (5, "the name gpu2 stands on line 1 already. Give this one another name"),
+        (4, "dcgm-exporter is asked without a password where there is no TLS"), (5, "the name gpu2 stands on line 1 already. Give this one another name"),
     ]  # fmt: skip
+
+
+def test_exporters_take_a_user_and_a_password_file_by_tls_alone():
+    targets, bad = parse_hosts(
+        "node+https://me@gpu[1-2]:9101 password_file=/p pin=sha256:" + "a" * 64 + "\n"
+        "dcgm+http://a password_file=/p\ndcgm+http://me@b\nnode+https://me@c\nnode+https://d password_file=/p\nnode+https://me:word@e password_file=/p\n"
+        "dcgm+http://f ca=/c.pem\naccessgrid+http://g password_file=/p\naccessgrid+https://h\n"
+    )  # fmt: skip
+    assert [(target.name, target.host, target.user, target.password_file, target.address) for target in targets] == [
+        ("gpu1:9101", "gpu1", "me", "/p", "gpu1:9101"), ("gpu2:9101", "gpu2", "me", "/p", "gpu2:9101"),
+    ]  # fmt: skip
+    assert [line.message for line in bad] == [
+        "dcgm-exporter is asked without a password where there is no TLS: leave the password_file out, or write dcgm+https://USER@a:9400.",
+        "'me@b' is not a host name or address.",
+        "the password of me is missing: put it into a file, and name that as password_file.",
+        "the user that goes with the password_file belongs before the address: node+https://USER@d:9100.",
+        "what stands before the @ is not a user's name; a password does not belong there, it stands in the file that password_file= names.",
+        "pin= and ca= are for https:// addresses.",
+        "AccessGrid is asked without a password: leave the password_file out.",
+        "accessgrid+https:// is not known; this version asks by " + ", ".join(SCHEMES) + ".",
+    ]
 
 
 def test_keys():

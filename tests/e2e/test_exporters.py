@@ -11,11 +11,13 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
+from tests.certs import self_signed
 from tests.e2e.processes import Lab, Running, address, eventually, get, get_json, nodes_of, until_status
 from tests.hub.programs import Program, captured, page, reply
 
@@ -120,14 +122,14 @@ def test_seeds_002_and_000_as_nodes(hub: Running, programs: dict[str, Program]) 
     assert get_json(f"{url}/api/all_gpu_status")[4]["gpus"][0]["gpu"] == json.loads(captured("000_gpu_status.raw"))["gpu_details"][0]
 
 
-@pytest.fixture
-def node_exporter(tmp_path: Path) -> Iterator[str]:
+@contextmanager
+def running_node_exporter(tmp_path: Path, *options: str) -> Iterator[str]:
     """Debian's, running; its address."""
     program = shutil.which("prometheus-node-exporter") or shutil.which("node_exporter")
     assert program, "node_exporter is missing: make prepare"
     log = tmp_path / "node_exporter.log"
     with log.open("w") as file:
-        process = subprocess.Popen([program, "--web.listen-address=127.0.0.1:0"], stdin=subprocess.DEVNULL, stdout=file, stderr=file)
+        process = subprocess.Popen([program, "--web.listen-address=127.0.0.1:0", *options], stdin=subprocess.DEVNULL, stdout=file, stderr=file)
     try:
         found = eventually(lambda: re.search(r"address=(127\.0\.0\.1:\d+)", log.read_text()))
         assert found, log.read_text()
@@ -135,6 +137,44 @@ def node_exporter(tmp_path: Path) -> Iterator[str]:
     finally:
         process.kill()
         process.wait(20)
+
+
+@pytest.fixture
+def node_exporter(tmp_path: Path) -> Iterator[str]:
+    """As it starts by itself."""
+    with running_node_exporter(tmp_path) as found:
+        yield found
+
+
+ITS_OWN = "$2b$04$abcdefghijklmnopqrstuuf1NnEnu1uUZzzly0XGu2xGDLe/zsWzO"
+"""``its own``, as its web configuration wants passwords (bcrypt)."""
+
+
+def test_a_real_node_exporter_behind_tls_and_basic_auth(lab: Lab, tmp_path: Path) -> None:
+    """As labs run it, with a web configuration: read by the hub, and by check --live; who has no password, or another one, is told."""
+    pair = self_signed(tmp_path / "pair", "127.0.0.1")
+    web = tmp_path / "web.yml"
+    web.write_text(f"tls_server_config:\n  cert_file: {pair.cert}\n  key_file: {pair.key}\nbasic_auth_users:\n  scraper: {ITS_OWN}\n")
+    for name, text in (("right", "its own"), ("wrong", "another")):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o600)
+    with running_node_exporter(tmp_path, f"--web.config.file={web}") as found:
+        where = f"node+https://scraper@{found} pin={pair.pin} password_file={tmp_path}"
+        lines = f"here={where}/right\nwrong={where}/wrong\nnobody=node+https://{found} ca={pair.cert}\nplain=node+http://{found}\n"
+        hub = lab.hub(lines, password="a secret")
+        for name, status in (("here", "up"), ("wrong", "error"), ("nobody", "error"), ("plain", "error")):
+            until_status(hub, name, status)
+        nodes = nodes_of(hub)
+        (tmp_path / "live.txt").write_text(lines)
+        answers = {one["name"]: one for one in json.loads(lab.run("check", "--live", "--json", "--hosts", str(tmp_path / "live.txt")).stdout)["nodes"]}
+    assert nodes["here"]["snapshot"]["host"]["kernel"] == os.uname().release
+    assert "does not take this user and password" in nodes["wrong"]["error"]
+    assert "wants a password" in nodes["nobody"]["error"]
+    assert "answered 400" in nodes["plain"]["error"], "Go's words: an HTTP request came to an HTTPS server"
+    assert (answers["here"]["ok"], answers["here"]["message"]) == (True, "node_exporter, no GPUs")
+    for name in ("wrong", "nobody", "plain"):
+        assert (answers[name]["ok"], answers[name]["message"]) == (False, nodes[name]["error"])
+    assert "its own" not in hub.output
 
 
 def test_a_real_node_exporter(lab: Lab, node_exporter: str) -> None:

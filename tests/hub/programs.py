@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 from pathlib import Path
-from typing import Callable, List, Union
+from typing import Callable, List, Optional, Union
 
 HERE = Path(__file__).resolve().parent.parent
 PAGES = HERE / "wire" / "exporters" / "pages"
@@ -31,10 +32,11 @@ Answer = Union[bytes, Callable[[bytes], bytes]]
 
 
 class Program:
-    """One server. ``answer``: the whole HTTP answer, or what makes it of a request; may be changed while it runs."""
+    """One server. ``answer``: the whole HTTP answer, or what makes it of a request; may be changed while it runs. ``tls``: it speaks so."""
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: Answer, tls: Optional[ssl.SSLContext] = None) -> None:
         self.answer = answer
+        self._tls = tls
         self.asked: List[bytes] = []
         """Whole requests, as they came."""
         self._listening = socket.create_server(("127.0.0.1", 0))
@@ -54,15 +56,18 @@ class Program:
     def _serve(self) -> None:
         while True:
             try:
-                connection, _ = self._listening.accept()
+                plain, _ = self._listening.accept()
             except OSError:
                 return
-            with connection:
-                connection.settimeout(10)
+            with plain:
+                plain.settimeout(10)
                 try:
+                    connection = self._tls.wrap_socket(plain, server_side=True) if self._tls else plain
                     asked = self._read(connection)
                     self.asked.append(asked)
                     connection.sendall(self.answer(asked) if callable(self.answer) else self.answer)
+                    if self._tls:
+                        connection.close()
                 except OSError:
                     continue
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import ssl
 import time
 from pathlib import Path
 from typing import Any, Callable, Iterator, List, Tuple
 
 import pytest
+from tests.certs import Pair, self_signed
 from tests.hub.programs import Program, captured, page, reply
 
 from gpuwatch.hub.ingest import Ingest
@@ -108,7 +110,7 @@ def test_the_hub_s_own_password_never_leaves_in_the_clear(hub: Hub, start: Calla
     """Not to any of these programs, not after a refusal; to node_info.py the one of its own line."""
     (tmp_path / "password").write_text("its-own\n")
     (tmp_path / "password").chmod(0o600)
-    programs = {scheme: start(reply(b"no", "404 NOT FOUND", "text/html")) for scheme in FOREIGN}
+    programs = {scheme: start(reply(b"no", "404 NOT FOUND", "text/html")) for scheme in FOREIGN if not scheme.endswith("s")}
     own = start(reply(b"no", "404 NOT FOUND", "text/html"))
     hub.watch(*(target(scheme, program, scheme) for scheme, program in programs.items()), target("node_info+http", own, "own", password_file=str(tmp_path / "password")))
     until(lambda: all(len(program.asked) >= 2 for program in [*programs.values(), own]))
@@ -129,6 +131,58 @@ def test_the_others_are_asked_without_a_password(scheme: str) -> None:
     assert (method, path, body) == ("GET", "/api/gpu_status" if scheme == "accessgrid+http" else "/metrics", None)
     assert SECRET not in str(headers)
     assert build_request(method, one.address, path, body, headers) == Speaker(one, 5.0).request(SECRET)
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    return self_signed(tmp_path_factory.mktemp("pair"), "127.0.0.1")
+
+
+def guarded(asked: bytes) -> bytes:
+    """node_exporter behind basic auth, as its web configuration makes it."""
+    if b"\r\nAuthorization: Basic c2NyYXBlcjppdHMgb3du\r\n" in asked:
+        return reply(page("node_exporter"), kind="text/plain; version=0.0.4")
+    return reply(b"Unauthorized\n", "401 Unauthorized", "text/plain")
+
+
+def test_exporters_behind_tls_and_basic_auth(hub: Hub, pair: Pair, tmp_path: Path) -> None:
+    """The user and password of the line go by TLS, to the certificate that it names; nothing goes to another one."""
+    (tmp_path / "password").write_text("its own\n")
+    (tmp_path / "password").chmod(0o600)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pair.cert, pair.key)
+    program = Program(guarded, context)
+    login = {"user": "scraper", "password_file": str(tmp_path / "password")}
+    hub.watch(
+        target("node+https", program, "pinned", pin=pair.pin, **login), target("node+https", program, "authority", ca_file=str(pair.cert), **login),
+        target("node+https", program, "impostor", pin="sha256:" + "0" * 64, **login), target("node+https", program, "unknown", **login),
+        target("node+https", program, "nobody", pin=pair.pin), target("node+https", program, "wrong", pin=pair.pin, user="other", password_file=login["password_file"]),
+    )  # fmt: skip
+    try:
+        until(lambda: hub.status("pinned") == hub.status("authority") == "up")
+        until(lambda: all(hub.status(name) in ("error", "down") for name in ("impostor", "unknown", "nobody", "wrong")))
+    finally:
+        program.close()
+    machine = hub.node("pinned")
+    assert machine.snapshot is not None
+    assert (machine.gpus, machine.snapshot.host.memory_total_bytes) == ((), 25276510208)
+    errors = {name: hub.node(name).error or "" for name in ("impostor", "unknown", "nobody", "wrong")}
+    assert f"certificate of {program.address} refused: it is {pair.pin}" in errors["impostor"]
+    assert f"certificate of {program.address} refused" in errors["unknown"]
+    assert "nobody answered 401: it wants a password, and the hub sends none to node_exporter on this line. Next: write USER@" in errors["nobody"]
+    assert "wrong answered 401: it does not take this user and password. Next: correct the file" in errors["wrong"]
+    assert not any("its own" in error or "scraper" in error for error in errors.values())
+    told = {line for asked in program.asked for line in asked.split(b"\r\n") if line.startswith(b"Authorization")}
+    assert told == {b"Authorization: Basic c2NyYXBlcjppdHMgb3du", b"Authorization: Basic b3RoZXI6aXRzIG93bg=="}
+    assert SECRET.encode() not in b"".join(program.asked)
+
+
+def test_without_tls_an_exporter_that_wants_a_password_gets_none(hub: Hub, start: Callable[[Any], Program]) -> None:
+    program = start(guarded)
+    hub.watch(target("node+http", program, user="scraper", password_file="/nowhere"))
+    until(lambda: hub.status() == "error")
+    assert "401: it wants a password, and the hub sends none to node_exporter without TLS. Next: open it to the hub, or ask it by node+https://." in (hub.node().error or "")
+    assert b"Authorization" not in b"".join(program.asked)
 
 
 def test_one_that_stopped_reading_becomes_stale(hub: Hub, start: Callable[[Any], Program], monkeypatch: pytest.MonkeyPatch) -> None:

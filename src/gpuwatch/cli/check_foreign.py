@@ -11,7 +11,7 @@ from gpuwatch.hub.speakers import Speaker
 from gpuwatch.model.cluster import Target
 from gpuwatch.model.errors import WireError
 from gpuwatch.model.foreign import program_of
-from gpuwatch.wire.http import fetch
+from gpuwatch.wire.http import Trust, fetch
 
 
 def told_by(target: Target, deadline_seconds: float, max_bytes: int) -> tuple[str, int]:
@@ -19,8 +19,8 @@ def told_by(target: Target, deadline_seconds: float, max_bytes: int) -> tuple[st
     program = program_of(target.scheme)
     speaker = Speaker(target, 0.0)
     method, path, body, headers = speaker.asked(read_secret(target.password_file) if target.password_file else DEFAULT_PASSWORD)
-    url = f"http://{target.address}{path}"
-    reply = fetch(url, method=method, body=body, headers=headers, deadline_seconds=deadline_seconds, max_bytes=max_bytes, program=program)
+    url, trust = f"{'https' if target.by_tls else 'http'}://{target.address}{path}", Trust(target.pin, target.ca_file)
+    reply = fetch(url, method=method, body=body, headers=headers, deadline_seconds=deadline_seconds, max_bytes=max_bytes, program=program, trust=trust)
     if reply.status != 200:
         raise WireError(refused(target, reply).text)
     try:

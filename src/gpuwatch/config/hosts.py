@@ -3,6 +3,7 @@
 ``address`` is ``host``, ``host:port``, ``http://host:port``, ``ssh://user@host:port``, an IPv6 address in brackets, or a range ``gpu[01-16]``.
 Other schemes name programs that are not gpuwatch (``model.foreign``), each with a port of its own.
 Keys: ``tags=lab-a,train``, ``password_file=/path``, ``every=10s``; of ``https://`` also ``pin=sha256:...`` and ``ca=/path.pem``. ``#`` starts a comment.
+Exporters behind basic auth: ``node+https://user@host password_file=/path``.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any, Iterator, Optional, Sequence, Tuple
 
 from gpuwatch.model.cluster import SSH, Target
 from gpuwatch.model.errors import UsageError
-from gpuwatch.model.foreign import FOREIGN
+from gpuwatch.model.foreign import FOREIGN, Foreign
 from gpuwatch.model.units import parse_seconds
 
 MAX_TARGETS = 20000
@@ -89,10 +90,22 @@ def _parse_line(line: str, number: int, port: int) -> Iterator[Target]:
 def _allowed(target: Target) -> Target:
     foreign = FOREIGN.get(target.scheme)
     if foreign is not None and target.password_file and not foreign.takes_password:
-        raise UsageError(f"{foreign.program} is asked without a password: leave out password_file=.")
-    if (target.pin or target.ca_file) and target.scheme != "https":
+        _check_password(foreign, target)
+    if foreign is not None and target.user and not target.password_file:
+        raise UsageError(f"the password of {target.user} is missing: put it into a file, and name that as password_file.")
+    if (target.pin or target.ca_file) and not target.by_tls:
         raise UsageError("pin= and ca= are for https:// addresses.")
     return target
+
+
+def _check_password(foreign: Foreign, target: Target) -> None:
+    """A password in the clear is for programs that know no other way; exporters have TLS. Raises UsageError."""
+    by_tls = target.scheme.replace("+http", "+https")
+    if not foreign.takes_user:
+        other = f", or write {by_tls}://USER@{target.address}" if by_tls in FOREIGN else ""
+        raise UsageError(f"{foreign.program} is asked without a password{' where there is no TLS' if other else ''}: leave the password_file out{other}.")
+    if not target.user:
+        raise UsageError(f"the user that goes with the password_file belongs before the address: {target.scheme}://USER@{target.address}.")
 
 
 def _split_name(word: str) -> tuple[str, str]:
@@ -189,12 +202,14 @@ def _target(name: str, address: str, port: int) -> Target:
 
 
 def _user(scheme: str, rest: str) -> tuple[Optional[str], str]:
-    """The user before the last ``@`` of an ssh address; they are words of ssh's command line, so none begins with a dash."""
+    """The user before the last ``@`` of an ssh address, or of an exporter's; they are words of ssh's command line, so none begins with a dash."""
     user, separator, host = rest.rpartition("@")
-    if scheme not in SSH or not separator:
+    by_password = scheme in FOREIGN and FOREIGN[scheme].takes_user
+    if not separator or not (scheme in SSH or by_password):
         return None, rest
     if not _USER.fullmatch(user):
-        raise UsageError("what stands before the @ is not a user's name; a password does not belong there, ssh logs in with a key.")
+        instead = "it stands in the file that password_file= names" if by_password else "ssh logs in with a key"
+        raise UsageError(f"what stands before the @ is not a user's name; a password does not belong there, {instead}.")
     return user, host
 
 

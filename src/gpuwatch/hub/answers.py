@@ -61,7 +61,7 @@ def refused(target: Target, response: Response) -> Failure:
 
 
 def _foreign(target: Target, response: Response) -> Failure:
-    """node_info.py answers 404 to a wrong password; the others are asked without one."""
+    """node_info.py answers 404 to a wrong password; exporters take one by https alone."""
     status, foreign = response.status, FOREIGN[target.scheme]
     if foreign.takes_password and status == 404:
         text = (
@@ -70,8 +70,19 @@ def _foreign(target: Target, response: Response) -> Failure:
         )
         return Failure(text, True, True)
     if status in (401, 403):
-        return Failure(f"{target.name} answered {status}: it wants a password, and the hub sends none to {foreign.program}. Next: open it to the hub.", True, True)
+        return Failure(f"{target.name} answered {status}: {_password_trouble(target)}", True, True)
     return Failure(_other(target, response), True, True)
+
+
+def _password_trouble(target: Target) -> str:
+    program, takes_user = FOREIGN[target.scheme].program, FOREIGN[target.scheme].takes_user
+    if takes_user and target.user:
+        return "it does not take this user and password. Next: correct the file that password_file= names, or the user before the @."
+    sends_none = f"it wants a password, and the hub sends none to {program}"
+    if takes_user:
+        return f"{sends_none} on this line. Next: write USER@ before its address, and password_file= behind it."
+    by_tls = target.scheme.replace("+http", "+https")
+    return f"{sends_none}{' without TLS' if by_tls in FOREIGN else ''}. Next: open it to the hub{f', or ask it by {by_tls}://' if by_tls in FOREIGN else ''}."
 
 
 def _other(target: Target, response: Response) -> str:

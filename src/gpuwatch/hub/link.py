@@ -213,7 +213,7 @@ class Link:
 
     def _new_connection(self) -> Connection:
         """Raises WireError where nobody's certificate could be trusted."""
-        if self.target.scheme != "https":
+        if not self.target.by_tls:
             return Connection(self)
         from gpuwatch.hub.secure import SecureConnection
 

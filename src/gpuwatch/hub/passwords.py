@@ -41,8 +41,8 @@ class Passwords:
     def __call__(self, target: Target) -> str:
         """The password of this target. Raises UsageError in words when its file cannot be read."""
         foreign = FOREIGN.get(target.scheme)
-        if foreign is not None and not (foreign.takes_password and target.password_file):
-            # in the clear: the common password is for signing, and never for these
+        if foreign is not None and not ((foreign.takes_password or foreign.takes_user) and target.password_file):
+            # as it is: the common password is for signing, and never for these
             return DEFAULT_PASSWORD if foreign.takes_password else ""
         path = target.password_file or self._common_file
         if not path:

@@ -7,6 +7,7 @@ here, a row in ``model.foreign``. Must never give a password to a program that t
 from __future__ import annotations
 
 import time
+from base64 import b64encode
 from dataclasses import replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Dict, Protocol
@@ -29,6 +30,9 @@ SPEAKERS: Dict[str, str] = {
     "dcgm+http": "gpuwatch.wire.exporters.dcgm",
     "nvitop+http": "gpuwatch.wire.exporters.nvitop",
     "node+http": "gpuwatch.wire.exporters.node",
+    "dcgm+https": "gpuwatch.wire.exporters.dcgm",
+    "nvitop+https": "gpuwatch.wire.exporters.nvitop",
+    "node+https": "gpuwatch.wire.exporters.node",
 }
 """By scheme of the hosts file; imported when the first such target is asked."""
 
@@ -51,8 +55,12 @@ class Speaker:
         self._memory: Any = None
 
     def asked(self, password: str) -> Request:
-        """What to ask. The password reaches only programs that take one."""
-        request: Request = self._module.request(self.target, password if FOREIGN[self.target.scheme].takes_password else "")
+        """What to ask. The password reaches only programs that take one; an exporter's only by TLS, and only that of its own line."""
+        foreign = FOREIGN[self.target.scheme]
+        request: Request = self._module.request(self.target, password if foreign.takes_password else "")
+        if foreign.takes_user and self.target.user and self.target.password_file:
+            pair = b64encode(f"{self.target.user}:{password}".encode()).decode()
+            request = request._replace(headers={**request.headers, "Authorization": f"Basic {pair}"})
         return request
 
     def request(self, password: str) -> bytes:

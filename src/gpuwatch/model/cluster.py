@@ -33,11 +33,16 @@ class Target:
     interval_seconds: Optional[float] = None
     line: int = 0
     user: Optional[str] = None
-    """Who to log in as (ssh); None = as ssh's own configuration says."""
+    """Who to log in as (ssh; exporters by https); None = as ssh's own configuration says, and as nobody."""
     pin: str = ""
     """``sha256:`` and 64 hex digits of the certificate that it must show (https); empty = any that an authority vouches for."""
     ca_file: str = ""
     """PEM file of the authorities of its certificate (https); empty = the system's."""
+
+    @property
+    def by_tls(self) -> bool:
+        """It is asked by TLS."""
+        return self.scheme.endswith("https")
 
     @property
     def sends(self) -> bool:

@@ -13,7 +13,9 @@ class Foreign(NamedTuple):
     port: int
     """Where it listens unless it is told otherwise."""
     takes_password: bool = False
-    """It wants the plain password in the body of the request. All others are asked without one."""
+    """It wants the plain password in the body of the request."""
+    takes_user: bool = False
+    """Where the line names a user and a password file, both go as basic auth. All others are asked without a password."""
 
 
 FOREIGN: Mapping[str, Foreign] = {
@@ -22,6 +24,9 @@ FOREIGN: Mapping[str, Foreign] = {
     "dcgm+http": Foreign("dcgm-exporter", 9400),
     "nvitop+http": Foreign("nvitop-exporter", 8000),
     "node+http": Foreign("node_exporter", 9100),
+    "dcgm+https": Foreign("dcgm-exporter", 9400, takes_user=True),
+    "nvitop+https": Foreign("nvitop-exporter", 8000, takes_user=True),
+    "node+https": Foreign("node_exporter", 9100, takes_user=True),
 }
 """By scheme of the hosts file. Ports: ``protocols`` of seeds 002 and 000; the exporters' own defaults."""
 
