@@ -30,8 +30,8 @@ def times(path: Path, name: str) -> List[int]:
         store.close()
 
 
-def code_of(lab: Lab, database: str) -> str:
-    done = lab.run("enroll", "--database", database, "create", "--json")
+def code_of(lab: Lab, database: str, *options: str) -> str:
+    done = lab.run("enroll", "--database", database, "create", "--json", *options)
     assert done.returncode == 0, done.stderr
     (made,) = json.loads(done.stdout)
     return str(made["code"])
@@ -100,6 +100,39 @@ def test_a_node_pushes_through_a_hub_that_is_killed_and_its_own_end(lab: Lab) ->
     assert eventually(delivered, 30), kept[-5:]
     with sqlite3.connect(lab.folder / "hub.db") as connection:
         assert connection.execute("SELECT count(*) FROM enrolled").fetchone() == (1,)
+
+
+def test_a_node_whose_key_was_ended_comes_back_with_a_new_code(lab: Lab) -> None:
+    """Running, with the code in its file; then restarted. The same host, its history without a hole; the hub's connections for pushes take no codes."""
+    hub = lab.hub("", {"interval": 1.0})
+    codes = lab.folder / "code"
+    codes.write_text(code_of(lab, lab.database()))
+    codes.chmod(0o600)
+    settings = {"push": hub.url(), "enroll_file": str(codes), "interval": SAMPLE_SECONDS}
+    node = lab.simulated("p1", **settings)
+    witness = lab.hub(f"p1={node.url().rpartition('/')[2]}\n", {"interval": 0.1}, name="witness")
+    until_status(hub, "p1", "up")
+    until_status(witness, "p1", "up")
+    since_ms = round(time.time() * 1000)
+    time.sleep(1.0)
+    for again in (False, True):
+        heard = len(node.output)
+        assert lab.run("enroll", "--database", lab.database(), "revoke", "p1").returncode == 0
+        if again:
+            assert node.stop() == 0
+            codes.write_text(code_of(lab, lab.database(), "--for", "p1"))
+            port = node.url().rpartition(":")[2]
+            node, heard = lab.simulated("p1", **settings, port=int(port)), 0
+        else:
+            node.wait_for("answered 401: .* needs a code")
+            codes.write_text(code_of(lab, lab.database(), "--for", "p1"))
+        assert eventually(lambda: "knows this node as p1" in node.output[heard:]), node.output
+        until_status(hub, "p1", "up")
+    time.sleep(1.0)
+    kept, witnessed = settled(lab, "p1", since_ms)
+    assert kept == witnessed
+    assert len(kept) == len(set(kept)) > 5
+    assert "takes pushes alone" not in node.output
 
 
 def test_a_hub_that_was_killed_fetches_what_it_missed_of_a_polled_node(lab: Lab) -> None:

@@ -69,7 +69,9 @@ class Pusher:
         self._refused: Tuple[int, int] = (0, 0)
         self._batch = MOST_RECORDS
         self._lost_told_at = 0.0
-        self._warned = self._tried_code = False
+        self._warned = False
+        self._tried_code = ""
+        """The code that the hub refused: it is not tried again beside a key that is not known."""
         self.wake: Callable[[], None] = lambda: None
         """Called after each sample."""
         self.away = threading.Event()
@@ -185,9 +187,8 @@ class Pusher:
             return True
         if response.status in (400, 413) and sent:
             self._counts(sent[0].record.sequence)
-        if response.headers.get("www-authenticate") == UNKNOWN_KEY and self._code() and not self._tried_code:
-            self._tried_code = True  # perhaps it was given because the key is not known any more
-            self._enrol()
+        if response.headers.get("www-authenticate") == UNKNOWN_KEY and self._code() not in ("", self._tried_code):
+            self._enrol()  # perhaps the code was given because the key is not known any more
             return True
         raise _Answered(f"the hub at {self._connection.address} answered {response.status}: {told}", wait)
 
@@ -196,8 +197,12 @@ class Pusher:
         if not self._connection.is_secure and not self._warned and not is_loopback(self._connection.address.rpartition(":")[0].strip("[]")):
             log.warning("the key for pushing crosses the network in the clear: use an https:// address")
             self._warned = True
-        body = json.dumps({"code": self._code(), "name": self._name, "version": __version__}).encode()
+        code = self._code()
+        body = json.dumps({"code": code, "name": self._name, "version": __version__}).encode()
+        self._connection.close()  # one that has pushed takes nothing else
         response = self._connection.post(ENROLL_PATH, body, lambda: {"Content-Type": "application/json"}, DEADLINE_SECONDS)
+        if response.status in (400, 403):
+            self._tried_code = code
         if response.status != 200:
             raise _Answered(f"this node is not enrolled: the hub at {self._connection.address} answered {response.status}: {_said(response)}", _retry_after(response))
         made = identity.parsed(loads(response.body))
