@@ -13,7 +13,7 @@ import time
 from typing import Any, NamedTuple, Optional
 
 from gpuwatch.model.errors import GpuwatchError
-from gpuwatch.serve import handover, wsgi
+from gpuwatch.serve import handover, plain, wsgi
 from gpuwatch.serve.forwarded import forwarded, networks
 from gpuwatch.serve.uploads import NO_UPLOADS, UploadLimits, parser_class
 
@@ -68,7 +68,7 @@ class Server:
         # at 500 waiting requests it would write 500 lines; a full queue shows in the response times
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)
         limit, proxies = _connection_limit(), networks(trusted_proxies)
-        channel: Any = HTTPChannel if tls is None else _secure(HTTPChannel, tls)
+        channel: Any = plain.channel_class(HTTPChannel) if tls is None else _secure(HTTPChannel, tls)
         self._scheme = "http" if tls is None else "https"
         self._sockets = open_sockets(host, port)
         self.host = host
@@ -96,10 +96,9 @@ class Server:
             channel = type("Channel", (channel,), {"parser_class": parser_class(uploads)})
         if taker is not None:
             channel = handover.channel_class(channel, taker)
-        if channel is not HTTPChannel:
-            for one in list(self._map.values()):
-                if hasattr(one, "channel_class"):  # a socket that listens
-                    one.channel_class = channel
+        for one in list(self._map.values()):
+            if hasattr(one, "channel_class"):  # a socket that listens
+                one.channel_class = channel
         self._trigger = next(one for one in self._map.values() if hasattr(one, "pull_trigger"))
 
     @property
