@@ -107,4 +107,4 @@ class Scripted:
         return self.do_ok(now, "")
 
     def do_nohost(self, now, rest):
-        return Snapshot(taken_at=now, hostname="sim", gpus=(gpu(0),), simulated=True)
+        return Snapshot(taken_at=now, hostname="sim", gpus=(gpu(0),), simulated=True, host=HostReading(driver_version=rest or None))

@@ -226,7 +226,15 @@ def test_the_host_is_filled_in_where_the_source_has_none(start, script):
     snapshot = started(start()).snapshot()
     assert snapshot.simulated
     assert snapshot.host.cpu_count >= 1
+    assert snapshot.host.driver_version is None
     assert len(snapshot.gpus) == 1
+
+
+def test_a_source_may_tell_the_driver_and_leave_the_rest_of_the_host(start, script):
+    script.write_text("nohost 550.90")
+    host = started(start()).snapshot().host
+    assert (host.driver_version, "driver_version" in host.missing) == ("550.90", False)
+    assert host.cpu_count >= 1
 
 
 def test_known_gpus_reach_the_source(start):

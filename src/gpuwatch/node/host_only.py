@@ -12,7 +12,7 @@ from gpuwatch.loops import Repeats
 from gpuwatch.model.snapshot import CollectorStatus, HostReading, Snapshot
 
 log = logging.getLogger(__name__)
-_NOTHING_READ = HostReading()
+_DRIVER = ("driver_version", "library_version", "cuda_version")
 
 
 class HostOnly:
@@ -36,10 +36,13 @@ class HostOnly:
         return self.fill(snapshot, now)
 
     def fill(self, snapshot: Snapshot, now: float) -> Snapshot:
-        """``snapshot`` with the host's readings; as it is where a source gave them already."""
-        if snapshot.host != _NOTHING_READ:
+        """``snapshot`` with the host's readings; as it is where a source gave them already. A source may give the driver's versions alone."""
+        driver = {name: getattr(snapshot.host, name) for name in _DRIVER if getattr(snapshot.host, name) is not None}
+        if snapshot.host != HostReading(**driver):
             return snapshot
         host, trouble = self._read(now)
+        missing = {name: reason for name, reason in host.missing.items() if name not in driver}
+        host = dataclasses.replace(host, **driver, missing=missing)
         return dataclasses.replace(snapshot, host=host, collectors=snapshot.collectors + trouble)
 
     def _read(self, now: float) -> Tuple[HostReading, Tuple[CollectorStatus, ...]]:

@@ -12,6 +12,7 @@ from gpuwatch.model.units import GIB
 CORES = 64
 _BOOTED_DAYS_BEFORE = 41
 DAY = 86400.0
+DRIVER = {"driver_version": "550.90.07", "library_version": "550.90.07", "cuda_version": "12.4"}
 
 
 def noise(key: str) -> float:
@@ -29,7 +30,7 @@ def host_reading(seed: str, now: float, midnight_at: float, loads: Sequence[floa
     data = 0.52 + 0.3 * (grown / 90 % 1) + 0.01 * math.sin(now / DAY * 2 * math.pi)
     return HostReading(
         os="Ubuntu 22.04.4 LTS", kernel="5.15.0-117-generic", architecture="x86_64", cpu_model="AMD EPYC 7543 32-Core Processor", cpu_count=CORES,
-        boot_at=boot_at, driver_version="550.90.07", library_version="550.90.07", cuda_version="12.4", ips=(("eth0", "127.0.0.1"),),
+        boot_at=boot_at, **DRIVER, ips=(("eth0", "127.0.0.1"),),
         cpu_percent=round(cpu, 1), load_1m=round(load + fluke, 2), load_5m=round(load + 0.4, 2), load_15m=round(load + 0.3, 2),
         memory_used_bytes=round((22 + 14 * len(loads) + 2 * fluke) * GIB), memory_total_bytes=512 * GIB, swap_used_bytes=0, swap_total_bytes=8 * GIB,
         uptime_seconds=round(now - boot_at), live_read_at=round(now, 3), status_read_at=round(now, 3), identity_read_at=round(now, 3),

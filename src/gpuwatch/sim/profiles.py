@@ -18,6 +18,7 @@ class Card:
     power_limit_watts: float
     idle_watts: float
     capability: str
+    vbios_version: str
     sm_clock_max_mhz: int
     memory_clock_max_mhz: int
     slowdown_celsius: int
@@ -26,23 +27,42 @@ class Card:
     missing: Mapping[str, str] = field(default_factory=dict)
 
 
+def _without(*names: str) -> Mapping[str, str]:
+    return dict.fromkeys(names, "not supported")
+
+
+ACTIVITY = (
+    "sm_activity_percent", "memory_activity_percent", "graphics_activity_percent", "tensor_activity_percent",
+    "pcie_sent_bytes_per_second", "pcie_received_bytes_per_second", "nvlink_bytes_per_second",
+)  # fmt: skip
+"""What GPM tells, on Hopper and newer."""
+_NO_GPM = _without(*ACTIVITY)
+_NO_MIG = _without("mig_enabled", "mig_pending")
+_NO_NVLINK = _without("nvlink_active", "nvlink_total")
+_SXM = _without("fan_percent")
 _GEFORCE = {
-    "memory_temperature_celsius": "not supported",
-    "ecc_corrected_errors": "not supported",
-    "ecc_uncorrected_errors": "not supported",
-    "sm_activity_percent": "not supported",
-    "memory_activity_percent": "not supported",
-}
+    **_NO_GPM, **_NO_MIG, **_NO_NVLINK,
+    **_without("serial", "memory_temperature_celsius", "ecc_enabled", "ecc_pending", "ecc_corrected_errors", "ecc_uncorrected_errors"),
+    **_without("remapped_rows_corrected", "remapped_rows_uncorrected", "remapped_rows_pending", "remapped_rows_failure"),
+}  # fmt: skip
 CARDS: Mapping[str, Card] = {
-    "h100": Card("NVIDIA H100 80GB HBM3", 81559 * MIB, 551 * MIB, 700.0, 69.0, "9.0", 1980, 2619, 87, nvlinks=18, missing={"fan_percent": "not supported"}),
-    "a100": Card("NVIDIA A100-SXM4-80GB", 81920 * MIB, 596 * MIB, 400.0, 52.0, "8.0", 1410, 1593, 89, nvlinks=12, missing={"fan_percent": "not supported"}),
-    "l40s": Card("NVIDIA L40S", 46068 * MIB, 521 * MIB, 350.0, 34.0, "8.9", 2520, 9001, 92, missing={"fan_percent": "not supported"}),
-    "rtx4090": Card("NVIDIA GeForce RTX 4090", 24564 * MIB, 350 * MIB, 450.0, 18.0, "8.9", 3105, 10501, 90, fan=True, missing=_GEFORCE),
-    "rtx4080s": Card("NVIDIA GeForce RTX 4080 SUPER", 16376 * MIB, 330 * MIB, 320.0, 12.0, "8.9", 3105, 11501, 90, fan=True, missing=_GEFORCE),
-    "rtx2080s": Card("NVIDIA GeForce RTX 2080 SUPER", 8192 * MIB, 220 * MIB, 250.0, 9.0, "7.5", 2100, 7751, 93, fan=True, missing=_GEFORCE),
+    "h100": Card("NVIDIA H100 80GB HBM3", 81559 * MIB, 551 * MIB, 700.0, 69.0, "9.0", "96.00.A5.00.01", 1980, 2619, 87, nvlinks=18, missing=_SXM),
+    "a100": Card(
+        "NVIDIA A100-SXM4-80GB", 81920 * MIB, 596 * MIB, 400.0, 52.0, "8.0", "92.00.45.00.05", 1410, 1593, 89, nvlinks=12, missing={**_SXM, **_NO_GPM}
+    ),
+    "l40s": Card(
+        "NVIDIA L40S", 46068 * MIB, 521 * MIB, 350.0, 34.0, "8.9", "95.02.66.00.02", 2520, 9001, 92, missing={**_SXM, **_NO_GPM, **_NO_MIG, **_NO_NVLINK}
+    ),
+    "rtx4090": Card("NVIDIA GeForce RTX 4090", 24564 * MIB, 350 * MIB, 450.0, 18.0, "8.9", "95.02.3C.40.B8", 3105, 10501, 90, fan=True, missing=_GEFORCE),
+    "rtx4080s": Card(
+        "NVIDIA GeForce RTX 4080 SUPER", 16376 * MIB, 330 * MIB, 320.0, 12.0, "8.9", "95.03.44.00.B2", 3105, 11501, 90, fan=True, missing=_GEFORCE
+    ),
+    "rtx2080s": Card(
+        "NVIDIA GeForce RTX 2080 SUPER", 8192 * MIB, 220 * MIB, 250.0, 9.0, "7.5", "90.04.7A.40.73", 2100, 7751, 93, fan=True, missing=_GEFORCE
+    ),
     "gtx1080ti": Card(
-        "NVIDIA GeForce GTX 1080 Ti", 11264 * MIB, 90 * MIB, 250.0, 9.0, "6.1", 1911, 5505, 96, fan=True,
-        missing={**_GEFORCE, "utilization_percent": "not supported", "power_watts": "not supported", "energy_joules": "not supported"},
+        "NVIDIA GeForce GTX 1080 Ti", 11264 * MIB, 90 * MIB, 250.0, 9.0, "6.1", "86.02.39.00.90", 1911, 5505, 96, fan=True,
+        missing={**_GEFORCE, **_without("utilization_percent", "power_watts", "energy_joules")},
     ),
 }  # fmt: skip
 

@@ -20,8 +20,8 @@ from gpuwatch.model.snapshot import CollectorStatus, GpuReading, HostReading, Mi
 from gpuwatch.model.source import SourceOptions
 from gpuwatch.model.units import MIB
 from gpuwatch.sim.life import DAY, Faults, Life, since
-from gpuwatch.sim.machine import host_reading, noise
-from gpuwatch.sim.profiles import CARDS, PEOPLE, PROGRAMS, Card, Job
+from gpuwatch.sim.machine import DRIVER, host_reading, noise
+from gpuwatch.sim.profiles import ACTIVITY, CARDS, PEOPLE, PROGRAMS, Card, Job
 
 SCENARIOS = ("mixed", "full", "free", "idle", "lost", "hot", "nodriver", "life", "life-lost", "life-hot")
 _LOAD_NOISE = 6.0
@@ -67,7 +67,7 @@ class SimSource:
         self._facts = [self._facts_of(index, card) for index, card in enumerate(self._cards)]
 
     def read(self, now: float) -> Snapshot:
-        """A snapshot at ``now``; ``host`` is left to the caller, but of a life."""
+        """A snapshot at ``now``; ``host`` is left to the caller but for its driver, unless it is one of a life."""
         if self._first_at is None:
             self._first_at = now
         gpus: Tuple[GpuReading, ...] = ()
@@ -94,7 +94,7 @@ class SimSource:
 
     def _host(self, now: float) -> HostReading:
         if self._life is None:
-            return HostReading()
+            return HostReading(**DRIVER) if self._cards and self._scenario != "nodriver" else HostReading()
         loads = [job.load_at(now) for index in range(len(self._cards)) for job in self._jobs_at(index, now)]
         return host_reading(self._seed, now, self._midnight_at, loads)
 
@@ -145,7 +145,8 @@ class SimSource:
         """What never changes: identity, and health."""
         identity = {
             "uuid": _uuid(self._random("uuid", index)), "index": index, "name": card.name, "minor_number": index, "pci_bus_id": _bus_id(index),
-            "cuda_capability": card.capability,
+            "cuda_capability": card.capability, "vbios_version": card.vbios_version,
+            "serial": None if "serial" in card.missing else f"1{self._random('serial', index).randrange(10**12):012}",
         }  # fmt: skip
         return identity, {**self._health(card), "missing": dict(card.missing)}
 
@@ -156,7 +157,7 @@ class SimSource:
             return GpuReading(**identity, error="fallen off the bus (Xid 79)", error_since_at=lost_at)
         numbers = {**self._numbers(index, card, now), **health}
         numbers.update(dict.fromkeys(card.missing))
-        reading = GpuReading(**identity, **numbers)
+        reading = GpuReading(**{**identity, **numbers})
         return replace(reading, **self._slices(reading, now)) if self._mig and index == 0 else reading
 
     def _numbers(self, index: int, card: Card, now: float) -> dict[str, Any]:
@@ -171,7 +172,7 @@ class SimSource:
             "memory_used_bytes": held, "memory_reserved_bytes": card.reserved_bytes, "memory_total_bytes": card.memory_bytes,
             "memory_free_bytes": max(0, card.memory_bytes - card.reserved_bytes - held),
             "utilization_percent": round(load), "memory_utilization_percent": round(load * 0.6),
-            "encoder_percent": 0, "decoder_percent": 0,
+            "encoder_percent": 0, "decoder_percent": 0, **_activity(card, load),
             "temperature_celsius": card.slowdown_celsius + 2 if hot else round(30 + 0.42 * load + index % 4),
             "memory_temperature_celsius": round(34 + 0.45 * load), "temperature_slowdown_celsius": card.slowdown_celsius,
             "temperature_shutdown_celsius": card.slowdown_celsius + 5,
@@ -193,13 +194,13 @@ class SimSource:
         return self._process(jobs[0], now, 0, number) if jobs else None
 
     def _health(self, card: Card) -> dict[str, Any]:
-        ecc = "ecc_corrected_errors" not in card.missing
+        """Of a card without a flaw; what it does not tell is taken away by the caller."""
         return {
-            "pcie_generation": 4, "pcie_generation_max": 5, "pcie_width": 16, "pcie_width_max": 16,
-            "ecc_enabled": True if ecc else None, "ecc_pending": True if ecc else None, "ecc_corrected_errors": 0 if ecc else None, "ecc_uncorrected_errors": 0 if ecc else None,
-            "remapped_rows_corrected": 0 if ecc else None, "remapped_rows_uncorrected": 0 if ecc else None,
-            "nvlink_active": card.nvlinks or None, "nvlink_total": card.nvlinks or None,
-            "compute_mode": "default", "persistence_enabled": True, **dict.fromkeys(("mig_enabled", "mig_pending"), self._mig if "H100" in card.name else None),
+            "pcie_generation": 4, "pcie_generation_max": 5, "pcie_width": 16, "pcie_width_max": 16, "pcie_replays": 0,
+            "ecc_enabled": True, "ecc_pending": True, "ecc_corrected_errors": 0, "ecc_uncorrected_errors": 0,
+            "remapped_rows_corrected": 0, "remapped_rows_uncorrected": 0, "remapped_rows_pending": False, "remapped_rows_failure": False,
+            "nvlink_active": card.nvlinks, "nvlink_total": card.nvlinks,
+            "compute_mode": "default", "persistence_enabled": True, "mig_enabled": self._mig, "mig_pending": self._mig,
         }  # fmt: skip
 
     def _energy(self, index: int, card: Card, now: float, nominal: float) -> int:
@@ -230,15 +231,23 @@ class SimSource:
             uuid = "MIG" + _uuid(self._random("mig", number))[3:]
             process = self._in_slice(number, mib * MIB, now)
             used = process.gpu_memory_bytes if process is not None else 0
-            made.append(MigReading(uuid, number, name, instance, 0, used, mib * MIB))
+            sm_percent = 0.0 if process is None else round(0.8 * (process.sm_percent or 0), 1)
+            made.append(MigReading(uuid, number, name, instance, 0, used, mib * MIB, sm_percent))
             if process is not None:
                 processes.append(replace(process, gpu_instance=instance, compute_instance=0))
         used = sum(int(one.memory_used_bytes or 0) for one in made)
+        hidden = ("utilization_percent", *ACTIVITY)
         return {
-            "mig": tuple(made), "processes": tuple(processes), "mig_enabled": True, "memory_used_bytes": used, "utilization_percent": None,
-            "memory_free_bytes": (reading.memory_total_bytes or 0) - used,
-            "missing": {**reading.missing, "utilization_percent": "not supported while MIG is on"},
+            "mig": tuple(made), "processes": tuple(processes), "memory_used_bytes": used, "memory_free_bytes": (reading.memory_total_bytes or 0) - used,
+            **dict.fromkeys(hidden), "missing": {**reading.missing, **dict.fromkeys(hidden, "not supported while MIG is on")},
         }  # fmt: skip
+
+
+def _activity(card: Card, load: float) -> dict[str, float]:
+    """What GPM tells of a GPU at work: SMs, memory and tensor cores are busy for a part of the time with a kernel; links carry data and gradients."""
+    shares = (round(load * share, 1) for share in (0.81, 0.36, 1.0, 0.47))
+    rates = (round(MIB * (0.3 + rate * load)) for rate in (0.9, 2.6))
+    return dict(zip(ACTIVITY, (*shares, *rates, round(MIB * 410 * load) if card.nvlinks else 0)))
 
 
 def _slice_job(number: int, total_bytes: int) -> Job:
