@@ -146,7 +146,7 @@ def count_gpu(host, gpu, later, seconds, share, users, gpus):
             weight = part.memory_total_bytes / gpu.memory_total_bytes
             rest -= weight
             on_it = [one for one in gpu.processes if one.gpu_instance == part.gpu_instance]
-            count_one(host, part.uuid, on_it, (part.memory_used_bytes, None), (seconds, weight, joules * weight, share), users, gpus)
+            count_one(host, part.uuid, on_it, (part.memory_used_bytes, part.sm_activity_percent), (seconds, weight, joules * weight, share), users, gpus)
         gpus[host, gpu.uuid]["joules"] += joules * rest * share
         return
     count_one(host, gpu.uuid, gpu.processes, (gpu.memory_used_bytes, gpu.utilization_percent), (seconds, 1.0, joules, share), users, gpus)
