@@ -44,6 +44,7 @@ def test_the_figures_of_an_h100(tmp_path):
     assert (gpu.nvlink_active, gpu.nvlink_total) == (18, 18)
     assert gpu.missing == {
         "temperature_shutdown_celsius": "not supported", "temperature_slowdown_celsius": "not supported", "fan_percent": "not supported",
+        "numa_node": "not supported",
     }  # fmt: skip
     assert first.gpus[0].missing["sm_activity_percent"].startswith("not yet")
     assert snapshot.host.driver_version == "590.48.01"
@@ -128,6 +129,7 @@ CHANGES = [
     ("serial", "42", "serial", "42", "identity"),
     ("vbios_version", "1.2.3", "vbios_version", "1.2.3", "identity"),
     ("minor_number", 5, "minor_number", 5, "identity"),
+    ("numa_node", 4, "numa_node", 4, "identity"),
     ("pci_bus_id", "00000000:F1:00.0", "pci_bus_id", "0000:f1:00.0", "identity"),
     ("compute_capability_major", 12, "cuda_capability", "12.0", "identity"),
     ("temperature_slowdown_celsius", 90, "temperature_slowdown_celsius", 90, "identity"),
@@ -306,6 +308,20 @@ def test_unified_memory_is_the_hosts(tmp_path):
         gpu = machine.read(NOW + 20).gpus[0]
         assert gpu.memory_used_bytes is None
         assert "does not tell its share" in gpu.missing["memory_used_bytes"]
+
+
+def test_memory_that_is_a_numa_node_is_named(tmp_path):
+    driver = FakeDriver(tmp_path, "rtx4080s")
+    driver.set(0, name="NVIDIA GH200 480GB", numa_node=1, memory_used_bytes=9 << 30)
+    with Machine(driver) as machine:
+        gpu = machine.read(NOW).gpus[0]
+        assert (gpu.numa_node, gpu.unified_memory, gpu.memory_used_bytes >> 30) == (1, False, 9)
+        driver.set(0, numa_node=None)
+        gpu = machine.read(NOW + 600).gpus[0]
+        assert (gpu.numa_node, gpu.missing["numa_node"]) == (None, "not supported")
+        driver.set(0, numa_node=2**32 - 1)
+        gpu = machine.read(NOW + 1200).gpus[0]
+        assert (gpu.numa_node, gpu.missing["numa_node"]) == (None, "not reported: the driver says none")
 
 
 def jetson(root: Path, load: str = "374\n", zone: str = "GPU-therm", device: str = "sys/devices/platform/17000000.gpu") -> None:

@@ -89,7 +89,7 @@ def untold(reading: Any, page: Callable[[Any], tuple[str, str]], changes: dict[s
 def test_every_field_of_a_gpu_is_on_its_page_and_in_its_text():
     changes = {name: other(getattr(FULL_GPU, name)) for name, of, *_ in describe(GpuReading) if of != "nested"}
     more = {
-        "error": "lost", "missing": {"fan_percent": "not supported"}, "remapped_rows_pending": True, "remapped_rows_failure": True, "throttle_mask": 64.0,
+        "error": "lost", "missing": {"fan_percent": "not supported"}, "remapped_rows_pending": True, "remapped_rows_failure": True, "throttle_mask": 64.0, "numa_node": 3,
         "mig": (MigReading("MIG-1", 0, "3g.40gb"),), "processes": (FULL_PROCESS,),
     }  # fmt: skip
     changes.update(more)
@@ -152,4 +152,5 @@ def test_memory_that_no_process_holds_is_told_where_it_is_much_and_can_be_told()
     assert not told(10.0, 4.0, None), "one does not tell what it holds"
     assert not told(10.0, missing={"processes": "not supported"})
     assert not told(10.0, unified_memory=True)
+    assert not told(10.0, numa_node=1), "pages stay after programs end"
     assert not told(0.2)

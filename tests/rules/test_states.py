@@ -11,6 +11,7 @@ from gpuwatch.model.cluster import GpuState
 from gpuwatch.model.snapshot import GpuReading, MigReading, ProcessReading
 from gpuwatch.rules import states
 from gpuwatch.rules.limits import Limits
+from gpuwatch.rules.rows import rows
 
 LIMITS = Limits()
 MB = 10**6
@@ -162,3 +163,9 @@ def test_a_program_that_never_tells_processes_leaves_it_to_the_memory(reason: st
 
 def test_a_slice_has_no_marks() -> None:
     assert states.shown_state(BUSY, MigReading(), "up", None, LIMITS).marks == ()
+
+
+@pytest.mark.parametrize(("told", "state"), [({}, "busy"), ({"numa_node": 1}, "free"), ({"unified_memory": True}, "free")])
+def test_memory_that_the_system_manages_makes_no_gpu_busy(told: Dict[str, Any], state: str) -> None:
+    row = rows(GpuReading(uuid="GPU-1", utilization_percent=0, memory_used_bytes=1, mig_enabled=False, **told))[0]
+    assert states.base_state(row.lost, row.mig, row.processes, 90_000 * MB, 0, row.unified, LIMITS) == state

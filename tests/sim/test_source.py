@@ -80,7 +80,7 @@ def test_each_field_has_a_value_or_a_reason(profile, scenario):
 
 def test_an_h100_at_work_tells_what_only_gpm_knows_and_an_idle_one_that_nothing_happens():
     busy, free = read("1xh100:full:1").gpus[0], read("1xh100:free:1").gpus[0]
-    assert set(busy.missing) == {"fan_percent"}
+    assert set(busy.missing) == {"fan_percent", "numa_node"}
     assert busy.utilization_percent > busy.sm_activity_percent > busy.tensor_activity_percent > busy.memory_activity_percent > 0
     assert busy.nvlink_bytes_per_second > busy.pcie_received_bytes_per_second > busy.pcie_sent_bytes_per_second > 2**20
     assert (free.sm_activity_percent, free.tensor_activity_percent, free.nvlink_bytes_per_second) == (0, 0, 0)

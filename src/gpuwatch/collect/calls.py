@@ -185,6 +185,10 @@ def _lanes(raw: Any) -> Tuple[Any, ...]:
     return (raw or Missing("not reported: the driver says 0"),)
 
 
+def _node(raw: Any) -> Tuple[Any, ...]:
+    return (raw if raw < 2**16 else Missing("not reported: the driver says none"),)
+
+
 def _capability(raw: Any) -> Tuple[Any, ...]:
     return (f"{raw[0]}.{raw[1]}",)
 
@@ -250,6 +254,7 @@ CALLS: Dict[str, Tuple[Call, ...]] = {
         _words("serial", "nvmlDeviceGetSerial", 30),
         _words("vbios_version", "nvmlDeviceGetVbiosVersion", 32),
         _one("minor_number", _as_is, "nvmlDeviceGetMinorNumber"),
+        _one("numa_node", _node, "nvmlDeviceGetNumaNodeId"),
         Call(("pci_bus_id",), lambda library: library.pci_info(), _pci_address),
         _pair("cuda_capability", _capability, "nvmlDeviceGetCudaComputeCapability", c_int),
         _one("temperature_shutdown_celsius", _celsius, "nvmlDeviceGetTemperatureThreshold", before=(0,)),

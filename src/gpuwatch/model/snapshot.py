@@ -83,6 +83,7 @@ class GpuReading:
     error_since_at: float | None = fact("since when the GPU does not answer", group="live")
     missing: Mapping[str, str] = fact("why a field is None, by field name", {}, group="live")
     unified_memory: bool = fact("GPU and host share one memory", False)
+    numa_node: int | None = fact("number of the NUMA node that the GPU's memory is, where the system manages it (GH200, GB200)")
     memory_used_bytes: Number = gauge("memory in use by processes, without what the driver reserves")
     memory_reserved_bytes: Number = gauge("memory the driver keeps for itself")
     memory_free_bytes: Number = gauge("memory that can be allocated")
@@ -138,6 +139,11 @@ class GpuReading:
     persistence_enabled: bool | None = fact("persistence mode is on", group="health")
     mig: Tuple[MigReading, ...] = nested("MIG slices")
     processes: Tuple[ProcessReading, ...] = nested("processes on this GPU, most memory first")
+
+    @property
+    def is_memory_of_the_system(self) -> bool:
+        """Memory in use tells nobody's work: it is the host's too, or (a NUMA node) pages stay in it after programs end."""
+        return self.unified_memory or self.numa_node is not None
 
 
 @dataclass(frozen=True)

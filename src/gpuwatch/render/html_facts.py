@@ -178,7 +178,8 @@ def _pending(now: Optional[bool], after_reset: Optional[bool]) -> str:
 
 def _free(reading: GpuReading) -> str:
     free = words.gb(reading.memory_free_bytes)
-    return ", ".join(filter(None, ("one memory with the host" if reading.unified_memory else "", f"{free} GB free" if free else "")))
+    lent = "one memory with the host" if reading.unified_memory else words.numa_memory(reading)
+    return ", ".join(filter(None, (lent, f"{free} GB free" if free else "")))
 
 
 def _pair(first: Optional[float], second: Optional[float]) -> Optional[str]:

@@ -36,6 +36,7 @@ _IDENTITY = (
     "ecc_pending",
     "persistence_enabled",
     "unified_memory",
+    "numa_node",
     "remapped_rows_pending",
     "remapped_rows_failure",
 )

@@ -197,10 +197,15 @@ LEAST_UNATTRIBUTED_BYTES = 2**29
 def unattributed_bytes(reading: GpuReading) -> Optional[float]:
     """Memory in use that no process of the list holds (a zombie, a hidden process). None where it is little, or cannot be told."""
     held = [process.gpu_memory_bytes for process in reading.processes]
-    if reading.memory_used_bytes is None or reading.unified_memory or "processes" in reading.missing or None in held:
+    if reading.memory_used_bytes is None or reading.is_memory_of_the_system or "processes" in reading.missing or None in held:
         return None
     left = reading.memory_used_bytes - sum(size or 0 for size in held)
     return left if left >= LEAST_UNATTRIBUTED_BYTES else None
+
+
+def numa_memory(reading: GpuReading) -> str:
+    """What memory in use means where the system manages the GPU's memory; empty elsewhere."""
+    return "" if reading.numa_node is None else f"NUMA node {reading.numa_node} of the host: pages may stay in it after programs end"
 
 
 KINDS = {"G": "graphics", "C+G": "C+G", "M": "MPS"}

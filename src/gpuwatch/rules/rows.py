@@ -28,7 +28,7 @@ def rows(gpu: GpuReading) -> Sequence[Row]:
     lost, mig = gpu.error is not None, bool(gpu.mig_enabled)
     processes = takers(gpu.processes, unlisted(gpu) or mig_trouble(gpu) or unusable(gpu))
     first = Row(
-        gpu.uuid, lost, mig, processes, gpu.unified_memory, place(gpu.utilization_percent), place(gpu.memory_used_bytes)
+        gpu.uuid, lost, mig, processes, gpu.is_memory_of_the_system, place(gpu.utilization_percent), place(gpu.memory_used_bytes)
     )
     return [first, *_slice_rows(gpu, lost)] if gpu.mig else [first]
 

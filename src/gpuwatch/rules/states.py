@@ -23,8 +23,8 @@ def base_state(
 ) -> str:
     """``lost``, ``mig``, ``busy``, ``free`` or ``unknown``, from one reading.
 
-    ``processes``: how many take the GPU (see ``takers``); None = the list is not reported. On unified memory (``unified``) the
-    memory in use is the host's, so only processes and work count. Utilization alone can make a GPU busy, never free.
+    ``processes``: how many take the GPU (see ``takers``); None = the list is not reported. Where the system manages the memory (``unified``:
+    one with the host's, or a NUMA node) the memory in use is not the programs' alone, so only processes and work count. Utilization alone can make a GPU busy, never free.
     """
     if lost:
         return "lost"

@@ -148,7 +148,7 @@ class SimSource:
             "cuda_capability": card.capability, "vbios_version": card.vbios_version,
             "serial": None if "serial" in card.missing else f"1{self._random('serial', index).randrange(10**12):012}",
         }  # fmt: skip
-        return identity, {**self._health(card), "missing": dict(card.missing)}
+        return identity, {**self._health(card), "missing": {"numa_node": "not supported", **card.missing}}
 
     def _gpu(self, index: int, now: float) -> GpuReading:
         card, (identity, health) = self._cards[index], self._facts[index]
@@ -195,8 +195,9 @@ class SimSource:
 
     def _health(self, card: Card) -> dict[str, Any]:
         """Of a card without a flaw; what it does not tell is taken away by the caller."""
+        generation = {"9": 5, "8": 4}.get(card.capability[0], 3)
         return {
-            "pcie_generation": 4, "pcie_generation_max": 5, "pcie_width": 16, "pcie_width_max": 16, "pcie_replays": 0,
+            "pcie_generation": generation, "pcie_generation_max": generation, "pcie_width": 16, "pcie_width_max": 16, "pcie_replays": 0,
             "ecc_enabled": True, "ecc_pending": True, "ecc_corrected_errors": 0, "ecc_uncorrected_errors": 0,
             "remapped_rows_corrected": 0, "remapped_rows_uncorrected": 0, "remapped_rows_pending": False, "remapped_rows_failure": False,
             "nvlink_active": card.nvlinks, "nvlink_total": card.nvlinks,
@@ -275,4 +276,4 @@ def _uuid(dice: random.Random) -> str:
 
 
 def _bus_id(index: int) -> str:
-    return f"00000000:{0x1B + 8 * index:02X}:00.0"
+    return f"0000:{0x1B + 8 * index:02x}:00.0"
