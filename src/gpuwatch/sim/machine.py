@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from typing import Sequence
+from typing import Any, Mapping, Sequence
 
 from gpuwatch.model.snapshot import DiskReading, HostReading, NetworkReading
 from gpuwatch.model.units import GIB
@@ -12,7 +12,7 @@ from gpuwatch.model.units import GIB
 CORES = 64
 _BOOTED_DAYS_BEFORE = 41
 DAY = 86400.0
-DRIVER = {"driver_version": "550.90.07", "library_version": "550.90.07", "cuda_version": "12.4"}
+DRIVER: Mapping[str, Any] = {"driver_version": "550.90.07", "library_version": "550.90.07", "cuda_version": "12.4"}
 
 
 def noise(key: str) -> float:
