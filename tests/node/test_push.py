@@ -273,17 +273,43 @@ def test_why_it_cannot_enrol_is_said_without_the_code(hub: Hub, node: Node, capl
     assert len(hub.taken) == 2
 
 
-def test_a_key_that_is_not_known_any_more_is_replaced_with_a_new_code(hub: Hub, node: Node, tmp_path: Path) -> None:
+@pytest.mark.parametrize("status", [401, 429])
+def test_a_key_that_is_not_known_any_more_is_replaced_with_a_new_code(hub: Hub, node: Node, tmp_path: Path, status: int) -> None:
     identity.save(tmp_path, identity.Identity("d" * 32, "ee" * 32, "old"))
     known = Node(f"http://127.0.0.1:{hub.port}", tmp_path)
-    hub.script = [lambda: (401, b'{"error": "The signature of the request is wrong.", "next_step": ""}', {"WWW-Authenticate": UNKNOWN_KEY})]
+    hub.script = [lambda: (status, b'{"error": "The signature of the request is wrong.", "next_step": ""}', {"WWW-Authenticate": UNKNOWN_KEY, "Retry-After": "60"})]
     known.sample()
     known.beat()
     assert len(hub.enrolled) == 1
+    assert hub.connections == 2, "a connection that has pushed takes nothing else"
     assert len(hub.taken) == 1
     made = identity.load(tmp_path)
     assert made is not None
     assert made.id == ID
+    known.pusher.close()
+
+
+def test_a_code_that_was_refused_is_not_tried_again_but_another_one_is(hub: Hub, tmp_path: Path) -> None:
+    identity.save(tmp_path, identity.Identity("d" * 32, "ee" * 32, "old"))
+    codes = ["USED"]
+    known = Node(f"http://127.0.0.1:{hub.port}", tmp_path)
+    known.pusher._code = lambda: codes[-1]
+    asked: List[int] = []
+
+    def unknown() -> Answer:
+        asked.append(1)
+        return 401, b"{}", {"WWW-Authenticate": UNKNOWN_KEY}
+
+    hub.script = [unknown, lambda: (403, b"{}", {}), unknown, unknown]
+    known.sample()
+    for _ in range(3):
+        known.beat()
+    assert (len(asked), hub.enrolled, hub.script) == (3, [], [])
+    codes.append("NEW")
+    hub.script = [unknown]
+    known.beat()
+    assert [one["code"] for one in hub.enrolled] == ["NEW"]
+    assert len(hub.taken) == 1
     known.pusher.close()
 
 

@@ -26,7 +26,7 @@ from gpuwatch.web.app import make_app
 from gpuwatch.web.push_lines import PushLines
 from gpuwatch.wire.http import fetch
 from gpuwatch.wire.kept import KeptConnection
-from gpuwatch.wire.push import ENROLL_PATH, HOP, PUSH_PATH, Push, decode_reply, encode_push
+from gpuwatch.wire.push import ENROLL_PATH, HOP, PUSH_PATH, UNKNOWN_KEY, Push, decode_reply, encode_push
 from gpuwatch.wire.signing import Signer
 from gpuwatch.wire.tls import Trust
 
@@ -139,6 +139,15 @@ def test_guessing_codes_is_slowed(served: Served) -> None:
     answers = [served.enroll(f"AAAAA-AAAAA-AAAAA-{number:05d}")[0] for number in range(12)]
     assert answers == [403] * 10 + [429] * 2
     assert served.enroll(served.code())[0] == 429  # from the same address, even the right one waits
+
+
+def test_who_pushes_with_a_dead_key_too_often_is_told_that_a_code_helps(served: Served) -> None:
+    data = body(1)
+    dead = Signer("d" * 32, b"e" * 32)
+    answers = [fetch(served.url + PUSH_PATH, method="POST", body=data, headers=signed(dead, data)) for _ in range(12)]
+    assert [one.status for one in answers] == [401] * 10 + [429] * 2
+    assert {one.headers["www-authenticate"] for one in answers} == {UNKNOWN_KEY}
+    assert served.enroll(served.code())[0] == 200
 
 
 def test_without_a_code_only_where_the_hub_says_so(tmp_path: Path) -> None:

@@ -41,7 +41,8 @@ def answer(hub: Any, authorization: str, encoding: str, body: bytes, address: st
     except Refused as refusal:
         wait_seconds = hub.guesses.refused(refusal, address)
         if wait_seconds:
-            return _error(429, "Too many wrong keys from your address.", "Wait a minute.", {"Retry-After": str(wait_seconds)})
+            # a node that has a new code need not wait: codes are counted apart
+            return _error(429, "Too many wrong keys from your address.", "Wait a minute.", {"Retry-After": str(wait_seconds), "WWW-Authenticate": UNKNOWN_KEY})
         if refusal.has_key:
             return _error(401, str(refusal), "", {"WWW-Authenticate": "Gpuwatch"})
         return _error(401, str(refusal), "A node that this hub does not know (any more) needs a code: gpuwatch enroll create", {"WWW-Authenticate": UNKNOWN_KEY})
