@@ -34,10 +34,10 @@ class Readings:
         return self.latest.version
 
 
-def get(path, query=""):
+def get(path, query="", method="GET"):
     told = {}
     environ = {
-        "REQUEST_METHOD": "GET", "PATH_INFO": path.encode().decode("latin-1"), "QUERY_STRING": query, "wsgi.input": io.BytesIO(),
+        "REQUEST_METHOD": method, "PATH_INFO": path.encode().decode("latin-1"), "QUERY_STRING": query, "wsgi.input": io.BytesIO(),
         "SERVER_NAME": "hub", "SERVER_PORT": "1", "wsgi.url_scheme": "http",
     }  # fmt: skip
     body = b"".join(make_app(Readings())(environ, lambda status, headers, *_: told.update(status=status, headers=dict(headers))))
@@ -105,3 +105,10 @@ def test_the_text_of_one_host_at_its_old_address_is_its_part_of_the_details():
     assert "gpu9" not in body
     assert body == get("/", f"term=true&detail=true&host={quote(NAME)}")[2]
     assert json.loads(get("/states/nobody/", "term=true")[2])["message"] == "not found"
+
+
+def test_a_method_that_is_not_taken_is_told_which_one_is():
+    status, headers, text = get("/register")
+    assert (status[:3], headers["Allow"], text) == ("405", "POST", "GET is not possible on /register. It takes POST.\n")
+    status, headers, text = get("/history", method="DELETE")
+    assert (status[:3], headers["Allow"], text) == ("405", "GET", "DELETE is not possible on /history. It takes GET.\n")

@@ -120,13 +120,12 @@ def error_reply(status: int, message: str, next_step: str = "") -> Reply:
 def _bottle_error(error: Any, base: Base) -> Any:
     """404, 405 and malformed requests that never reach a view."""
     status = int(getattr(error, "status_code", 500))
-    path = bottle.request.path[:100]
+    path, allow = bottle.request.path[:100], getattr(error, "headers", {}).get("Allow")
     told = {
         404: (f"There is no page {path}.", f"The cluster is at {base.path}/."),
-        405: (f"{bottle.request.method[:20]} is not possible on {path}.", "This hub answers GET."),
+        405: (f"{bottle.request.method[:20]} is not possible on {path}.", f"It takes {allow or 'GET'}."),
     }.get(status, ("The request cannot be understood.", ""))
     reply = error_reply(status, *told)
-    allow = getattr(error, "headers", {}).get("Allow")
     return _answer(Reply(reply.body, status, {"Allow": allow} if allow else {}), base)
 
 
