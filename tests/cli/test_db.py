@@ -81,7 +81,7 @@ def test_info(filled):
     figures = told(run(filled, "info", "--json"))
     assert (figures["machines"], figures["block_snapshots"], figures["oldest_at"], figures["schema_version"]) == (1, 59, START, len(migrations.STEPS))
     text = run(filled, "info").stdout
-    assert "block snapshots    59" in text
+    assert "packed snapshots   59" in text
     assert " MB\n" in text
     assert "2026" in text
 

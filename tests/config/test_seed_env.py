@@ -90,7 +90,7 @@ def test_a_value_cannot_break_out_of_the_toml(tmp_path):
 
 def test_a_file_of_none_of_them_is_refused():
     for text in ("", "PATH=/bin\n", "# PORT=1\n", "nonsense"):
-        with pytest.raises(UsageError, match="no setting of seed 003, 001 or 000"):
+        with pytest.raises(UsageError, match="no setting of GPULocker, gpu-monitoring-system or AccessGrid"):
             translate(parse_env(text))
 
 

@@ -20,6 +20,7 @@ from gpuwatch.config.settings import DEFAULT_PASSWORD, HubSettings
 from gpuwatch.model.cluster import SSH, Target
 from gpuwatch.model.errors import GpuwatchError, UsageError
 from gpuwatch.model.foreign import FOREIGN
+from gpuwatch.render import words
 
 MOST_SKEW_SECONDS = 5.0
 DEADLINE_SECONDS = 5.0
@@ -44,7 +45,7 @@ class Answer:
 @click.option("--config", metavar="PATH", help="TOML file with settings.")
 @click.option("--password-file", metavar="PATH", help="File that holds the password.")
 @click.option("--live", is_flag=True, help="Ask each node: reachable, password, version, clock.")
-@click.option("--env", metavar="PATH", help="Instead: read the .env of seed 000, 001 or 003 and print our settings (TOML).")
+@click.option("--env", metavar="PATH", help="Instead: read the .env of AccessGrid, gpu-monitoring-system or GPULocker and print our settings (TOML).")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(hosts: Optional[str], config: Optional[str], password_file: Optional[str], live: bool, env: Optional[str], as_json: bool) -> None:
     """Check settings and hosts file of a hub; with --live, ask each node. Exit code 1 if something is wrong."""
@@ -192,7 +193,7 @@ def _judge(target: Target, header: dict[str, Any], shape: Any, middle: float) ->
     version = str(header.get("version"))[:20]
     status = header.get("status")
     trouble = status.get("message") if isinstance(status, dict) else None
-    message = f"version {version}, {len(shape.gpu_facts())} GPUs"
+    message = f"version {version}, {words.plural(len(shape.gpu_facts()), 'GPU')}"
     ok = not trouble
     if trouble:
         message += f"; {str(trouble)[:200]}"

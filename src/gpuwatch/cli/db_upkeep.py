@@ -76,8 +76,15 @@ def info(ctx: click.Context, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(figures))
     else:
-        rows = [(name.replace("_bytes", "").replace("_at", "").replace("_", " "), _shown(name, value, zone)) for name, value in figures.items()]
+        rows = [(_WORDS.get(name) or name.partition("_at")[0].replace("_", " "), _shown(name, value, zone)) for name, value in figures.items()]
         click.echo(listing(("", ""), rows).partition("\n")[2], nl=False)
+
+
+_WORDS = {
+    "file_bytes": "file", "wal_bytes": "beside it (WAL)", "free_bytes": "free in it", "block_snapshots": "packed snapshots", "block_bytes": "packed",
+    "journal_snapshots": "journal snapshots", "journal_bytes": "journal",
+}  # fmt: skip
+"""What figures are called for people, where their own names do not say it."""
 
 
 def _shown(name: str, value: Any, zone: str) -> str:
@@ -86,7 +93,7 @@ def _shown(name: str, value: Any, zone: str) -> str:
     if name.endswith("_at"):
         return date_time(value, zone) if value is not None else "none"
     if name.endswith("_bytes"):
-        return f"{value / 1e9:.2f} GB" if value >= 1e9 else f"{value / 1e6:.1f} MB"
+        return f"{value / 1e9:.2f} GB" if value >= 1e9 else f"{value / 1e6:.1f} MB" if value >= 1e5 or not value else f"{value / 1e3:.1f} kB"
     return str(value)
 
 

@@ -1,6 +1,7 @@
 """The past of the demo: what its simulated nodes would have shown, written into the hub's database before the hub starts.
 
-Snapshots take the way of live ones: into the journal, then packed and digested, a block and what follows from it in one transaction.
+Snapshots take the way of live ones: into the journal, then packed and digested, a block and what follows from it in one transaction. What a hub
+would have noted of each GPU (since when, the last 6 h) is noted too, so that the demo's hub starts like one that was restarted.
 """
 
 from __future__ import annotations
@@ -9,18 +10,20 @@ import json
 import sys
 import time
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, tzinfo
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import click
 
 from gpuwatch.config.settings import HubSettings, SamplerOptions
-from gpuwatch.hub.restore import limits_of
+from gpuwatch.hub.restore import limits_of, to_row
 from gpuwatch.model.event import Event
 from gpuwatch.model.source import Source
+from gpuwatch.query.plan import Plan
+from gpuwatch.query.states import StateTracker
 from gpuwatch.sim.source import make
-from gpuwatch.store import events, machines, packing, snapshots
+from gpuwatch.store import events, machines, packing, snapshots, states
 from gpuwatch.store.database import Store, open_store
 from gpuwatch.store.digests import Digester
 from gpuwatch.store.snapshots import JournalEntry
@@ -43,6 +46,8 @@ class Past:
     down: Sequence[Span] = ()
     machine_id: str = ""
     shape: Optional[Shape] = None
+    watch: Optional[StateTracker] = None
+    _plan: Optional[Plan] = None
     _flattener: Flattener = field(default_factory=Flattener)
     _source: Optional[Source] = None
 
@@ -59,6 +64,9 @@ class Past:
                 if flat.shape is not None:
                     docs[self.machine_id, flat.shape_id] = flat.shape
                     self.shape = Shape.parse(flat.shape)
+                    self._plan = Plan(self.shape)
+                if self.watch is not None and self._plan is not None:
+                    self.watch.observe(self.machine_id, self._plan, flat.values, at)
                 at_ms = round(at * 1000)
                 entries.append(JournalEntry(self.machine_id, at_ms, at_ms + 20, flat.shape_id, texts_of(json.dumps(flat.values, separators=(",", ":")).encode())))
             at += SPACING_SECONDS
@@ -75,8 +83,9 @@ def fill(settings: HubSettings, zone: tzinfo, pasts: Sequence[Past], seconds: fl
     with closing(open_store(settings.database)) as store:
         begin_at = _floor(time.time() - seconds)
         ids = machines.ensure_all(store, {past.name: "127.0.0.1" for past in pasts}, now=begin_at)
+        watch = StateTracker(replace(limits_of(settings), down_after=3 * SPACING_SECONDS))
         for past in pasts:
-            past.machine_id = ids[past.name]
+            past.machine_id, past.watch = ids[past.name], watch
         by_id = {past.machine_id: past for past in pasts}
         digester = Digester(limits_of(settings), zone, lambda machine_id: by_id[machine_id].shape)
         events.add(store, [event for past in pasts for event in _events(past)])
@@ -84,6 +93,7 @@ def fill(settings: HubSettings, zone: tzinfo, pasts: Sequence[Past], seconds: fl
         shown: Any
         with click.progressbar(length=length, label=f"simulating {seconds / 86400:g} days", file=sys.stderr, show_eta=True) as shown:
             _fill(store, pasts, digester, begin_at, shown.update)
+        states.save(store, [to_row(row) for row in watch.take_changed(time.time())])
 
 
 def _fill(store: Store, pasts: Sequence[Past], digester: Digester, begin_at: float, done: Callable[[int], None]) -> None:

@@ -72,12 +72,13 @@ def list_all(ctx: click.Context, as_json: bool) -> None:
         click.echo(json.dumps({"enrolled": [_told(one) for one in known], "codes": [_code(one) for one in open_codes]}))
         return
     rows = [(one.name, one.kind, one.state, one.last_address, _when(one.seen_at), one.id) for one in known]
-    click.echo(listing(("name", "kind", "state", "address", "last heard", "id"), rows), nl=False)
+    head = ("name", "kind", "state", "address", "last heard", "id")
+    click.echo(listing(head, rows) if rows else "Nobody is enrolled. Next: gpuwatch enroll create\n", nl=False)
     if open_codes:
         click.echo(listing(("code", "for", "until"), [(f"{one.label}-...", one.for_name or "any", _when(one.expires_at)) for one in open_codes]), nl=False)
 
 
-@command.command("revoke")
+@command.command("revoke", short_help="End the key of a node, or a code.")
 @click.argument("name")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context

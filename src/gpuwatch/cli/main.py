@@ -27,7 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "cert": ("gpuwatch.cli.cert:command", "Make a certificate for TLS between hub and node, and print its fingerprint."),
     "enroll": ("gpuwatch.cli.enroll:command", "Let nodes push to this hub: codes, who is enrolled."),
     "deploy": ("gpuwatch.cli.deploy:command", "Bring gpuwatch to the machines of a hosts file over ssh; upgrade it, remove it."),
-    "worker": ("gpuwatch.cli.worker:command", "List, approve or forget workers of seed 001 that send to the hub."),
+    "worker": ("gpuwatch.cli.worker:command", "List, approve or forget workers of gpu-monitoring-system that send to the hub."),
     "host": ("gpuwatch.cli.host:command", "Rename, merge or forget a host in the database."),
     "db": ("gpuwatch.cli.db:command", "Copy, check, back up and fill the database."),
     "completion": ("gpuwatch.cli.completion:command", "Print the lines that teach your shell to complete gpuwatch."),
@@ -81,7 +81,7 @@ def main(**extra: Any) -> None:
     try:
         sys.exit(group.main(prog_name="gpuwatch", standalone_mode=False, **extra))
     except click.UsageError as error:
-        said = error.format_message().rstrip(".")
+        said = " ".join(error.format_message().split()).rstrip(".")
         _end(f"{said}. Next: {_of_its_group(error) or (error.ctx.command_path if error.ctx else 'gpuwatch') + ' --help'}", 2)
     except click.ClickException as error:
         _end(error.format_message(), error.exit_code)

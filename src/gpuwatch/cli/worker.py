@@ -18,7 +18,7 @@ from gpuwatch.cli.options import DatabaseGroup
 @click.option("--config", metavar="PATH", help="TOML file with settings.")
 @click.pass_context
 def command(ctx: click.Context, database: Optional[str], config: Optional[str]) -> None:
-    """Workers of seed 001 (gpu-monitoring-system) that send to the hub. With workers = "approve" under [hub.compat] a new one waits here."""
+    """Workers of gpu-monitoring-system that send to the hub. With workers = "approve" under [hub.compat] a new one waits here."""
     ctx.obj = (database, config)
 
 
@@ -39,13 +39,13 @@ def list_workers(ctx: click.Context, as_json: bool) -> None:
         (_shown(row["worker_id"]), "waiting for approval" if row["state"] == "waiting" else row["state"], row["address"], row["host"], _ago(row["created_at"], now), _ago(row["seen_at"], now))
         for row in rows
     ]
-    click.echo(listing(head, told), nl=False)
+    click.echo(listing(head, told) if told else "No worker sends to this hub.\n", nl=False)
     waiting = [row for row in rows if row["state"] == "waiting"]
     if waiting:
         click.echo(f"Next: gpuwatch worker approve {waiting[0]['host']}  (or forget)")
 
 
-@command.command("approve")
+@command.command("approve", short_help="Let in a worker that waits.")
 @click.argument("worker", metavar="ID")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
@@ -58,7 +58,7 @@ def approve(ctx: click.Context, worker: str, as_json: bool) -> None:
     click.echo(json.dumps(done) if as_json else f"{_shown(done['worker_id'])} at {done['address']} is let in as {done['host']}.")
 
 
-@command.command("forget")
+@command.command("forget", short_help="Let in a worker no more.")
 @click.argument("worker", metavar="ID")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context

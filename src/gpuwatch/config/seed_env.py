@@ -138,7 +138,7 @@ def translate(values: Mapping[str, str]) -> Translation:
     name = max(SYSTEMS, key=lambda one: sum(1 for key in values if key in SYSTEMS[one].rows))
     system = SYSTEMS[name]
     if not any(key in system.rows for key in values):
-        raise UsageError("The file has no setting of seed 003, 001 or 000.", "Seeds 002 and 004 have no .env: docs/migrate/ has their options.")
+        raise UsageError("The file has no setting of GPULocker, gpu-monitoring-system or AccessGrid.", "Other programs have no .env: docs/migrate/ has their options.")
     lines = tuple(_line(key, value, system.rows.get(key)) for key, value in values.items())
     ours = {**system.added, **{line.ours: line.value for line in lines if line.value}}
     return Translation(name, lines, _toml(name, ours, lines))

@@ -81,9 +81,9 @@ class NodeSettings(CommonSettings):
     push_spool: int = setting(
         64 * 1024**2, "what cannot be pushed waits on the disk, so much at most; then the oldest goes", kind="bytes", least=1024**2, most=1024**4, where="no_flag"
     )
-    plain_password: bool = setting(True, "the password itself is taken too, as seed 002's hub and scripts send it; false: signed requests alone", where="no_flag")
+    plain_password: bool = setting(True, "the password itself is taken too, as gpu-cluster-monitor's hub and scripts send it; false: signed requests alone", where="no_flag")
     metrics_open: bool = setting(False, "/metrics, for Prometheus, needs no password", where="no_flag")
-    public_status: bool = setting(False, "/api/gpu_status tells seed 000's hub, and everybody, the GPUs' numbers without a password", where="no_flag")
+    public_status: bool = setting(False, "/api/gpu_status tells AccessGrid's hub, and everybody, the GPUs' numbers without a password", where="no_flag")
     status_age: float = setting(10.0, "longest age of clocks, fans, encoders, disks, network, logins, host memory of processes", least=0.0, where="no_flag")
     health_age: float = setting(60.0, "longest age of ECC, NVLink, PCIe, MIG mode, power limit", least=0.0, where="no_flag")
     identity_age: float = setting(600.0, "longest age of names, versions and limits", least=0.0, where="no_flag")
@@ -99,10 +99,10 @@ class NodeSettings(CommonSettings):
 class CompatSettings:
     """What the hub takes from programs of other systems that write to it; all off by default (docs/migrate/)."""
 
-    vesta_token: str = setting("", "token of seed 004's (vesta) senders; empty: they are not taken", kind="secret", where="no_flag")
+    vesta_token: str = setting("", "token of vesta's senders; empty: they are not taken", kind="secret", where="no_flag")
     workers: str = setting(
         "off",
-        "seed 001's workers: off; approve: an unknown one waits for gpuwatch worker approve; open: one from a loopback or private address is let in at first sight",
+        "workers of gpu-monitoring-system: off; approve: an unknown one waits for gpuwatch worker approve; open: one from a loopback or private address is let in at first sight",
         where="no_flag",
         choices=("off", "approve", "open"),
     )
@@ -148,7 +148,7 @@ class HubSettings(CommonSettings):
     ssh_config: str = setting("", "file for ssh:// targets that ssh reads instead of the own configuration of the hub's user", kind="path", where="no_flag")
     ssh_file: str = setting("~/.local/share/gpuwatch/gpuwatch.pyz", "where gpuwatch.pyz is on machines that are read through ssh", where="no_flag")
     ssh_python: str = setting("python3", "the Python that runs it there", where="no_flag")
-    date_style: str = setting("YMD", "dates in seed 004's tables: YMD, MDY or DMY", where="no_flag")
+    date_style: str = setting("YMD", "dates in the tables of ?term=true: YMD, MDY or DMY", where="no_flag")
     raw_retention: float = setting(7 * 86400.0, "every snapshot is kept so long; older ones are thinned to one a minute", least=3600, where="no_flag")
     thinned_retention: float = setting(90 * 86400.0, "one snapshot a minute of each node is kept so long", least=3600, where="no_flag")
     minutes_retention: float = setting(90 * 86400.0, "charts have a point a minute so far back", least=86400, where="no_flag")

@@ -111,9 +111,11 @@ def history_url(charts: Charts, **query: str) -> str:
 def _stack(charts: Charts) -> str:
     hatches = charts.held
     strips = "".join(_strip(charts, strip, hatches if strip.metric == "memory_used_bytes" else []) for strip in charts.strips)
+    kept = _kept(charts)
+    first, last = (kept, "") if charts.kept_since_at is None else ("", kept)  # without any reading it is the first thing to know
     return (
-        f'<div class="stack{" named" if charts.by_gpu else ""}" id="stack">{strips}{_lanes(charts)}'
-        f'<div class="strip foot">{axis_html(charts.window, charts.timezone)}</div></div>{_kept(charts)}{_table(charts)}'
+        f'{first}<div class="stack{" named" if charts.by_gpu else ""}" id="stack">{strips}{_lanes(charts)}'
+        f'<div class="strip foot">{axis_html(charts.window, charts.timezone)}</div></div>{last}{_table(charts)}'
         f'{process_intervals(charts.processes or (), charts.now, charts.timezone, charts.by_gpu, _processes_url(charts))}'
     )
 
@@ -278,7 +280,7 @@ def axis_html(window: Window, zone: str) -> str:
     for place, (at, day, time) in enumerate(ticks(window.start_at, window.end_at, zone)):
         x = 100 * window.share(at)
         css = ' class="second"' if place % 2 else ""
-        anchor = "start" if x < 3 else "end" if x > 97 else "middle"
+        anchor = "start" if x < 6 else "end" if x > 94 else "middle"
         above = f'<text class="day" x="{x:.2f}%" y="10" text-anchor="{anchor}">{day}</text>' if day else ""
         labels.append(f'{above}<text{css} x="{x:.2f}%" y="24" text-anchor="{anchor}">{time}</text>')
     return f'<svg class="xax" width="100%" height="28" aria-hidden="true">{"".join(labels)}</svg>'

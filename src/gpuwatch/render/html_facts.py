@@ -213,7 +213,7 @@ def machine(node: NodeState, moment: Moment) -> list[Fact]:
         Fact("System", host.os, f"{host.kernel or ''} {host.architecture or ''}"),
         Fact("Driver", host.driver_version, _versions(host), reason=why.get("driver_version")),
         Fact("Last reading", words.clock_seconds(node.received_at, moment.zone) or None, f"every {snapshot.interval_seconds:g} s, {words.way_of(node.target)}, {words.source_of(snapshot)}"),
-        Fact("Clock", None if skew is None else f"{skew:+.1f} s", "the node's clock against the hub's", None if skew is None else abs(skew) < 5),
+        Fact("Clock", None if skew is None else "0.0 s" if abs(skew) < 0.05 else f"{skew:+.1f} s", "the node's clock against the hub's", None if skew is None else abs(skew) < 5),
     ]  # fmt: skip
 
 

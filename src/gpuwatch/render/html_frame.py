@@ -121,7 +121,10 @@ def _footer(frame: Frame) -> str:
     twin = ""
     if frame.terminal:
         twin = f'<span>In a terminal: <code id="curl" data-path="{e(frame.terminal)}">curl \'HUB{e(frame.terminal)}\'</code></span>'
-    keys = '<span class="js">Keys: <kbd>/</kbd> filter <kbd>f</kbd> free only <kbd>,</kbd> earlier <kbd>?</kbd> all</span>'
+    found = [("/", "filter"), ("f", "free only")] if frame.heading_html else []
+    found += [(",", "earlier")] if frame.address or frame.past else []
+    keys = " ".join(f"<kbd>{key}</kbd> {what}" for key, what in (*found, ("?", "all")))
+    keys = f'<span class="js">Keys: {keys}</span>'
     more = " ".join(f'<a href="{address}">{word}</a>' for address, word in MORE_PAGES)
     return f'<footer><div id="facts-line">{frame.footer_html}</div>{twin}{keys}<nav aria-label="More pages">{more}</nav></footer>'
 

@@ -212,8 +212,7 @@ def _lost_row(view: GpuView, moment: Moment, host_cell: Sequence[Piece]) -> Iter
 
 
 def _lost_since(at: Optional[float], zone: str, now: float) -> str:
-    since = words.clock(at, now, zone)
-    return f'<td role="cell" class="since">{since and f"since {since}"}</td>'
+    return '<td role="cell" class="since"></td>' if at is None else _since(at, False, zone, now)
 
 
 def _mig_rows(view: GpuView, moment: Moment, host_cell: Sequence[Piece]) -> Iterator[Piece]:

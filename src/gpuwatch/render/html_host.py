@@ -170,7 +170,7 @@ def _last_seen(node: NodeState, own_page: bool) -> str:
 def _no_gpu(node: NodeState) -> Piece:
     host = node.snapshot.host if node.snapshot else HostReading()
     cores = f"{host.cpu_count} cores" if host.cpu_count else "cores not reported"
-    told = [part.message for part in (node.snapshot.collectors if node.snapshot else ()) if part.name == "nvml" and part.message]
+    told = [words.sentence(part.message) for part in (node.snapshot.collectors if node.snapshot else ()) if part.name == "nvml" and part.message]
     if node.snapshot is not None and not node.snapshot.version:
         told.append(f"It is read {words.source_of(node.snapshot)}.")
     return Hole(_load, (host.load_1m,), (cores, " ".join(told)))

@@ -124,10 +124,11 @@ def _figures(reports: Reports) -> str:
     free = max(0.0, total.measured_hours - total.held_hours)
     spent = ", ".join(filter(None, (cost(total.energy_joules, rates), f"{co2(total.energy_joules, rates)} CO2" if rates.co2_grams else "")))
     share = f", {percent(total.held_hours / total.measured_hours)} of what was measured" if total.measured_hours else ""
+    idle_css = ' class="hold"' if total.idle_hours else ""
     cells = (
         ("Held", f"<b>{hours(total.held_hours)}</b> GPU-hours", f"{hours(free)} h free{share}"),
         ("At work", f"<b>{hours(total.busy_hours)}</b> h", _of(total.busy_hours, total.held_hours)),
-        ("Idle but held", f'<b class="hold">{hours(total.idle_hours)}</b> h', _of(total.idle_hours, total.held_hours)),
+        ("Idle but held", f"<b{idle_css}>{hours(total.idle_hours)}</b> h", _of(total.idle_hours, total.held_hours)),
         ("Energy", f"<b>{kwh(total.energy_joules)}</b> kWh", spent),
         ("Measured", f"<b>{measured or 'nothing'}</b>", f"{hours(total.measured_hours)} of {hours(total.possible_hours)} h"),
     )
@@ -148,18 +149,20 @@ def _usage(reports: Reports) -> str:
     most = max((row.held_hours for row in rows), default=0.0)
     heads = _usage_heads(reports)
     lines = "".join(_usage_row(reports, row, most) for row in rows[:MOST_ROWS])
+    none = _none(reports, len(_columns(reports)) + 2, "nothing was held")
     more = f'<p class="note">{len(rows) - MOST_ROWS} more lines are in the CSV.</p>' if len(rows) > MOST_ROWS else ""
     note = "a host counts in each of its tags" if reports.usage.by == "tag" else reconciliation(total)
     files = f'<small><a href="{_link(reports, format="csv")}" download>CSV</a> <a href="{_link(reports, format="json")}">JSON</a></small>'
     return (
         f'<section class="report" aria-labelledby="s-usage"><h2 class="sec" id="s-usage">GPU-hours by {reports.by_noun}'
         f'<small>{e(note)}</small>{files}</h2><div class="scroll"><table class="list usage"><thead><tr>{heads}</tr></thead>'
-        f"<tbody>{lines or _nothing(len(_columns(reports)) + 2)}</tbody><tfoot>{_usage_row(reports, total, 0.0, foot=True)}</tfoot></table></div>{more}</section>"
+        f"<tbody>{lines or none}</tbody><tfoot>{_usage_row(reports, total, 0.0, foot=True)}</tfoot></table></div>{more}</section>"
     )
 
 
-def _nothing(columns: int) -> str:
-    return f'<tr><td class="mute" colspan="{columns}">nothing was held</td></tr>'
+def _none(reports: Reports, columns: int, told: str) -> str:
+    """The line of a table without lines: what that means, which is nothing where nothing was measured."""
+    return f'<tr><td class="mute" colspan="{columns}">{told if reports.usage.total.measured_hours else "no readings in these days"}</td></tr>'
 
 
 def _columns(reports: Reports) -> List[Tuple[str, str]]:
@@ -186,7 +189,10 @@ def _usage_row(reports: Reports, row: UsageRow, most: float, foot: bool = False)
     numbers += [cost(row.energy_joules, reports.rates)] if reports.rates.price else []
     numbers += [co2(row.energy_joules, reports.rates)] if reports.rates.co2_grams else []
     numbers += [] if has_user_only(reports) else [hours(row.unattributed_hours), percent(row.coverage)]
-    cells = "".join(f'<td class="{css}" data-of="{head}">{e(number)}</td>' for number, (head, css) in zip(numbers, _columns(reports)))
+    cells = "".join(
+        f'<td class="{"num mute" if number == "0" and css == "num hold" else css}" data-of="{head}">{e(number)}</td>'
+        for number, (head, css) in zip(numbers, _columns(reports))
+    )
     name = "all GPUs" if foot else _named(reports, row)
     return f'<tr><th scope="row">{name}</th><td class="wide">{_bar(row, most) if most else ""}</td>{cells}</tr>'
 
@@ -254,7 +260,7 @@ def _hour(day: int, hour: int, value: Optional[float], number: int) -> str:
 def _idle(reports: Reports, found: Sequence[GpuUse]) -> str:
     lines = "".join(_idle_row(reports, use) for use in found)
     heads = '<th scope="col">GPU</th><th scope="col">Model</th><th scope="col" class="num">idle, h</th><th scope="col" class="num">held</th><th scope="col">Held longest by</th>'
-    body = lines or '<tr><td class="mute" colspan="5">none: no GPU was held without work</td></tr>'
+    body = lines or _none(reports, 5, "none: no GPU was held without work")
     return (
         f'<section class="report" aria-labelledby="s-idle">{_head(reports, "idle", "Most idle GPU-hours", "memory held, no work")}'
         f'<div class="scroll"><table class="list"><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></div></section>'
@@ -278,7 +284,7 @@ def _inactive(reports: Reports, found: Sequence[GpuUse]) -> str:
         f'<td>{e(words.clock(use.last_held_at, reports.now, zone)) or "<span class=mute>not known</span>"}</td></tr>'
         for use in found
     )
-    body = lines or '<tr><td class="mute" colspan="4">none: each GPU was held at some time</td></tr>'
+    body = lines or _none(reports, 4, "none: each GPU was held at some time")
     return (
         f'<section class="report" aria-labelledby="s-inactive">{_head(reports, "inactive", "GPUs that nobody held", f"{len(found)}")}'
         '<table class="list"><thead><tr><th scope="col">GPU</th><th scope="col">Model</th><th scope="col" class="num">measured, h</th>'
@@ -290,7 +296,7 @@ def _downtime(reports: Reports, found: Sequence[Downtime]) -> str:
     away = [one for one in found if one.down_seconds >= 60]
     lines = "".join(_downtime_row(reports, one) for one in away)
     rest = len(found) - len(away)
-    body = lines or '<tr><td class="mute" colspan="4">none: every host was read all the time</td></tr>'
+    body = lines or _none(reports, 4, "none: every host was read all the time")
     exact = min((one.step_seconds for one in found), default=3600)
     note = f"outages by {'the hour' if exact >= 3600 else 'the quarter of an hour'}" + (f"; {words.plural(rest, 'host')} without" if rest and away else "")
     return (

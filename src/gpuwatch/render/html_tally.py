@@ -165,7 +165,8 @@ def _warnings(node: NodeState) -> Iterator[Trouble]:
 def _gpu_troubles(node: NodeState, view: GpuView) -> Iterator[Trouble]:
     reading, state = view.reading, view.state
     if state.state == "lost":
-        text = f"GPU lost: {state.why or reading.error or 'it does not answer'}"
+        why = state.why or reading.error or "it does not answer"
+        text = why if why.startswith("GPU is lost") else f"GPU lost: {why}"
         since = reading.error_since_at if reading.error_since_at is not None else state.since_at
         yield Trouble(2, "down", "a GPU lost", split_next(text)[0], node.name, reading.index, reading.uuid, since)
     elif state.marks:

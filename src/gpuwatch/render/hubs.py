@@ -63,12 +63,12 @@ def hubs_text(hubs: Sequence[HubShare], now: float) -> bytes:
 
 def hubs_page(cluster: ClusterNow, hubs: Sequence[HubShare]) -> str:
     """The page."""
-    head = "".join(f'<th scope="col">{e(word)}</th>' for word in _HEAD)
-    rows = "".join(f"<tr>{''.join(f'<td>{e(cell)}</td>' for cell in _row(hub, cluster.taken_at))}</tr>" for hub in hubs)
+    head = "".join(f'<th scope="col">{e(word.capitalize())}</th>' for word in _HEAD)
+    rows = "".join(f"<tr>{_cells(_row(hub, cluster.taken_at))}</tr>" for hub in hubs)
     body = (
         f'<div id="notices">{notices_html(cluster)}</div><div class="head"><h1>Hubs</h1></div>'
-        f'<div class="scroll"><table class="plain"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
-        '<p class="soft">Hubs that share a database divide the hosts; each shows all of them.</p>'
+        f'<div class="scroll"><table class="list procs"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+        '<p class="note">Hubs that share a database divide the hosts; each shows all of them.</p>'
     )
     return page(
         Frame(
@@ -83,6 +83,11 @@ def hubs_page(cluster: ClusterNow, hubs: Sequence[HubShare]) -> str:
             sheet=True,
         )
     )
+
+
+def _cells(row: Sequence[str]) -> str:
+    """The cells of a line; on a phone each says what it is."""
+    return "".join(f'<td data-of="{word}">{e(cell)}</td>' if word else f"<td>{e(cell)}</td>" for word, cell in zip(_HEAD, row))
 
 
 def _row(hub: HubShare, now: float) -> list[str]:

@@ -49,7 +49,7 @@ class Rows:
         self.look, self.zone, self.detail = look, zone, detail
         spare = max(0, look.width - LINE)
         self.bar = BAR - max(0, (LINE + 1 - look.width) // 2)
-        self.user = USER + min(8, max(0, look.width - 80) // 4)
+        self.user = USER + min(8, max(0, look.width - 80) // 4 or min(3, spare))  # at 80 columns what is over is for "student7+2"
         self.command = spare - (self.user - USER) - 2
 
     def head(self) -> str:
@@ -166,7 +166,8 @@ class Rows:
         since = held[0].started_at if held and held[0].started_at is not None else state.since_at
         before = f"{mark}{f'{reading.index}.{part.index}':>3} {self._chip(state.state)} {self._people(held)}"
         after = f"  {self.look.left(part.profile, 9)}{self._command(held)}"
-        facts = (self.look, text_cells.DIM if mark == "~" else "", before, self.bar, state.state == "idle", after, since)
+        sign = ">" if state.at_least and since == state.since_at else ""
+        facts = (self.look, text_cells.DIM if mark == "~" else "", before, self.bar, state.state == "idle", after, since, sign)
         yield Hole(_slice_line, (part.sm_activity_percent, part.memory_used_bytes, part.memory_total_bytes, now), facts)
         if self.detail:
             yield from map(self._process, held)
@@ -297,9 +298,9 @@ def _sizes(used: Number, total: Number) -> str:
 
 
 def _slice_line(
-    look: Look, ansi: str, before: str, bar: int, idle: bool, after: str, since: Number, load: Number, used: Number, total: Number, now: float
+    look: Look, ansi: str, before: str, bar: int, idle: bool, after: str, since: Number, sign: str, load: Number, used: Number, total: Number, now: float
 ) -> str:
-    age = "" if since is None else words.span_compact(now - since)
+    age = "" if since is None else sign + words.span_compact(now - since)
     line = f"{before}{age:>7} {_load(bar, load)} {_memory(look.color, bar, idle, used, total)}{after}"
     return "\n" + look.paint(line.rstrip(), ansi)
 

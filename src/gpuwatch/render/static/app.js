@@ -389,7 +389,7 @@
     }
 
     function sayPool({ key, items, label }) {
-      const total = items.reduce((sum, item) => sum + item.letters.length, 0), freeOnes = items.reduce((sum, item) => sum + freeOf(item), 0);
+      const total = items.reduce((sum, item) => sum + item.util.length, 0), freeOnes = items.reduce((sum, item) => sum + freeOf(item), 0);
       const models = [...new Set(items.map((item) => item.model).filter(Boolean))];
       const named = $("#group").value === "tag" && key !== "no tag" ? `<a href="${root}?tag=${encodeURIComponent(key)}">${escaped(key)}</a>` : escaped(key);
       morphChildren(label, parse(`<b>${named}</b><span class="small">${escaped(models.slice(0, 2).join(", ") + (models.length > 2 ? " …" : ""))}</span>`
@@ -453,7 +453,7 @@
     /* the list */
 
     const above = document.createElement("tbody"), below = document.createElement("tbody");
-    for (const part of [above, below]) { part.innerHTML = '<tr aria-hidden="true"><td colspan="6"></td></tr>'; part.className = "rest"; }
+    for (const part of [above, below]) { part.innerHTML = '<tr aria-hidden="true"><td></td></tr>'; part.className = "rest"; }
     list.before(above);
     list.after(below);
 

@@ -268,7 +268,7 @@
     clearTimeout(again);
     if (asking) asking.stop.abort();
     const mine = asking = { url, stop: new AbortController() };
-    const late = setTimeout(() => { say(`loading ${label} ...`); section.classList.toggle("is-old", url !== ""); }, SAY_AFTER);
+    const late = setTimeout(() => { if (url) say(`loading ${label} ...`); section.classList.toggle("is-old", url !== ""); }, SAY_AFTER);
     try {
       let frame = section;
       if (url) {
