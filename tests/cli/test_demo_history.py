@@ -9,9 +9,10 @@ from gpuwatch.cli import demo_history
 from gpuwatch.cli.demo_history import Past, fill, midnight_before
 from gpuwatch.config.load import load
 from gpuwatch.config.settings import HubSettings
+from gpuwatch.hub.restore import from_row
 from gpuwatch.query.latest import Display, Latest
 from gpuwatch.query.usage import report
-from gpuwatch.store import events, machines, rollups, snapshots
+from gpuwatch.store import events, machines, rollups, snapshots, states
 from gpuwatch.store.database import open_store
 
 HOUR = 3600.0
@@ -75,3 +76,18 @@ def test_a_ctrl_c_leaves_whole_blocks(settings, monkeypatch):
 def test_midnight_is_the_lab_s():
     assert midnight_before(1_795_350_000.0, UTC) == 1_795_305_600.0
     assert midnight_before(1_795_350_000.0, ZoneInfo("Asia/Tokyo")) == 1_795_273_200.0
+
+
+def test_the_hub_begins_with_what_it_would_have_noted(settings):
+    began = time.time()
+    fill(settings, UTC, pasts(began), 8 * HOUR)
+    store = open_store(settings.database)
+    dgx = next(machine.id for machine in machines.list_all(store) if machine.name == "dgx-a")
+    rows = [from_row(row) for row in states.load(store).values()]
+    store.close()
+    assert len(rows) == 3
+    assert all(began - 8 * HOUR - 60 <= row.since_at < began for row in rows)
+    for row in rows:
+        if row.machine_id == dgx:  # the old card tells no utilization
+            assert len(row.recent) == 35
+            assert None not in row.recent

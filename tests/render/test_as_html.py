@@ -466,3 +466,18 @@ def test_the_footer_of_every_page_leads_to_the_pages_that_the_bar_does_not_name(
         footer = re.search(r"<footer>.*</footer>", html, re.DOTALL).group(0)
         assert '<a href="/hubs">Hubs</a>' in footer
         assert '<a href="/import">Imports</a>' in footer
+
+
+def test_the_footer_names_the_keys_that_do_something_here():
+    def keys(html):
+        return re.findall(r"<kbd>(.*?)</kbd>", re.search(r'<span class="js">Keys: (.*?)</span>', html).group(1))
+
+    assert keys(cluster_page(LAB, ViewOptions(), Fragments())) == ["/", "f", ",", "?"]
+    assert keys(host_page(LAB, LAB.nodes[0].name, ViewOptions())) == [",", "?"]
+    assert keys(message_page("Not found", "There is no such page.")) == ["?"]
+
+
+def test_a_lost_gpu_says_how_long_as_the_other_rows_do():
+    page = cluster_page(LAB, ViewOptions(), Fragments())
+    row = re.search(r'<tr [^>]*class="gpu is-lost".*?</tr>', page, re.DOTALL).group(0)
+    assert re.search(r'class="since" title="since [^"]+">5 h 18 m</td>', row)

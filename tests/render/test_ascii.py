@@ -294,3 +294,20 @@ def test_what_is_said_about_a_silent_host_grows_older_without_a_new_version():
     as_ascii.table(LAB, ViewOptions(), cache)
     later = replace(LAB, taken_at=LAB.taken_at + 3600)
     assert "down 1 h 12 m" in as_ascii.table(later, ViewOptions(), cache)
+
+
+def test_at_80_columns_a_user_of_eight_letters_and_how_many_others_fit():
+    many = tuple(samples.process(user, "x", 1.0, 60.0, number) for number, user in enumerate(("student7", "lisa", "mkato")))
+    node = samples.node("n", (), samples.machine(1.0, 1, 2), samples.busy("n", 0, "L40S", "x", "x", 9.0, 5, 60.0, processes=many))
+    lines = as_ascii.rows(ClusterNow(samples.NOW, (node,), timezone="UTC"), ViewOptions()).splitlines()
+    assert [line for line in lines if " student7+2 " in line]
+    assert max(map(len, lines)) <= 80
+
+
+def test_a_slice_says_at_least_as_a_gpu_does():
+    dgx = next(node for node in samples.lab().nodes if node.name == "dgx-b")
+    split = dgx.gpus[-1]
+    split = replace(split, mig_states=(*split.mig_states[:2], replace(split.mig_states[2], at_least=True)))
+    node = replace(dgx, gpus=(*dgx.gpus[:-1], split))
+    text = as_ascii.rows(ClusterNow(samples.NOW, (node,), timezone="UTC"), ViewOptions())
+    assert re.search(r"(?m)^o7\.2 free +>3d01h", text)

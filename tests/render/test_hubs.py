@@ -46,3 +46,9 @@ def test_page():
     assert "<b>h2" not in text
     assert "150 hosts" in text
 
+
+def test_the_page_is_a_list_as_others_are_and_says_on_a_phone_what_a_cell_is():
+    text = hubs_page(cluster(Latest(), NOW, "stranger"), HUBS)
+    assert '<table class="list procs">' in text
+    assert '<th scope="col">Address</th>' in text
+    assert '<td data-of="polls">150 hosts</td>' in text

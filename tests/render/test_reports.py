@@ -142,8 +142,14 @@ def test_nothing_at_all_is_said():
     nothing = report_samples.reports(usage=replace(report_samples.usage(kept_since=None), rows=(), total=UsageRow("")))
     fleet = replace(nothing.fleet, most_idle=(), inactive=(), downtime=())
     html = reports_page(samples.lab(), replace(nothing, fleet=fleet))
-    for words in ("Nothing is kept yet.", "nothing was held", "no GPU was held without work", "each GPU was held at some time", "every host was read"):
-        assert words in html
+    good = ("nothing was held", "no GPU was held without work", "each GPU was held at some time", "every host was read all the time")
+    assert "Nothing is kept yet." in html
+    assert html.count("no readings in these days") == len(good)
+    assert not [words for words in good if words in html], "nobody knows"
+    assert "hold" not in re.findall(r'<b[^>]*>0</b> h', html)[-1], "none idle is no warning"
+    measured = replace(nothing.usage, total=replace(nothing.usage.total, measured_hours=24.0))
+    html = reports_page(samples.lab(), replace(nothing, usage=measured, fleet=fleet))
+    assert [words for words in good if words in html] == list(good)
     text = reports_text(replace(nothing, fleet=fleet), Look())
     assert "Nothing is kept yet." in text
     assert "nothing was held" in text
