@@ -83,6 +83,12 @@ def test_another_file_is_kept_where_the_step_says_so(there, tmp_path):
     assert end["changed"] is False
 
 
+def test_what_was_made_up_is_as_good_as_what_is_there(there, tmp_path):
+    (tmp_path / "a").write_text("mine")
+    told, end = there(act(write("~/a", "other", only_new="made up")))
+    assert (told[-1]["state"], (tmp_path / "a").read_text(), end["changed"]) == ("same", "mine", False)
+
+
 def test_a_step_that_fails_puts_everything_back(there, tmp_path):
     (tmp_path / "a").write_text("before")
     (tmp_path / "a").chmod(0o640)

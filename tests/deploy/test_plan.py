@@ -112,7 +112,7 @@ def test_a_node_that_pushes():
     assert (code["path"], code["mode"], content(code)) == ("/etc/gpuwatch/enroll_code", 0o600, "ONE-TIME\n")
     assert drop_in["path"] == "/etc/systemd/system/gpuwatch-node.service.d/enroll.conf"
     assert content(drop_in) == "[Service]\nLoadCredential=enroll_code:/etc/gpuwatch/enroll_code\n"
-    assert jobs(made, "password")[0]["only_new"]
+    assert jobs(made, "password")[0]["only_new"] == "made up"
     home = plan(TARGET, wish, facts(), UNITS)
     assert 'enroll_file = "/home/ops/.config/gpuwatch/enroll_code"' in content(jobs(home, "settings")[0])
     assert "ONE-TIME" not in repr(wish) + repr(home)

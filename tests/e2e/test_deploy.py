@@ -222,7 +222,12 @@ def test_nodes_that_push_are_enrolled(deploying: Deploying) -> None:
     assert node["address"].startswith("push://")
     assert 'host = "127.0.0.1"' in (machine.home / ".config/gpuwatch/gpuwatch.toml").read_text()
     assert (machine.home / ".config/gpuwatch/enroll_code").stat().st_mode & 0o777 == 0o600
-    assert not deploying.run("--json", *push)["good"]["changed"]
+    again = deploying.run("--json", *push)["good"]
+    assert (again["changed"], {step["state"] for step in again["steps"]}) == (False, {"same"}), again
+    assert deploying.lab.run("enroll", "--database", deploying.lab.database(), "revoke", name).returncode == 0
+    again = deploying.run("--json", *push)["good"]
+    assert (again["ok"], [step["name"] for step in again["steps"] if step["state"] == "done"]) == (True, ["enrol", "start"]), again
+    until_status(hub, name, "up")
     gone = deploying.run("--json", "--remove", "--database", deploying.lab.database())["good"]
     assert gone["notes"] == ["its key for pushing was ended at the hub; its history stays"]
     assert [path for path in left_in(machine.home) if "gpuwatch" in path] == []

@@ -184,8 +184,8 @@ class Worker:
         before, mode = _read(path)
         if before == content and mode == step["mode"]:
             return "same", path
-        if before is not None and step.get("only_new"):
-            return "kept", f"{path} is there already and differs"
+        if before is not None and step.get("only_new"):  # made up: whatever is there is as good
+            return ("same", path) if step["only_new"] == "made up" else ("kept", f"{path} is there already and differs")
         _make_folder(os.path.dirname(path), step.get("folder_mode", 0o755))
         if before is not None and step.get("previous"):
             _keep(path, path + ".previous", before, mode)

@@ -207,7 +207,7 @@ def _settings(there: Places, launcher: str, wish: Wish, port: int, facts: Mappin
     mine = {"only_new": True} if wish.settings is None else {}
     steps = [_write("settings", there.settings, text, mode, f"write the settings {there.settings}", **mine, folder_mode=0o755 if launcher == "system" else 0o700)]
     # who pushes and has no password is asked by nobody: its own is made up, and nobody needs to know it
-    secret, made_up = (wish.secret, {}) if wish.secret else (secrets.token_hex(16), {"only_new": True})
+    secret, made_up = (wish.secret, {}) if wish.secret else (secrets.token_hex(16), {"only_new": "made up"})
     steps.append(_write("password", there.password, secret + "\n", 0o600, f"write the password to {there.password} (mode 600)", **made_up))
     if wish.role == "hub":
         hosts = {"only_new": True} if wish.hosts is None else {}

@@ -66,14 +66,14 @@ def decode(body: bytes) -> tuple[dict[str, Any], bytes]:
     return header, values.rstrip(b"\n")
 
 
-def loads(data: bytes) -> Any:
-    """JSON from a stranger: no NaN or Infinity, no bottomless nesting, no endless number. Raises WireError."""
+def loads(data: bytes, what: str = "answer") -> Any:
+    """JSON from a stranger: no NaN or Infinity, no bottomless nesting, no endless number. Raises WireError. ``what``: what it is, for the sentence."""
     if len(data) > _SUSPECT_BYTES and _LONG_NUMBER.search(data):  # before 3.9.14 Python takes minutes for a number of megabytes
-        raise WireError("The answer has a number of thousands of digits.")
+        raise WireError(f"The {what} has a number of thousands of digits.")
     try:
         return _DECODER.decode(data.decode("utf-8"))
     except (ValueError, RecursionError, UnicodeDecodeError) as error:
-        raise WireError(f"The answer is not JSON: {str(error)[:100]}.") from None
+        raise WireError(f"The {what} is not JSON: {str(error)[:100]}.") from None
 
 
 def _refuse(text: str) -> NoReturn:

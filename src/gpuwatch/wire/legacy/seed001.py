@@ -93,14 +93,14 @@ def bearer(header: str) -> str:
 
 def worker_id(body: bytes) -> str:
     """The id in the body of ``POST /register``; empty where there is none. Raises WireError for what is not JSON."""
-    doc = frame.loads(body)
+    doc = frame.loads(body, "body")
     found = doc.get("worker_id") if isinstance(doc, dict) else None
     return found[:MOST_ID] if isinstance(found, str) else ""
 
 
 def metrics(body: bytes) -> Dict[str, Any]:
     """The ``metrics`` of ``POST /metrics``. Raises WireError naming what is missing."""
-    doc = frame.loads(body)
+    doc = frame.loads(body, "body")
     found = doc.get("metrics") if isinstance(doc, dict) else None
     if not isinstance(found, dict):
         raise WireError("The body has no object called metrics.")
@@ -151,7 +151,7 @@ def _number(field: str, value: Any, factor: float) -> Tuple[Number, str]:
 
 def command_report(body: bytes) -> CommandReport:
     """The body of ``POST /command_output``. Raises WireError naming what is missing."""
-    doc = frame.loads(body)
+    doc = frame.loads(body, "body")
     if not isinstance(doc, dict):
         raise WireError("The body is not an object.")
     for field, kind in (("command_id", int), ("status", str), ("output", str)):

@@ -95,7 +95,7 @@ def _dump(doc: Mapping[str, Any]) -> bytes:
 def is_notification(body: bytes) -> bool:
     """The body has a text and somebody to send it to."""
     try:
-        doc = frame.loads(body)
+        doc = frame.loads(body, "body")
     except WireError:
         return False
     return isinstance(doc, dict) and all(isinstance(doc.get(key), str) for key in ("text", "to"))
@@ -103,7 +103,7 @@ def is_notification(body: bytes) -> bool:
 
 def parse(body: bytes) -> Dict[str, Any]:
     """The dict of GPUs that a sender posts. Raises WireError."""
-    doc = frame.loads(body)
+    doc = frame.loads(body, "body")
     if not isinstance(doc, dict) or len(doc) > MOST_GPUS or not all(isinstance(gpu, dict) for gpu in doc.values()):
         raise WireError(f"The body is not an object of at most {MOST_GPUS} GPUs.")
     return doc
