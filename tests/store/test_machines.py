@@ -83,6 +83,21 @@ def test_blocks_that_start_together_can_be_merged(store, machine):
     assert numbers_of(snapshots.read(store, into)) == sorted([*range(10), *range(10)])
 
 
+def test_facts_that_both_machines_have_against_other_bases_can_be_read_after_a_merge(store, machine):
+    into = machines.ensure(store, "gpu02", "b")
+    docs = [{"schema": 1, "facts": {"hostname": "gpu01", "processes": [f"train_{n * 7919 % 9973}.py" for n in range(200)], "job": job}} for job in range(4)]
+    for machine_id, jobs in ((machine, (1, 2, 3)), (into, (0, 1))):
+        for job in jobs:
+            key = (machine_id, f"{job:032x}")
+            snapshots.append(store, [journal_entry(machine_id, 10 * job + len(jobs), key[1])], {key: docs[job]})
+    bases = "SELECT id, base_id FROM shape WHERE machine_id = ?"
+    assert dict(store.rows(bases, (machine,)))[f"{2:032x}"] == f"{1:032x}"
+    assert dict(store.rows(bases, (into,)))[f"{1:032x}"] == f"{0:032x}"
+    machines.merge(store, machine, into)
+    store.memory.docs = type(store.memory.docs)(512)
+    assert [snapshots.shape(store, into, f"{job:032x}") for job in range(4)] == docs
+
+
 def test_a_machine_is_not_merged_into_itself_or_nothing(store, machine):
     for into in (machine, "0" * 32):
         with pytest.raises(UsageError):

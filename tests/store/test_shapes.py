@@ -5,6 +5,7 @@ from tests.store.samples import journal_entry
 
 from gpuwatch.model.errors import StoreError
 from gpuwatch.store import packing, shapes, snapshots
+from gpuwatch.store.database import open_store
 
 
 def doc_with(number):
@@ -62,3 +63,26 @@ def test_examples_live_as_long_as_the_journal_needs_them(store, machine):
     late = journal_entry(machine, 9, old)
     snapshots.append(store, [late], {})
     assert [entry.shape_id for entry in snapshots.read(store, machine)] == [old, old, new, old]
+
+
+def test_an_example_that_another_hub_dropped_or_made_anew_is_not_written_against(server_store, machine):
+    """Pushes of one machine may come to any hub, and the one that has its lease packs them."""
+    shape, others = "a" * 32, "b" * 32
+    docs = {(machine, shape): doc_with(1), (machine, others): doc_with(2)}
+
+    def add(hub, at, values, shape_id=shape):
+        snapshots.append(hub, [snapshots.JournalEntry(machine, at, at, shape_id, [str(value) for value in values])], docs)
+
+    packer = open_store(server_store._url)
+    add(server_store, 1, [1, 2, 3, 4, 5, 6])
+    add(server_store, 2, [1, 2, 3, 4, 5, 7])
+    add(packer, 3, [9], others)
+    assert packing.pack_machine(packer, machine, 2)
+    add(server_store, 4, [1, 2, 3, 4, 5, 8])
+    assert [entry.values for entry in snapshots.read(packer, machine)] == [[1, 2, 3, 4, 5, 6], [1, 2, 3, 4, 5, 7], [9], [1, 2, 3, 4, 5, 8]]
+    add(packer, 5, [9], others)
+    assert packing.pack_machine(packer, machine, 2)
+    add(packer, 6, [7, 7, 7, 7, 7, 9])
+    add(server_store, 7, [1, 2, 3, 4, 5, 9])
+    assert [entry.values for entry in snapshots.read(packer, machine)][-2:] == [[7, 7, 7, 7, 7, 9], [1, 2, 3, 4, 5, 9]]
+    packer.close()

@@ -16,7 +16,7 @@ from gpuwatch.hub.share import Share
 from gpuwatch.loops import Repeats
 from gpuwatch.model.errors import StoreError
 from gpuwatch.query.latest import Latest
-from gpuwatch.store import enrolled, events, leases, machines, snapshots, states
+from gpuwatch.store import enrolled, events, leases, machines, packing, snapshots, states
 from gpuwatch.store.database import Store
 from gpuwatch.store.digests import Digester
 from gpuwatch.store.snapshots import JournalEntry
@@ -24,6 +24,8 @@ from gpuwatch.store.snapshots import JournalEntry
 log = logging.getLogger(__name__)
 MOST_AT_ONCE = 5000
 BLOCKS_AT_ONCE = 20
+RECOUNT_INTERVALS = 12
+"""So often what waits is counted anew where several hubs store: what is pushed to one of them is packed by another."""
 NOTICE = "database"
 
 
@@ -58,6 +60,7 @@ class Keeper:
         self._stored = stored
         self._gains = 0
         self._states_due_at = 0.0
+        self._recount_at = 0.0
         self._hostnames: Dict[str, str] = {}
         self._repeats = Repeats("store")
 
@@ -71,6 +74,9 @@ class Keeper:
             if not 0 < self._states_due_at - now <= self._interval_seconds:  # the clock may have been set back
                 self._states(now)
                 self._states_due_at = now + self._interval_seconds
+            if self._share is not None and not 0 < self._recount_at - now <= RECOUNT_INTERVALS * self._interval_seconds:
+                packing.recount(self.store)
+                self._recount_at = now + RECOUNT_INTERVALS * self._interval_seconds
             snapshots.pack_due(self.store, now, BLOCKS_AT_ONCE, self._per_block, self._digester, self._share.packs if self._share else _all)
         except StoreError as error:
             self._latest.notice(NOTICE, f"{self._lossy(str(error))} The live view goes on; what comes in is not kept meanwhile.")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import zlib
-from typing import Any, Callable, Dict, List, Optional, Set, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Set, Tuple
 
 from gpuwatch.model.errors import StoreError, WireError
 from gpuwatch.model.snapshot import SCHEMA
@@ -210,12 +210,29 @@ def refresh_memory(store: Store) -> None:
     if memory.epoch == epoch:
         return
     memory.waiting = {id: Waiting() for (id,) in store.rows("SELECT id FROM machine")}
-    counted = store.rows(
-        'SELECT machine_id, count(*), sum(length("values")), max(received_at_ms) FROM snapshot_journal GROUP BY machine_id'
-    )
-    memory.waiting.update({machine_id: Waiting(*numbers) for machine_id, *numbers in counted})
+    _adopt(memory, _counted(store))
     memory.example.clear()
     memory.epoch = epoch
+
+
+def recount(store: Store) -> None:
+    """Count anew what waits, where others than this process store snapshots too. Raises StoreError."""
+    with store.writing():
+        refresh_memory(store)
+        counted = _counted(store)
+        store.when_committed(lambda: _adopt(store.memory, counted))
+
+
+def _adopt(memory: JournalMemory, counted: Mapping[str, Tuple[int, int, int]]) -> None:
+    for machine_id in {*memory.waiting, *counted}:
+        waiting = memory.waiting.setdefault(machine_id, Waiting())
+        waiting.count, waiting.size, waiting.newest_ms = counted.get(machine_id, (0, 0, 0))
+
+
+def _counted(store: Store) -> Dict[str, Tuple[int, int, int]]:
+    """By machine: snapshots in the journal, their bytes, when the newest came (ms)."""
+    sql = 'SELECT machine_id, count(*), sum(length("values")), max(received_at_ms) FROM snapshot_journal GROUP BY machine_id'
+    return {machine_id: (count, size, newest_ms) for machine_id, count, size, newest_ms in store.rows(sql)}
 
 
 def start_epoch(store: Store) -> None:

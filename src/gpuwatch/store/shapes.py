@@ -14,6 +14,8 @@ from gpuwatch.wire.numbers import texts_of
 
 _POOR = 0.25
 """A shape that stays larger than this share of its text, in spite of its base, stands on its own and is the next ones' base."""
+_EXAMPLES = """SELECT shape.machine_id, shape.id, shape.example FROM unnest(CAST(? AS TEXT[]), CAST(? AS TEXT[])) AS wish (machine_id, id)
+    JOIN shape ON shape.machine_id = wish.machine_id AND shape.id = wish.id"""
 
 
 def read(store: Store, machine_id: str, shape_id: str) -> Dict[str, Any]:
@@ -37,11 +39,19 @@ def write_missing(
     Returns the example of each, which the journal's rows are written against. Raises ValueError when a shape is neither
     stored nor in ``docs``.
     """
-    examples: Dict[ShapeKey, Example] = {}
-    for key, (at_ms, texts) in used.items():
-        shape_id, example = store.memory.example.get(key[0], ("", None))
-        examples[key] = example if example is not None and shape_id == key[1] else _example(store, key, at_ms, texts, docs)
-    return examples
+    known = _remembered(store, used)
+    return {key: known[key] if key in known else _example(store, key, at_ms, texts, docs) for key, (at_ms, texts) in used.items()}
+
+
+def _remembered(store: Store, used: Iterable[ShapeKey]) -> Dict[ShapeKey, Example]:
+    """The examples of ``used`` that need not be asked for. Of a server's database another hub may have dropped them, or made others: they are compared."""
+    memory = store.memory.example
+    known = {key: memory[key[0]][1] for key in used if key[0] in memory and memory[key[0]][0] == key[1]}
+    if store.in_a_file or not known:
+        return known
+    found = store.rows(_EXAMPLES, ([key[0] for key in known], [key[1] for key in known]))
+    lines = {(machine_id, shape_id): None if line is None else bytes(line) for machine_id, shape_id, line in found}
+    return {key: example for key, example in known.items() if lines.get(key) == example.line}
 
 
 def _example(store: Store, key: ShapeKey, at_ms: int, texts: Sequence[str], docs: Mapping[ShapeKey, Mapping[str, Any]]) -> Example:
@@ -82,14 +92,16 @@ def _newest_base(store: Store, machine_id: str) -> Tuple[Any, bytes]:
 
 def _text(store: Store, key: ShapeKey) -> bytes:
     rows = store.rows(
-        """SELECT shape.doc, base.doc FROM shape LEFT JOIN shape AS base
+        """SELECT shape.doc, shape.base_id, base.doc, base.base_id IS NOT NULL FROM shape LEFT JOIN shape AS base
            ON base.machine_id = shape.machine_id AND base.id = shape.base_id WHERE shape.machine_id = ? AND shape.id = ?""",
         key,
     )
     if not rows:
         raise StoreError(f"The shape {key[1]} of machine {key[0]} is missing.")
-    data, base = rows[0]
+    data, base_id, base, is_based = rows[0]
     try:
+        if is_based:  # it came with another machine that was merged into this one, which has the base against a base of its own
+            return inflate(data, _text(store, (key[0], base_id)))
         return inflate(data, inflate(base) if base else b"")
     except StoreError as error:
         raise StoreError(f"The shape {key[1]} of machine {key[0]} cannot be read: {error.message}") from None
