@@ -75,7 +75,7 @@ def test_exporters_take_a_user_and_a_password_file_by_tls_alone():
     ]  # fmt: skip
     assert [line.message for line in bad] == [
         "dcgm-exporter is asked without a password where there is no TLS: leave the password_file out, or write dcgm+https://USER@a:9400.",
-        "'me@b' is not a host name or address.",
+        "an address with dcgm+http:// holds no user or password: leave out what stands before the @.",
         "the password of me is missing: put it into a file, and name that as password_file.",
         "the user that goes with the password_file belongs before the address: node+https://USER@d:9100.",
         "what stands before the @ is not a user's name; a password does not belong there, it stands in the file that password_file= names.",
@@ -200,7 +200,22 @@ def test_no_word_of_ssh_s_command_line_is_an_option(line):
     assert len(bad) == 1
 
 
-def test_a_password_in_an_address_is_not_shown():
+@pytest.mark.parametrize("line", ["http://ops:s3cret@gpu1", "ops:s3cret@gpu1", "n=https://ops:s3:cret@gpu1:7080", "n=ops:s3/cret@gpu1", "http://ops:s3cret@[::1]", "xx://ops:s3cret@h"])
+def test_a_password_in_an_address_is_shown_nowhere(line):
+    _, (bad,) = parse_hosts(line)
+    assert "s3" not in str(bad)
+    assert "cret" not in str(bad)
+    assert "ops:***@" in bad.text
+
+
+def test_a_password_in_an_address_of_ssh_is_not_shown():
     _, (bad,) = parse_hosts("ssh://ops:s3cret@gpu1")
     assert "s3cret" not in str(bad)
     assert "ssh logs in with a key" in str(bad)
+
+
+@pytest.mark.parametrize("line", ["h password_file=", "h every=", "h pin=", "h ca=", "h every=1 every=2", "h password_file=/a password_file=/b", "h tags=a tags=b"])
+def test_a_key_without_value_or_twice_is_no_default(line):
+    targets, (bad,) = parse_hosts(line)
+    assert targets == ()
+    assert "stands twice" in bad.message or "with = and a value" in bad.message

@@ -66,7 +66,7 @@ def is_name(text: str) -> bool:
 def _hidden(text: str) -> str:
     """Without passwords and their files: strangers read on a page what is wrong with a line."""
     without = re.sub(r"(\w*pass\w*=)[^\s'\"]+", r"\1***", text, flags=re.IGNORECASE)
-    return re.sub(r"(://[^\s/@:]*:)[^\s]*@", r"\1***@", without)
+    return re.sub(r"([^\s/@:=]*:)(?!//)[^\s]*@", r"\1***@", without)
 
 
 def _add(targets: dict[str, Target], target: Target) -> None:
@@ -119,10 +119,13 @@ def _split_name(word: str) -> tuple[str, str]:
 
 def _options(words: Sequence[str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
+    keys = [word.partition("=")[0] for word in words]
     for word in words:
         key, separator, value = word.partition("=")
-        if not separator or key not in KEYS:
+        if not separator or key not in KEYS or not (value or key == "tags"):
             raise UsageError(f"{word[:40]!r} is none of {', '.join(KEYS)} with = and a value")
+        if keys.count(key) > 1:
+            raise UsageError(f"{key}= stands twice{': write all tags behind one, with commas' if key == 'tags' else ''}.")
         if key == "tags":
             found["tags"] = tuple(dict.fromkeys(tag for tag in value.split(",") if _checked(tag)))
         elif key == "every":
@@ -205,8 +208,10 @@ def _user(scheme: str, rest: str) -> tuple[Optional[str], str]:
     """The user before the last ``@`` of an ssh address, or of an exporter's; they are words of ssh's command line, so none begins with a dash."""
     user, separator, host = rest.rpartition("@")
     by_password = scheme in FOREIGN and FOREIGN[scheme].takes_user
-    if not separator or not (scheme in SSH or by_password):
+    if not separator:
         return None, rest
+    if not (scheme in SSH or by_password):
+        raise UsageError(f"an address with {scheme}:// holds no user or password: leave out what stands before the @.")
     if not _USER.fullmatch(user):
         instead = "it stands in the file that password_file= names" if by_password else "ssh logs in with a key"
         raise UsageError(f"what stands before the @ is not a user's name; a password does not belong there, {instead}.")
