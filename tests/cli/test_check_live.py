@@ -40,6 +40,7 @@ def test_each_kind_is_asked_and_read_as_the_hub_does(start: Callable[[bytes], Pr
         "dcgm": f"dcgm+http://{start(reply(page('dcgm'))).address}",
         "mixed-up": f"dcgm+http://{start(reply(page('node_exporter'))).address}",
         "nvitop": f"nvitop+http://{start(reply(page('nvitop'))).address}",
+        "ours": start(reply(b"<html>")).address,
         "node": f"node+http://{start(reply(page('node_exporter'))).address}",
     }
     hosts = tmp_path / "hosts.txt"
@@ -53,5 +54,6 @@ def test_each_kind_is_asked_and_read_as_the_hub_does(start: Callable[[bytes], Pr
     }  # fmt: skip
     assert "wrong password" in answers["refused"]["message"]
     assert "could not read its GPUs: no driver. Next:" in answers["failing"]["message"]
+    assert answers["ours"]["message"].startswith("ours: The answer is not a gpuwatch frame (it starts with '<html>'). Next: is it gpuwatch node that listens on 127.0.0.1:")
     assert "is it dcgm-exporter that listens there" in answers["mixed-up"]["message"]
     assert info.asked[0].endswith(b'{"passwd": "8888"}')

@@ -6,9 +6,11 @@ import pty
 import subprocess
 import sys
 
+import pytest
 from click.testing import CliRunner
 
 from gpuwatch.cli import status
+from gpuwatch.cli.here import ask_hub
 from gpuwatch.model.errors import GpuwatchError, UsageError
 
 
@@ -73,3 +75,11 @@ def test_in_a_terminal_it_is_watched_without_touching_the_scrollback(tmp_path):
     assert seen.count(b"\x1b[H") == 2
     assert b"\x1b[3J" not in seen
     assert seen.index(b"one") < seen.index(b"two")
+
+
+@pytest.mark.parametrize("url", ["ftp://hub", "http://", "http://h:99999", "http://lisa:word@hub"])
+def test_what_is_no_address_of_a_hub_is_wrong_usage_and_tells_no_password(url):
+    with pytest.raises(UsageError) as caught:
+        ask_hub(url, "/")
+    assert str(caught.value).startswith("--hub: ")
+    assert "word" not in str(caught.value).replace("password", "")

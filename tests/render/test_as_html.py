@@ -481,3 +481,10 @@ def test_a_lost_gpu_says_how_long_as_the_other_rows_do():
     page = cluster_page(LAB, ViewOptions(), Fragments())
     row = re.search(r'<tr [^>]*class="gpu is-lost".*?</tr>', page, re.DOTALL).group(0)
     assert re.search(r'class="since" title="since [^"]+">5 h 18 m</td>', row)
+
+
+def test_a_name_in_a_message_is_written_as_it_is():
+    node = next(node for node in LAB.nodes if node.status == "error")
+    for said, told in ((f"{node.name} answered 302. Next: x", f": {node.name} answered 302"), ("connection refused by x.", ": Connection refused")):
+        html = cluster_page(replace(LAB, nodes=(replace(node, error=said),)), ViewOptions(), Fragments())
+        assert told in "".join(Reading(html).text)

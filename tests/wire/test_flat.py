@@ -171,8 +171,8 @@ def test_frames_round_trip_and_refuse_nan():
     assert frame.decode(frame.encode({"a": 1}, b"[1,null]")) == ({"a": 1}, b"[1,null]")
     with pytest.raises(WireError, match="NaN is not a number"):
         frame.loads(b"[NaN]")
-    with pytest.raises(WireError, match="not a gpuwatch frame"):
-        frame.decode(b"<html>")
+    with pytest.raises(WireError, match=r"not a gpuwatch frame \(it starts with '<html> {2}'\)"):
+        frame.decode(b"<html>\0\x1b")
     with pytest.raises(WireError):
         frame.loads(b"[" * 100000)
 

@@ -132,6 +132,7 @@ def ask(target: Target, settings: HubSettings) -> Answer:
     """One node: reachable, password, version, skew."""
     if target.scheme in SSH:
         return ask_over_ssh(target, settings)
+    from gpuwatch.hub.answers import broken
     from gpuwatch.wire import asking, frame
     from gpuwatch.wire.flat import Shape
     from gpuwatch.wire.http import Trust, fetch
@@ -150,10 +151,13 @@ def ask(target: Target, settings: HubSettings) -> Answer:
         middle = (began + time.time()) / 2
         if reply.status != 200:
             return Answer(target.name, target.address, False, _refusal(target, reply))
+    except GpuwatchError as error:
+        return Answer(target.name, target.address, False, str(error))
+    try:
         header, _ = frame.decode(reply.body)
         shape = Shape.parse(header.get("shape"))
     except GpuwatchError as error:
-        return Answer(target.name, target.address, False, str(error))
+        return Answer(target.name, target.address, False, broken(target, error).text)
     return _judge(target, header, shape, middle)
 
 

@@ -7,7 +7,7 @@ import time
 from gpuwatch.config.load import timezone_name
 from gpuwatch.config.settings import HubSettings, NodeSettings
 from gpuwatch.model.cluster import ClusterNow, Target
-from gpuwatch.model.errors import GpuwatchError, WireError
+from gpuwatch.model.errors import GpuwatchError, UsageError, WireError
 
 FIRST_PAUSE_SECONDS = 0.4
 """Between the two samples: CPU shares and SM activity need two."""
@@ -46,9 +46,13 @@ def from_database(settings: HubSettings, audience: str = "admin") -> ClusterNow:
 
 def ask_hub(url: str, path: str, deadline_seconds: float = 10.0) -> bytes:
     """The body of a hub's answer. Raises GpuwatchError in words."""
-    from gpuwatch.wire.http import UNTRUSTED, fetch
+    from gpuwatch.wire.http import UNTRUSTED, fetch, parse_url
 
     base = url.rstrip("/") if "://" in url else f"http://{url.rstrip('/')}"
+    try:
+        parse_url(base)
+    except WireError as error:
+        raise UsageError(f"--hub: {error.message}", error.next_step) from None
     try:
         reply = fetch(base + path, deadline_seconds=deadline_seconds, max_bytes=64 * 1024**2)
     except WireError as error:

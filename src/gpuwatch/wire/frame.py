@@ -59,7 +59,8 @@ def decode(body: bytes) -> tuple[dict[str, Any], bytes]:
     """(header, what follows it: the values, or what changed of them). Raises WireError for anything that is not a frame."""
     head, separator, values = body.partition(b"\n")
     if not separator:
-        raise WireError(f"The answer is not a gpuwatch frame (it starts with {body[:40]!r}).")
+        begin = "".join(one if one.isprintable() else " " for one in body[:40].decode("utf-8", "replace"))
+        raise WireError(f"The answer is not a gpuwatch frame (it starts with {begin!r}).")
     header = loads(head)
     if not isinstance(header, dict):
         raise WireError("The frame's header is not a JSON object.")
