@@ -55,10 +55,10 @@ def ask(tmp_path, monkeypatch):
     monkeypatch.setattr(app_module.time, "time", lambda: NOW)
     app = make_app(Hub(lab))
 
-    def ask(address, accept="text/html"):
+    def ask(address, accept="text/html", method="GET"):
         told, parts = {}, urlsplit(address)
         environ = {
-            "REQUEST_METHOD": "GET", "PATH_INFO": parts.path, "QUERY_STRING": parts.query, "wsgi.input": io.BytesIO(), "SERVER_NAME": "hub",
+            "REQUEST_METHOD": method, "PATH_INFO": parts.path, "QUERY_STRING": parts.query, "wsgi.input": io.BytesIO(), "SERVER_NAME": "hub",
             "SERVER_PORT": "1", "wsgi.url_scheme": "http", "HTTP_ACCEPT": accept,
         }  # fmt: skip
         body = b"".join(app(environ, lambda status, headers, *_: told.update(status=int(status[:3]), headers=dict(headers))))
@@ -120,6 +120,18 @@ def test_redirects_errors_and_the_description_name_the_base(ask):
     assert json.loads(ask(f"{BASE}/api/v1/openapi.json")[2])["servers"] == [{"url": BASE}]
     assert f"The cluster is at {BASE}/." in ask(f"{BASE}/nope", "")[2]
     assert f'<a href="{BASE}/">' in ask(f"{BASE}/nope")[2]
+
+
+def test_words_that_name_an_address_name_it_below_the_base(ask):
+    for path, said in (
+        ("/hosts/nope", f"The hosts are listed at {BASE}/."), ("/gpus/nope", f"The GPUs are listed at {BASE}/."),
+        ("/api/v1/series?host=nope&metric=power_watts", f"The hosts are listed at {BASE}/."),
+        ("/update/client/ws", f"{BASE}/states/ (its JSON), or {BASE}/live?since=VERSION"), ("/metrics?at=1h", f"is at {BASE}/api/v1/series?format=csv"),
+        ("/user_utilization", f"It is at {BASE}/reports now."), ("/download_csv/x.csv", f"It is at {BASE}/history now."),
+    ):  # fmt: skip
+        assert said in ask(BASE + path, "*/*")[2], path
+    for path in ("/submit_command", "/api/gpu/set_tdp"):
+        assert f"page, {BASE}/hosts/NAME of this hub" in ask(BASE + path, "*/*", "POST")[2]
 
 
 def test_a_proxy_that_takes_the_base_off_gets_the_same(ask):

@@ -45,7 +45,7 @@ def ask(lab):
             context = Context(view_hub, *shared, Params.parse(query), "stranger", {}, "/api/x", lab.end_at("alpha") + 5)
             answer = _answer(view(context), Base(""))
         except Exception as error:
-            answer = _answer(_error_reply(error), Base(""))
+            answer = _answer(_error_reply(error, Base("")), Base(""))
         assert answer.content_type == "application/json"
         return answer.status_code, json.loads(answer.body)
 

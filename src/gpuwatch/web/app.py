@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import secrets
 import time
+from dataclasses import replace
 from importlib import import_module
 from typing import Any, Callable, NamedTuple, Optional
 
@@ -86,19 +87,19 @@ def _handler(route: Route, hub: Readings, shared: _Shared, base: Base) -> Callab
         try:
             return _answer(view(shared.context(hub, path)), base)
         except Exception as error:  # one way out: nothing of the inside may reach the client
-            return _answer(_error_reply(error), base)
+            return _answer(_error_reply(error, base), base)
 
     return handle
 
 
-def _error_reply(error: Exception) -> Reply:
+def _error_reply(error: Exception, base: Base) -> Reply:
     if isinstance(error, NotFound):
-        return error_reply(404, error.message, error.next_step)
+        return error_reply(404, error.message, base.words(error.next_step))
     if isinstance(error, TooMany):
         reply = error_reply(429, error.message, error.next_step)
         return Reply(reply.body, reply.status, {"Retry-After": "60"})
     if isinstance(error, UsageError):
-        return error_reply(400, error.message, error.next_step)
+        return error_reply(400, error.message, base.words(error.next_step))
     if isinstance(error, GpuwatchError):
         return error_reply(503, error.message, error.next_step)
     number = secrets.token_hex(4)
@@ -133,6 +134,8 @@ def _answer(reply: Reply, base: Base) -> Any:
     headers = {**HEADERS, "Cache-Control": "no-cache", **reply.headers}
     if "Location" in headers:
         headers["Location"] = base.location(headers["Location"])
+        if reply.status == 302:
+            reply = replace(reply, body=Body(f"It is at {headers['Location']} now.\n".encode(), TEXT))
     if not isinstance(reply.body, Body):
         headers["Content-Type"] = reply.content_type
         return bottle.HTTPResponse(reply.body, reply.status, headers)

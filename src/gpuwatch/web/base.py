@@ -47,6 +47,10 @@ class Base:
             body.based = Body(data, body.content_type)
         return body.based
 
+    def words(self, step: str) -> str:
+        """A next step with its address under the base: `` at /`` is how such steps name one."""
+        return step.replace(" at /", f" at {self.path}/")
+
     def location(self, address: str) -> str:
         """An address of ours for a Location header."""
         return self.path + address if address.startswith("/") else address

@@ -85,6 +85,11 @@ class Context:
     """How many files this client sent."""
 
     @property
+    def base_path(self) -> str:
+        """Before the hub's addresses in texts; empty for none. Pages and headers get it in ``web.base``."""
+        return self.hub.settings.base_path.strip().rstrip("/")
+
+    @property
     def at(self) -> Optional[float]:
         """The past moment asked about, epoch seconds; None = now. With ``change=before|after`` that of the change. Raises UsageError, StoreError."""
         return self._at if "at" in self.params.values else None  # most requests ask about now, and are short

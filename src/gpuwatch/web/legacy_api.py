@@ -174,7 +174,7 @@ def _machine(ctx: Context) -> NodeState:
     name = host or own_machine(ctx.hub.cluster(ctx.audience), socket.gethostname())
     node = next((node for node in ctx.cluster(host=name).nodes if node.name == name), None) if name else None
     if node is None:
-        raise UsageError(f"There is no host {host[:100]!r}." if host else "There are no hosts.", "See / for the hosts.")
+        raise UsageError(f"There is no host {host[:100]!r}." if host else "There are no hosts.", "The hosts are listed at /.")
     return node
 
 

@@ -54,7 +54,7 @@ def notification(ctx: Context) -> Reply:
 
 def websocket(ctx: Context) -> Reply:
     """Its page's live feed, which is a WebSocket there."""
-    text = "There is no WebSocket here. The same by asking again: /states/ (its JSON), or /live?since=VERSION (what changed).\n"
+    text = f"There is no WebSocket here. The same by asking again: {ctx.base_path}/states/ (its JSON), or {ctx.base_path}/live?since=VERSION (what changed).\n"
     return Reply(Body(text.encode(), "text/plain; charset=utf-8"), 405, {"Allow": ""})
 
 

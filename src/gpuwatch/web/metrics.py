@@ -29,7 +29,7 @@ FORMS_BEAT_SECONDS, FORMS_A_BEAT, FORM_LASTS_SECONDS = 2.0, 200, 60.0
 def metrics(ctx: Context) -> Reply:
     """Every number of every node with fresh readings; ``processes=true``: also of each process."""
     if ctx.params.text("at"):
-        raise UsageError("/metrics tells what is now, so at= is not possible.", "The past as CSV: /api/v1/series?format=csv")
+        raise UsageError("/metrics tells what is now, so at= is not possible.", "The past as CSV is at /api/v1/series?format=csv")
     openmetrics = as_prometheus.wants_openmetrics(bottle.request.get_header("Accept") or "")
     processes = ctx.params.flag("processes")
     kind = as_prometheus.OPENMETRICS_TYPE if openmetrics else as_prometheus.TEXT_TYPE

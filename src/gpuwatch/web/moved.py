@@ -37,7 +37,7 @@ PAGES: Mapping[str, str] = {
 and messages do not exist here yet."""
 _LOG = re.compile(r"gpu_usage_(?:daily_(\d{4}-\d\d-\d\d)|weekly_(\d{4})-(\d\d)|monthly_(\d{4}-\d\d))\.csv")
 ORDERS = (
-    "Orders are not taken at this address, from nobody. They will be given on the host's page, /hosts/NAME of this hub, by people who are signed in; "
+    "Orders are not taken at this address, from nobody. They will be given on the host's page, {base}/hosts/NAME of this hub, by people who are signed in; "
     "this version has no accounts yet. To take a worker out: gpuwatch worker forget ID, on the hub."
 )
 
@@ -59,16 +59,20 @@ def log_file(ctx: Context) -> Reply:
 
 def orders(ctx: Context) -> Reply:
     """A form that gave orders to whoever filled it in."""
-    return text_reply(ORDERS + "\n", 403)
+    return text_reply(_no_orders(ctx) + "\n", 403)
 
 
 def api_orders(ctx: Context) -> Reply:
     """The same for programs."""
-    return Reply(Body(seed001.error(ORDERS), JSON), 403)
+    return Reply(Body(seed001.error(_no_orders(ctx)), JSON), 403)
+
+
+def _no_orders(ctx: Context) -> str:
+    return ORDERS.format(base=ctx.base_path)
 
 
 def found_at(path: str, *, quoted: bool = True) -> Reply:
     """302 to an address of this hub; ``quoted``: it is one already."""
     location = path if quoted else quote(path)
     headers: Dict[str, str] = {"Location": location}
-    return Reply(Body(f"It is at {location} now.\n".encode(), "text/plain; charset=utf-8"), 302, headers)
+    return Reply(Body(b"", "text/plain; charset=utf-8"), 302, headers)  # what it says: web.app, which knows the base path
