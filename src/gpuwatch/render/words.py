@@ -71,6 +71,8 @@ def _spelled(seconds: int, style: str) -> str:
         return f"{minutes}{m}"
     if minutes < 1440:
         return f"{minutes // 60}{h}{minutes % 60:02d}{hm}"
+    if style == "compact" and minutes >= 1000 * 1440:  # columns of text hold seven characters
+        return f"{minutes // 1440}{d}"
     return f"{minutes // 1440}{d}{minutes // 60 % 24:02d}{dh}"
 
 
