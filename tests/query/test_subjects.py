@@ -20,5 +20,8 @@ def test_a_number_means_the_gpu_that_has_it_not_a_lost_one_that_had_it(tmp_path)
     assert find(lab.store, lab.latest, "a", "0").gpu == "GPU-live"
     assert find(lab.store, lab.latest, "a", "1").gpu == "GPU-other"
     assert find(lab.store, lab.latest, "a", "GPU-lost").gpu == "GPU-lost"
-    with pytest.raises(NoSuch, match="no GPU 2"):
-        find(lab.store, lab.latest, "a", "2")
+    for number in ("gpu1", "GPU 1", "gpu:1"):
+        assert find(lab.store, lab.latest, "a", number).gpu == "GPU-other"
+    for unknown, named in (("2", "2"), ("gpu2", "2"), ("-1", "'-1'"), ("1.0", "'1.0'"), ("GPU-othe", "'GPU-othe'"), ("x", "'x'")):
+        with pytest.raises(NoSuch, match=f"no GPU {named}"):
+            find(lab.store, lab.latest, "a", unknown)

@@ -5,15 +5,18 @@ Knows what is there now (``Latest``) and, for what is gone, what the store still
 
 from __future__ import annotations
 
+import re
 from typing import Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from gpuwatch.model.errors import GpuwatchError, UsageError
 from gpuwatch.model.snapshot import GpuReading
 from gpuwatch.query.latest import Latest
-from gpuwatch.store import imports, machines, rollups, snapshots
+from gpuwatch.store import imports, intervals, machines, rollups, snapshots
 from gpuwatch.store.database import Store
 from gpuwatch.wire.flat import Shape
 
+_NUMBER = re.compile(r"(?:gpu[ :]?)?([0-9]{1,9})", re.IGNORECASE)
+"""How people name a GPU of a host. A UUID has a hyphen behind ``GPU``."""
 SLICE = "MIG-"
 """How the UUID of a MIG slice begins (NVML)."""
 
@@ -31,18 +34,30 @@ class Subject(NamedTuple):
 
 
 def find(store: Store, latest: Latest, host: str = "", gpu: str = "") -> Subject:
-    """The machine called ``host``, or the GPU ``gpu``: a UUID, or with ``host`` its number there. Raises NoSuch."""
+    """The machine called ``host``, or the GPU ``gpu``: a UUID, or with ``host`` its number there (``3``, ``gpu3``). Raises NoSuch."""
     if not host:
         return _find_gpu(store, latest, gpu)
     machine_id = _machine(store, latest, host)
-    if not gpu or not gpu.isdigit():
-        return Subject(machine_id, host, gpu)
+    if not gpu:
+        return Subject(machine_id, host)
+    number = _NUMBER.fullmatch(gpu)
     uuids: dict[str, str] = {}
-    for reading in gpus_of(store, latest, machine_id, host):
+    readings = gpus_of(store, latest, machine_id, host)
+    for reading in readings:
         uuids.setdefault(str(reading.index), reading.uuid)  # a lost GPU keeps its number when another one gets it, and comes second
-    if gpu not in uuids:
-        raise NoSuch(f"{host[:100]!r} has no GPU {gpu[:10]}.", f"It has {', '.join(uuids) or 'none'}.")
-    return Subject(machine_id, host, uuids[gpu])
+    if number and number.group(1) in uuids:
+        return Subject(machine_id, host, uuids[number.group(1)])
+    if not number and (any(gpu in (one.uuid, *(part.uuid for part in one.mig)) for one in readings) or _was_there(store, machine_id, gpu)):
+        return Subject(machine_id, host, gpu)
+    named = number.group(1) if number else repr(gpu[:100])
+    raise NoSuch(f"{host[:100]!r} has no GPU {named}.", f"It has {', '.join(uuids) or 'none'}. One that is gone is named by its UUID.")
+
+
+def _was_there(store: Store, machine_id: str, uuid: str) -> bool:
+    """Something is kept of the GPU or slice on that machine."""
+    if rollups.kept_since(store, machine_id, uuid, 3600) is not None or uuid in imports.gpu_names(store, machine_id):
+        return True
+    return uuid in intervals.gpus(store, machine_id)
 
 
 def _machine(store: Store, latest: Latest, host: str) -> str:
