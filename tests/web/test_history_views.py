@@ -223,7 +223,7 @@ def test_the_rates_of_the_settings_give_cost_and_co2(hub, get):
 
 @pytest.mark.parametrize(("query", "words"), [
     ("from=tomorrow", "from='tomorrow' is not a day."), ("by=colour", "by='colour' is not one of user, host, gpu, model, tag."),
-    ("from=2026-11-20&to=2026-11-19", "The report would end on 2026-11-19 before it begins on 2026-11-20."), ("period=year", "period='year' is not one of"),
+    ("from=2026-11-20&to=2026-11-19", "The report would end on 2026-11-19 before it begins on 2026-11-20."), ("period=year", "period='year' is not one of week, day, month."),
     ("table=x&format=csv", "table='x' is not one of"), ("heat=x", "heat='x' is not one of"),
 ])  # fmt: skip
 def test_reports_that_cannot_be_are_refused_in_words(get, query, words):

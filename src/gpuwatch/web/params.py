@@ -73,7 +73,7 @@ class Params:
         if not value:
             return choices[0]
         if value not in choices:
-            raise UsageError(f"{name}={value[:40]!r} is not one of {', '.join(choice for choice in choices if choice)}.")
+            raise UsageError(f"{name}={value[:40]!r} is not one of {', '.join(choice for choice in dict.fromkeys(choices) if choice)}.")
         return value
 
     def moment(self, now: float, zone: tzinfo) -> Optional[float]:
