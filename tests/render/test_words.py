@@ -71,6 +71,8 @@ def test_sizes():
     assert words.whole(1316) == "1,316"
     assert words.sentence("fallen off the bus (Xid 79).") == "Fallen off the bus (Xid 79)."
     assert words.sentence("") == ""
+    assert words.sentence("gpu01 answered 302.", "gpu01") == "gpu01 answered 302."
+    assert words.sentence("connection refused.", "gpu01") == "Connection refused."
     assert words.plural(1, "host") == "1 host"
     assert words.plural(1000, "host") == "1,000 hosts"
 

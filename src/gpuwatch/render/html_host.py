@@ -131,7 +131,7 @@ def _message(node: NodeState, moment: Moment, own_page: bool) -> tuple[str, str,
     if node.status == "up":
         return "none", "", "no GPU", _no_gpu(node), ""
     what, step = split_next(node.error)
-    what = what if what.startswith(node.name) else words.sentence(what)  # a name is written as it is
+    what = words.sentence(what, node.name)
     since = moment.clock(node.status_since_at)
     if node.status == "unseen":
         return "unseen", "stale", unseen_word(node), e(f"Expected since {since}. {what}" if since else what), e(step)

@@ -100,7 +100,7 @@ def node_word(node: NodeState) -> str:
 def node_reason(node: NodeState) -> str:
     """Why there are no (fresh) GPU readings; empty if nothing is wrong."""
     if node.error:
-        return words.sentence(words.clean(node.error))
+        return words.sentence(words.clean(node.error), node.name)
     if node.gpus or node.snapshot is None:
         return ""
     told = (collector.message for collector in node.snapshot.collectors if collector.name == "nvml" and collector.message)

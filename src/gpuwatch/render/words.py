@@ -233,9 +233,9 @@ def whole(number: Optional[float]) -> str:
     return "" if number is None else f"{number:,.0f}"
 
 
-def sentence(text: str) -> str:
-    """The text with a capital first letter, for what a machine said in the middle of a line."""
-    return text[:1].upper() + text[1:]
+def sentence(text: str, name: str = "") -> str:
+    """The text with a capital first letter, for what a machine said in the middle of a line; one that begins with the machine's name is left as it is."""
+    return text if name and text.startswith(name) else text[:1].upper() + text[1:]
 
 
 def plural(count: int, one: str, many: str = "") -> str:
