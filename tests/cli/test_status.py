@@ -1,17 +1,26 @@
 """``gpuwatch status --watch`` goes on after a look that failed."""
 
 import contextlib
+import json
 import os
 import pty
 import subprocess
 import sys
+import time
 
 import pytest
 from click.testing import CliRunner
 
 from gpuwatch.cli import status
 from gpuwatch.cli.here import ask_hub
+from gpuwatch.config.settings import SamplerOptions
 from gpuwatch.model.errors import GpuwatchError, UsageError
+from gpuwatch.sim.source import make
+from gpuwatch.store import machines, snapshots
+from gpuwatch.store.database import open_store
+from gpuwatch.store.snapshots import JournalEntry
+from gpuwatch.wire.flat import Flattener
+from gpuwatch.wire.numbers import texts_of
 
 
 class Enough(Exception):
@@ -83,3 +92,20 @@ def test_what_is_no_address_of_a_hub_is_wrong_usage_and_tells_no_password(url):
         ask_hub(url, "/")
     assert str(caught.value).startswith("--hub: ")
     assert "word" not in str(caught.value).replace("password", "")
+
+
+def test_a_database_is_not_told_as_somebody_who_does_not_answer(tmp_path):
+    store = open_store(str(tmp_path / "hub.db"))
+    for name in ("kept", "empty"):
+        machine_id = machines.ensure(store, name, "10.0.0.1")
+        if name == "kept":
+            flat = Flattener().flatten(make(SamplerOptions("x", 4.0, 10.0, 60.0, 600.0, "", "1xh100:full:1")).read(time.time()))
+            entry = JournalEntry(machine_id, round(time.time() * 1000), 0, flat.shape_id, texts_of(json.dumps(flat.values).encode()))
+            snapshots.append(store, [entry], {(machine_id, flat.shape_id): flat.shape})
+    store.close()
+    done = CliRunner().invoke(status.command, ["--database", f"sqlite:///{tmp_path}/hub.db"], catch_exceptions=False)
+    assert "10.0.0.1" not in done.stdout
+    words = " ".join(done.stdout.split())
+    assert "no reading The database holds no reading of it." in words
+    assert "This is the last reading in the database; nobody was asked." in words
+    assert "1 x H100 80GB" in words

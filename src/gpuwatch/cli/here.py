@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 from gpuwatch.config.load import timezone_name
 from gpuwatch.config.settings import HubSettings, NodeSettings
-from gpuwatch.model.cluster import ClusterNow, Target
+from gpuwatch.model.cluster import ClusterNow, NodeState, Target
 from gpuwatch.model.errors import GpuwatchError, UsageError, WireError
 
 FIRST_PAUSE_SECONDS = 0.4
@@ -39,9 +40,20 @@ def from_database(settings: HubSettings, audience: str = "admin") -> ClusterNow:
     store = open_store(settings.database, create=False, read_only=True)
     try:
         now = time.time()
-        return cluster(latest_from_store(store, settings, timezone_name(settings), now), now, audience)
+        found = cluster(latest_from_store(store, settings, timezone_name(settings), now), now, audience)
+        return replace(found, nodes=tuple(_kept(node) for node in found.nodes))
     finally:
         store.close()
+
+
+def _kept(node: NodeState) -> NodeState:
+    """A node as the database has it: nobody was asked, so nothing is said of answers."""
+    if node.snapshot is None:
+        return replace(node, status_since_at=None, error="The database holds no reading of it.")
+    return NodeState(
+        node.target, node.machine_id, node.status, node.status_since_at, "This is the last reading in the database; nobody was asked.",
+        node.snapshot, node.received_at, node.clock_skew_seconds, node.gpus, node.version, restored=node.restored,
+    )  # fmt: skip
 
 
 def ask_hub(url: str, path: str, deadline_seconds: float = 10.0) -> bytes:
