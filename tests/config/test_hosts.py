@@ -131,6 +131,11 @@ def test_a_bad_line_is_named_by_number_and_the_rest_is_kept(line, words):
     assert words in str(bad[0])
 
 
+def test_the_names_of_imports_are_taken():
+    _, (bad,) = parse_hosts("import:x=gpu1")
+    assert bad.message.startswith("'import:x' cannot be a name: ")
+
+
 def test_a_name_twice_keeps_the_first():
     targets, bad = parse_hosts("a\na=b\nx=same\ny=same\n")
     assert [t.name for t in targets] == ["a", "x", "y"]

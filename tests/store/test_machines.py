@@ -49,7 +49,7 @@ def test_rename(store, machine):
     machines.ensure(store, "gpu02", "b")
     machines.rename(store, machine, "new")
     assert machines.find(store, "new").id == machine
-    for name in ("gpu02", " "):
+    for name in ("gpu02", " ", "a/b", "a b", "x" * 201, "a\x1b[31m", "a\u202eb", "<b>"):
         with pytest.raises(UsageError):
             machines.rename(store, machine, name)
     with pytest.raises(UsageError, match="no machine"):

@@ -18,6 +18,7 @@ from typing import Any, Iterator, Optional, Sequence, Tuple
 from gpuwatch.model.cluster import SSH, Target
 from gpuwatch.model.errors import UsageError
 from gpuwatch.model.foreign import FOREIGN, Foreign
+from gpuwatch.model.imports import IMPORTED
 from gpuwatch.model.units import parse_seconds
 
 MAX_TARGETS = 20000
@@ -59,8 +60,13 @@ def parse_hosts(text: str, *, port: int = 7080) -> tuple[tuple[Target, ...], tup
 
 
 def is_name(text: str) -> bool:
-    """It can be the name of a target: no spaces, quotes, slashes, nothing invisible; at most 200 characters."""
-    return bool(_NAME.fullmatch(text)) and text.isprintable()
+    """It can be the name of a target: no spaces, quotes, slashes, nothing invisible; at most 200 characters; not that of an import."""
+    return bool(_NAME.fullmatch(text)) and text.isprintable() and not text.startswith(IMPORTED)
+
+
+def not_a_name(text: str) -> UsageError:
+    """Why it cannot be the name of a target."""
+    return UsageError(f"{text[:40]!r} cannot be a name: no spaces, quotes, slashes, '=', '?', '&' or '#', nothing invisible, at most 200 characters, no {IMPORTED} before it.")
 
 
 def _hidden(text: str) -> str:
@@ -200,7 +206,7 @@ def _target(name: str, address: str, port: int) -> Target:
     usual = FOREIGN[scheme].port if scheme in FOREIGN else port
     chosen = name or (host if own_port is None else rest)
     if not is_name(chosen):  # invisible and bidi characters: pages leave them out, so no link would lead there
-        raise UsageError(f"{chosen[:40]!r} cannot be a name: no spaces, quotes, slashes, '=', '?', '&' or '#', nothing invisible.")
+        raise not_a_name(chosen)
     return Target(chosen, host, own_port or (0 if scheme in SSH else usual), scheme, user=user)
 
 

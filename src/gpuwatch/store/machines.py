@@ -6,6 +6,7 @@ import secrets
 import time
 from typing import Dict, Iterable, List, Mapping, NamedTuple, Optional
 
+from gpuwatch.config.hosts import is_name, not_a_name
 from gpuwatch.model.errors import UsageError
 from gpuwatch.store import derived, enrolled, packing
 from gpuwatch.store.database import Store
@@ -83,12 +84,14 @@ def find(store: Store, name_or_id: str) -> MachineRow:
 
 
 def rename(store: Store, machine_id: str, name: str) -> None:
-    """Give the machine another name. Raises UsageError when it is taken or empty, or the machine does not exist.
+    """Give the machine another name. Raises UsageError when it is taken or none that the hosts file takes, or the machine does not exist.
 
     One that was imported stays so: its name begins with ``import:``.
     """
     if not name.strip():
         raise UsageError("The new name is empty.")
+    if not is_name(name.removeprefix(IMPORTED)):
+        raise not_a_name(name)
     with store.writing():
         if find(store, machine_id).name.startswith(IMPORTED) != name.startswith(IMPORTED):
             raise UsageError(f"Only what was imported is called {IMPORTED}...", "To give it to a host: gpuwatch db assign import:NAME HOST")
