@@ -242,7 +242,7 @@ def test_title_counts_and_answers():
 def test_nothing_free_nobody_idle_nothing_wrong():
     one = samples.node("a", (), samples.machine(1, 1, 2), samples.busy("a", 0, "L40S", "lisa", "x", 1, 1, 60))
     text = " ".join(Reading(cluster_page(ClusterNow(samples.NOW, (one,)), ViewOptions(), Fragments())).text)
-    assert "No GPU is free. L40S (1)." in text
+    assert "No GPU is free: L40S (1)." in text
     assert "Nobody holds memory without work." in text
     assert "Nothing." in text
 
@@ -488,3 +488,25 @@ def test_a_name_in_a_message_is_written_as_it_is():
     for said, told in ((f"{node.name} answered 302. Next: x", f": {node.name} answered 302"), ("connection refused by x.", ": Connection refused")):
         html = cluster_page(replace(LAB, nodes=(replace(node, error=said),)), ViewOptions(), Fragments())
         assert told in "".join(Reading(html).text)
+
+
+def test_idle_memory_of_nobody_is_as_old_as_its_last_work():
+    node = next(node for node in LAB.nodes if node.name == "gpu01")
+    nobody = next(view for view in node.gpus if view.state.state == "idle" and not view.reading.processes)
+    late = replace(nobody, state=GpuState("idle", LAB.taken_at - 60, True, no_work_since_at=LAB.taken_at - 1860))
+    node = replace(node, gpus=tuple(late if view is nobody else view for view in node.gpus))
+    page = cluster_page(replace(LAB, nodes=(node,)), ViewOptions(), Fragments())
+    row = next(row for row in re.findall(r"<tr .*?</tr>", page, re.DOTALL) if "idle 31 m" in row)
+    assert "≥ 31 m</td>" in row
+
+
+def test_a_slice_that_is_held_without_work_stands_among_the_idle():
+    dgx = next(node for node in LAB.nodes if node.name == "dgx-b")
+    split = dgx.gpus[-1]
+    quiet = GpuState("idle", LAB.taken_at - 3600, no_work_since_at=LAB.taken_at - 5400)
+    split = replace(split, mig_states=(split.mig_states[0], quiet, split.mig_states[2]))
+    page = cluster_page(replace(LAB, nodes=(replace(dgx, gpus=(*dgx.gpus[:-1], split)),)), ViewOptions(), Fragments())
+    row = re.search(r'<tr><th scope="row"><b><a href="/\?user=student7">.*?</tr>', page, re.DOTALL).group(0)
+    assert "dgx-b</a> <b>7.1</b>" in row
+    assert "4.6 GB" in row
+    assert "1 h 30 m" in row

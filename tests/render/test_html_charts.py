@@ -217,6 +217,15 @@ def test_bars_outside_the_span_are_left_out():
     assert html.count("<rect") == 1
 
 
+def test_a_lane_whose_bars_are_too_short_for_words_names_itself_on_a_phone():
+    found = [chart_samples.past("h", 0, ProcessInterval("u", 1, None, "lisa<b>", None, None, NOW - 600, NOW))]
+    html = lanes_html(lanes_by_user(found, NOW, ZONE), latest_window(86400, NOW), "Processes", "who")
+    well_formed(html)
+    x, width, name = re.search(r'<svg x="([\d.]+)%" y="0" width="([\d.]+)%"[^>]*><text class="only-narrow" x="4" y="15">(.*?)</text>', html).groups()
+    assert (x, name) == ("0.00", "lisa&lt;b&gt;")
+    assert float(width) > 95
+
+
 def test_many_users_are_twelve_lanes_and_a_number():
     found = [chart_samples.past("h", 0, ProcessInterval("u", place, None, f"user{place:02}", None, None, NOW - 600 - place, NOW)) for place in range(30)]
     html = lanes_html(lanes_by_user(found, NOW, ZONE), latest_window(3600, NOW), "Processes", "who")

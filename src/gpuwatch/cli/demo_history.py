@@ -91,7 +91,7 @@ def fill(settings: HubSettings, zone: tzinfo, pasts: Sequence[Past], seconds: fl
         events.add(store, [event for past in pasts for event in _events(past)])
         length = int(seconds / SPACING_SECONDS)
         shown: Any
-        with click.progressbar(length=length, label=f"simulating {seconds / 86400:g} days", file=sys.stderr, show_eta=True) as shown:
+        with click.progressbar(length=length, label=f"simulating {seconds / 86400:g} day{'' if seconds == 86400 else 's'}", file=sys.stderr, show_eta=True) as shown:
             _fill(store, pasts, digester, begin_at, shown.update)
         states.save(store, [to_row(row) for row in watch.take_changed(time.time())])
 

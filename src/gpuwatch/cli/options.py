@@ -52,7 +52,8 @@ def settings_options(table: Type[CommonSettings]) -> Callable[[Command], Command
 def _option(field: Any) -> Callable[[Command], Command]:
     spellings = [f"--{field.name.replace('_', '-')}", *field.metadata["flags"]]
     default = toml_value(field.default).strip('"')
-    text = field.metadata["help"] + (f"  [{default}]" if default and field.metadata["kind"] != "bool" else "")
+    told = field.metadata["help"][:1].upper() + field.metadata["help"][1:]  # as the help of other flags is written
+    text = f"{told}  [{default}]" if default and field.metadata["kind"] != "bool" else f"{told}."
     if field.metadata["kind"] == "bool":
         return click.option(*spellings, field.name, is_flag=True, default=None, help=text)
     return click.option(*spellings, field.name, default=None, metavar=_metavar(field.metadata["kind"]), help=text)

@@ -59,7 +59,7 @@ class CommonSettings:
     tls_key: str = setting("", "its private key, PEM without a password; empty: it is in the same file", kind="path")
     trusted_proxies: str = setting("", "addresses and networks of proxies whose X-Forwarded-For and -Proto are believed: 127.0.0.1, 10.0.0.0/24", where="no_flag")
     timezone: str = setting("", "time zone of days and of times without one, such as Europe/Berlin; empty: this machine's")
-    log_level: str = setting("info", "debug, info, warning or error")
+    log_level: str = setting("info", "what is logged: debug, info, warning or error")
     log_file: str = setting("", "write the log here instead of to stderr; reopened on SIGHUP", kind="path")
     no_access_log: bool = setting(False, "do not log each request", flags=("--disable_log",))
     threads: int = setting(8, "threads that answer requests", least=1, most=256, where="no_flag")

@@ -280,7 +280,7 @@ def axis_html(window: Window, zone: str) -> str:
     for place, (at, day, time) in enumerate(ticks(window.start_at, window.end_at, zone)):
         x = 100 * window.share(at)
         css = ' class="second"' if place % 2 else ""
-        anchor = "start" if x < 6 else "end" if x > 94 else "middle"
+        anchor = "start" if x < 3 else "end" if x > 97 else "middle"
         above = f'<text class="day" x="{x:.2f}%" y="10" text-anchor="{anchor}">{day}</text>' if day else ""
         labels.append(f'{above}<text{css} x="{x:.2f}%" y="24" text-anchor="{anchor}">{time}</text>')
     return f'<svg class="xax" width="100%" height="28" aria-hidden="true">{"".join(labels)}</svg>'

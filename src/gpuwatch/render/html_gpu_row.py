@@ -117,6 +117,8 @@ def _since_cell(state: GpuState, processes: Sequence[ProcessReading], moment: Mo
     started = [p.started_at for p in processes if p.started_at is not None and p.user == processes[0].user]
     if started and state.state != "free":
         at, at_least = min(started), False
+    elif state.state == "idle" and state.no_work_since_at is not None:
+        at = state.no_work_since_at  # nobody is seen who began; "idle" itself came only after a while without work
     if at is None:
         return '<td role="cell" class="since"></td>'
     return Hole(_since, (moment.now,), (at, at_least, moment.zone))

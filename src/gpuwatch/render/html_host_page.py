@@ -60,7 +60,7 @@ def _troubles(node: NodeState) -> str:
     xids = node.snapshot.xids if node.snapshot else ()
     if not parts and not xids:
         return ""
-    lines = [f"<tr><th scope=\"row\">{e(part.name)}</th><td class=\"wide\">{e(part.message)}</td></tr>" for part in parts]
+    lines = [f"<tr><th scope=\"row\">{e(part.name)}</th><td class=\"wide\">{e(words.sentence(part.message or ''))}</td></tr>" for part in parts]
     lines += [
         f'<tr><th scope="row">Xid {xid.code}</th><td class="wide">{e(xid.message)} {e(xid.pci_bus_id)}{f" pid {xid.pid}" if xid.pid else ""}</td></tr>'
         for xid in reversed(xids)

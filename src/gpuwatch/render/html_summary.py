@@ -131,7 +131,7 @@ def _free_table(tallies: Sequence[HostTally]) -> str:
     rows = [_free_row(name, pool) for name, pool in found.items() if pool.free]
     none = [f"{name} ({pool.total})" for name, pool in found.items() if not pool.free]
     if not rows:
-        told = f"No GPU is free. {', '.join(none)}." if none else "No GPU has been seen yet."
+        told = f"No GPU is free: {', '.join(none)}." if none else "No GPU has been seen yet."
         return f'<p class="note">{e(told)}</p>'
     return table(rows, f'<p class="note small">None free: {e(", ".join(none))}</p>' if none else "")
 

@@ -11,7 +11,7 @@ from gpuwatch.model.cluster import ClusterNow, GpuView, NodeState
 from gpuwatch.model.snapshot import Number
 from gpuwatch.render import words
 from gpuwatch.render.fragments import Fragments
-from gpuwatch.render.html_gpu_row import people
+from gpuwatch.render.html_gpu_row import people, slice_processes
 from gpuwatch.render.html_host import AWAY, split_next, unseen_word
 from gpuwatch.render.stencil import kept
 
@@ -34,7 +34,7 @@ class Pool(NamedTuple):
 
 
 class Held(NamedTuple):
-    """A GPU whose memory is held without work."""
+    """A GPU, or a slice of one, whose memory is held without work."""
 
     host: str
     user: str
@@ -91,6 +91,7 @@ def _asked(node: NodeState) -> list[Number]:
         numbers.append(view.reading.memory_total_bytes)
         if view.state.state == "idle":
             numbers.append(view.reading.memory_used_bytes)
+        numbers += [one.memory_used_bytes for one, state in zip(view.reading.mig, view.mig_states) if state.state == "idle"]
         if "hot" in view.state.marks:
             numbers.append(view.reading.temperature_celsius)
     return numbers
@@ -127,6 +128,10 @@ def _idle(node: NodeState) -> Iterator[Held]:
             reading = view.reading
             user = (people(reading.processes) or [""])[0]
             yield Held(node.name, user, str(reading.index), reading.memory_used_bytes, view.state.no_work_since_at)
+        for one, state in zip(view.reading.mig, view.mig_states):
+            if state.state == "idle":
+                user = (people(slice_processes(view.reading, one)) or [""])[0]
+                yield Held(node.name, user, f"{view.reading.index}.{one.index}", one.memory_used_bytes, state.no_work_since_at)
 
 
 _NODE_TROUBLE = {"down": (0, "down", "unreachable"), "error": (1, "warn", "no GPU data"), "stale": (5, "stale", "stale: no new reading"),

@@ -122,7 +122,19 @@ def _labels(name: str, bars: Sequence[Bar], y: int, window: Window) -> str:
         elif right >= free_from and following - right >= needed:
             found.append(_text(name, bar.label, right, following, y, ""))
             free_from = following
-    return "".join(found)
+    return "".join(found) or _name_alone(name, bars, y, window)
+
+
+def _name_alone(name: str, bars: Sequence[Bar], y: int, window: Window) -> str:
+    """On a phone, where no names stand before the lanes: whose lane it is, in the wider of the rooms before and behind bars without a label."""
+    if not bars:
+        return ""
+    before, behind = 100 * window.share(bars[0].start_at), 100 * window.share(max(bar.end_at for bar in bars))
+    left, right = (0.0, before) if before >= 100 - behind else (behind, 100.0)
+    return (
+        f'<svg x="{left:.2f}%" y="{y}" width="{right - left:.2f}%" height="{LANE}" aria-hidden="true" pointer-events="none">'
+        f'<text class="only-narrow" x="4" y="15">{e(name)}</text></svg>'
+    )
 
 
 def _text(name: str, label: str, left: float, right: float, y: int, css: str) -> str:

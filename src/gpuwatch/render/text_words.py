@@ -83,6 +83,8 @@ def shown_since(gpu: GpuView) -> float | None:
         started_at = gpu.reading.processes[0].started_at
         if started_at is not None:
             return started_at
+    if gpu.state.state == "idle" and gpu.state.no_work_since_at is not None:
+        return gpu.state.no_work_since_at  # nobody is seen who began; "idle" itself came only after a while without work
     return gpu.state.since_at
 
 
