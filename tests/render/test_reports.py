@@ -212,6 +212,16 @@ def test_text_tells_the_same_as_the_page():
     assert "gpu03            2 h 30 m, measured 96 %: Tue 13:32 2 h 00 m; 12:02 30 m" in text
 
 
+def test_gpus_of_a_host_with_a_long_name_keep_their_numbers():
+    long = "gpu-workstation-of-the-perception-laboratory"
+    found = report_samples.reports(usage=report_samples.usage("gpu"))
+    rows = tuple(replace(row, name=f"{long if number else '視覚研究室-第二計算機サーバー'} GPU {number}") for number, row in enumerate(found.usage.rows))
+    text = reports_text(replace(found, usage=replace(found.usage, rows=rows)), Look(width=80))
+    names = [line.partition("  ")[0] for line in text.splitlines() if "… GPU " in line]
+    assert [name[-5:] for name in names[:3]] == ["GPU 0", "GPU 1", "GPU 2"]
+    assert max(map(width, text.splitlines())) <= 80
+
+
 def test_wide_text_has_a_bar_with_its_idle_part():
     line = next(line for line in reports_text(report_samples.reports("host"), Look(200)).splitlines() if line.startswith("dgx-b"))
     drawn = re.search(r"(#+)(=+)(-+)", line)

@@ -22,7 +22,7 @@ from gpuwatch.render.reports import (
     percent,
     reconciliation,
 )
-from gpuwatch.render.text_cells import BOLD, DIM, HELD, Look, bar
+from gpuwatch.render.text_cells import BOLD, DIM, HELD, Look, bar, width
 
 MOST_ROWS, MOST_IDLE, MOST_OTHERS, MOST_OUTAGES = 60, 15, 30, 3
 NUMBER = 9
@@ -86,7 +86,15 @@ def _usage(reports: Reports, look: Look) -> List[str]:
 
 def _line(look: Look, name: str, columns: int, shown: object, numbers: Sequence[str]) -> str:
     middle = f" {shown} " if shown else ""
-    return f"{look.left(name, columns)}{middle}{''.join(f' {look.right(number, NUMBER)}' for number in numbers)}"
+    return f"{look.left(_short(look, name, columns), columns)}{middle}{''.join(f' {look.right(number, NUMBER)}' for number in numbers)}"
+
+
+def _short(look: Look, name: str, columns: int) -> str:
+    """A name that is too long, cut; of a GPU the host's part, so that its number stays: two GPUs of a host must not look alike."""
+    host, found, number = name.rpartition(" GPU ")
+    if not found or width(name) <= columns or width(number) > columns // 2:
+        return name
+    return look.cut(host, columns - width(found + number)) + found + number
 
 
 def _heads(reports: Reports) -> List[str]:
@@ -145,7 +153,7 @@ def _idle(found: Sequence[GpuUse], look: Look) -> List[str]:
     lines.append(f"{'GPU':24} {'IDLE H':>8} {'HELD H':>8}  HELD LONGEST BY")
     for use in found[:MOST_IDLE]:
         who = "; ".join(f"{user} {program} {hours(held)} h" for user, program, held in holders(use)) or "no process is known"
-        lines.append(f"{look.left(use.name, 24)} {hours(use.idle_hours):>8} {hours(use.held_hours):>8}  {look.cut(who, look.width - 45)}")
+        lines.append(f"{look.left(_short(look, use.name, 24), 24)} {hours(use.idle_hours):>8} {hours(use.held_hours):>8}  {look.cut(who, look.width - 45)}")
     return lines + ([f"+{len(found) - MOST_IDLE} more: format=csv&table=idle gives all"] if len(found) > MOST_IDLE else [])
 
 
@@ -154,7 +162,7 @@ def _inactive(reports: Reports, found: Sequence[GpuUse], look: Look) -> List[str
     for use in found[:MOST_OTHERS]:
         last = words.clock(use.last_held_at, reports.now, reports.usage.timezone)
         told = f"{words.model_name(use.model)}, measured {hours(use.measured_hours)} h, last held {last or 'not known'}"
-        lines.append(f"{look.left(use.name, 24)} {look.cut(told, look.width - 25)}")
+        lines.append(f"{look.left(_short(look, use.name, 24), 24)} {look.cut(told, look.width - 25)}")
     return lines + ([f"+{len(found) - MOST_OTHERS} more: format=csv&table=inactive gives all"] if len(found) > MOST_OTHERS else [])
 
 
