@@ -7,8 +7,7 @@ from itertools import accumulate, count
 from typing import Callable, List, Optional, Tuple
 
 from gpuwatch.model.errors import StoreError
-from gpuwatch.store import packing, shapes
-from gpuwatch.store.blocks import unpack
+from gpuwatch.store import packing, shapes, verifying
 from gpuwatch.store.database import Rows, Store
 from gpuwatch.store.shedding import shed_rollups
 from gpuwatch.store.snapshots import MAX_MS
@@ -195,28 +194,14 @@ def _delete_unused_shapes(store: Store) -> int:
 
 
 def check(store: Store, *, thorough: bool = False, progress: Callable[[int], None] = lambda done: None) -> List[str]:
-    """What is wrong with the database, in words; empty = nothing found. ``thorough``: also indexes, and unpacks every block.
+    """What is wrong with the database, in words; empty = nothing found. ``thorough``: also indexes, and reads all that is kept.
 
     ``progress`` is told of blocks done.
     """
     try:
-        return store.problems(thorough=thorough) + (_damaged_blocks(store, progress) if thorough else [])
+        return store.problems(thorough=thorough) + (list(verifying.damage(store, progress)) if thorough else [])
     except StoreError as error:
         return [str(error)]
-
-
-def _damaged_blocks(store: Store, progress: Callable[[int], None]) -> List[str]:
-    problems = []
-    for machine_id, start_ms, sequence, end_ms in store.rows("SELECT machine_id, start_ms, sequence, end_ms FROM block"):
-        where = "machine_id = ? AND start_ms = ? AND sequence = ?"
-        try:
-            for (data,) in store.rows(f"SELECT data FROM block WHERE {where}", (machine_id, start_ms, sequence)):
-                unpack(bytes(data))
-        except StoreError as error:
-            span = f"{start_ms / 1000:.3f} to {end_ms / 1000:.3f}"
-            problems.append(f"Snapshots of machine {machine_id} from {span} (epoch seconds) cannot be read: {error.message}")
-        progress(1)
-    return problems
 
 
 def info(store: Store) -> StoreInfo:
