@@ -311,3 +311,11 @@ def test_a_slice_says_at_least_as_a_gpu_does():
     node = replace(dgx, gpus=(*dgx.gpus[:-1], split))
     text = as_ascii.rows(ClusterNow(samples.NOW, (node,), timezone="UTC"), ViewOptions())
     assert re.search(r"(?m)^o7\.2 free +>3d01h", text)
+
+
+def test_a_stale_node_whose_last_reading_has_no_gpu_is_stale_and_not_without_gpus():
+    """Its driver did not answer: what GPUs it has is not known."""
+    node = next(node for node in LAB.nodes if node.snapshot is not None and node.status == "up" and not node.gpus)
+    for status, words in (("up", "     no GPU"), ("stale", "~    stale    2s  Driver hung since 14:30.")):
+        changed = replace(node, status=status, status_since_at=LAB.taken_at - 10, error=None if status == "up" else "driver hung since 14:30.")
+        assert f"\n{words}" in as_ascii.rows(replace(LAB, nodes=(changed,)), ViewOptions(width=80))

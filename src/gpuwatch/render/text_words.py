@@ -94,9 +94,9 @@ def node_word(node: NodeState) -> str:
         if node.status == "unseen" and node.status_since_at is None:  # of the past: nothing is expected
             return "no reading"
         return "no GPU data" if node.status == "error" else node.status
-    if node.snapshot is not None and not node.gpus:
-        return "no GPU"
-    return "stale" if node.status == "stale" else ""
+    if node.status == "stale":  # first: a driver that did not answer has no GPUs in its last reading
+        return "stale"
+    return "no GPU" if node.snapshot is not None and not node.gpus else ""
 
 
 def node_reason(node: NodeState) -> str:
