@@ -111,6 +111,40 @@ def test_clients_have_their_own_addresses_behind_it(site: Site) -> None:
     assert "198.51.100.9" not in site.hub.output
 
 
+def test_nodes_push_through_it_beside_readers_of_pages(site: Site, shared_lab: Lab) -> None:
+    """Pushes and pages share the proxy's few connections to the hub; an ended key comes back through it too."""
+    lab = shared_lab
+    code = lab.folder / "code"
+    code.write_text(new_code(lab))
+    code.chmod(0o600)
+    node = lab.simulated("p1", push=f"{site.url}{BASE}/", push_pin=site.pair.pin, enroll_file=str(code), interval=0.2)
+    node.wait_for("knows this node as p1")
+
+    def taken() -> int:
+        """Pushes that the hub took by way of the proxy."""
+        return site.hub.output.count(f"POST {BASE}/api/v1/push 200")
+
+    assert eventually(lambda: taken() > 5), site.hub.output
+    answers, before = set(), taken()
+
+    def beside_ten_pushes() -> bool:
+        answers.add(site.curl(f"{BASE}/healthz").stdout)
+        return taken() >= before + 10
+
+    assert eventually(beside_ten_pushes)
+    assert answers == {"ok\n"}
+    assert lab.run("enroll", "--database", lab.database(), "revoke", "p1").returncode == 0
+    code.write_text(new_code(lab, "--for", "p1"))
+    node.wait_for("(?s)knows this node as p1.*knows this node as p1")
+    assert "takes pushes alone" not in node.output
+    assert node.stop() == 0
+
+
+def new_code(lab: Lab, *options: str) -> str:
+    (made,) = json.loads(lab.run("enroll", "--database", lab.database(), "create", "--json", *options).stdout)
+    return str(made["code"])
+
+
 def test_an_upload_comes_through(site: Site, tmp_path: Path) -> None:
     log = tmp_path / "log.csv"
     log.write_text("timestamp, index, name, utilization.gpu [%]\n2026/11/29 10:00:00.000, 0, NVIDIA H100, 37 %\n" + "# padding\n" * 200_000)

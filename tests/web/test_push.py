@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import socket
 import threading
@@ -219,6 +220,23 @@ def test_a_connection_that_asks_for_it_stays_and_leaves_the_server(served: Serve
     connection.close()
     until(lambda: len(served.lines) == 0)
     assert fetch(served.url + "/healthz").status == 200
+
+
+@pytest.mark.parametrize("headers", [{}, {"X-Forwarded-For": "10.0.0.1", "Connection": HOP}, {"Via": "1.1 proxy", "Connection": HOP}], ids=["none", "forwarded", "via"])
+def test_a_connection_of_a_proxy_stays_with_the_server(served: Served, headers: Dict[str, str]) -> None:
+    """It sends pages' requests on the same connection; the content type of a push alone asks for nothing."""
+    signer = served.signer()
+    connection = http.client.HTTPConnection("127.0.0.1", served.server.port, timeout=20)
+    for sequence in (1, 2):
+        data = body(sequence)
+        connection.request("POST", PUSH_PATH, data, {**signed(signer, data), **headers})
+        response = connection.getresponse()
+        assert (response.status, decode_reply(response.read()).have) == (200, sequence)
+        connection.request("GET", "/healthz")
+        answer = connection.getresponse()
+        assert (answer.status, answer.read()) == (200, b"ok\n")
+    assert len(served.lines) == 0
+    connection.close()
 
 
 def raw(served: Served, *parts: bytes, pause: float = 0.0) -> bytes:

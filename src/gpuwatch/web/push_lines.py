@@ -28,7 +28,8 @@ SWEEP_SECONDS = 10.0
 READ_BYTES = 128 * 1024
 HEAD_BYTES = 8192
 MOST_BODY_BYTES = MOST_BYTES // 4
-_HOP = HOP.encode()
+_ASKS = re.compile(rb"\r\nconnection:[^\r\n]*\b" + HOP.encode(), re.IGNORECASE)
+_PROXIED = re.compile(rb"\r\n(?:x-forwarded-[a-z]+|forwarded|via|x-real-ip):", re.IGNORECASE)
 _LENGTH = re.compile(rb"\r\ncontent-length: *([0-9]{1,8}) *\r\n", re.IGNORECASE)
 _AUTHORIZATION = re.compile(rb"\r\nauthorization: *([^\r\n]{1,400})\r\n", re.IGNORECASE)
 _ENCODING = re.compile(rb"\r\ncontent-encoding: *([a-z]{1,20}) *\r\n", re.IGNORECASE)
@@ -62,8 +63,8 @@ class PushLines:
         return len(self._lines)
 
     def wants(self, head: bytes) -> bool:
-        """A push whose sender asks to stay."""
-        return head.startswith(self._starts) and _HOP in head and len(self._lines) < MOST_LINES
+        """A push whose sender asks to stay. Never a proxy's: it sends others' requests on the same connection."""
+        return head.startswith(self._starts) and _ASKS.search(head) is not None and _PROXIED.search(head) is None and len(self._lines) < MOST_LINES
 
     def take(self, connection: Connection) -> None:
         """It is answered with the next beat."""
