@@ -10,6 +10,7 @@ import time
 
 import pytest
 from click.testing import CliRunner
+from tests.hub.programs import Program, reply
 
 from gpuwatch.cli import status
 from gpuwatch.cli.here import ask_hub
@@ -92,6 +93,23 @@ def test_what_is_no_address_of_a_hub_is_wrong_usage_and_tells_no_password(url):
         ask_hub(url, "/")
     assert str(caught.value).startswith("--hub: ")
     assert "word" not in str(caught.value).replace("password", "")
+
+
+@pytest.mark.parametrize(("answer", "words"), [
+    (reply(b"<h1>Welcome to nginx!</h1>", kind="text/html"), "answered 200 with a web page: no gpuwatch hub. Give --hub the address of the hub's front page"),
+    (reply(b"<h1>Not found</h1>", "404 Not Found", "text/html; charset=utf-8"), "answered 404 with a web page: no gpuwatch hub."),
+    (b"HTTP/1.1 301 Moved\r\nLocation: https://hub.lab/g\x1b[2J\r\nContent-Type: text/html\r\nContent-Length: 4\r\n\r\n<h1>", "answered 301, a redirect to https://hub.lab/g[2J; redirects are not followed."),
+    (reply(b"Not now.\n", "503 Service Unavailable", "text/plain"), "answered 503: Not now."),
+])  # fmt: skip
+def test_another_web_server_is_no_hub(answer, words):
+    program = Program(answer)
+    try:
+        with pytest.raises(GpuwatchError) as caught:
+            ask_hub(f"http://{program.address}", "/?term=true")
+    finally:
+        program.close()
+    assert words in str(caught.value)
+    assert "<h1>" not in str(caught.value)
 
 
 def test_a_database_is_not_told_as_somebody_who_does_not_answer(tmp_path):

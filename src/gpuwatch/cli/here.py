@@ -71,6 +71,12 @@ def ask_hub(url: str, path: str, deadline_seconds: float = 10.0) -> bytes:
         if UNTRUSTED not in error.message:
             raise
         raise WireError(error.message, "Next: name a file with its certificate, or with that of its authority: SSL_CERT_FILE=FILE gpuwatch ...") from None
+    is_page = reply.headers.get("content-type", "").startswith("text/html")  # a hub tells no page to who asks so
+    if 300 <= reply.status < 400:
+        there = "".join(one for one in reply.headers.get("location", "")[:200] if one.isprintable()) or "elsewhere"
+        raise GpuwatchError(f"{base} answered {reply.status}, a redirect to {there}; redirects are not followed.", "Give --hub the address that it leads to.")
+    if is_page:
+        raise GpuwatchError(f"{base} answered {reply.status} with a web page: no gpuwatch hub.", "Give --hub the address of the hub's front page, with its path: https://host/gpuwatch")
     if reply.status != 200:
         raise GpuwatchError(f"The hub at {base} answered {reply.status}: {reply.body[:200].decode('utf-8', 'replace').strip()}")
     return reply.body
