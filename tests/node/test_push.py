@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import ssl
 import threading
 import time
 import zlib
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 import pytest
+from tests.certs import self_signed
+from tests.hub.programs import Program
 from tests.hub.readings import busy, flat, snapshot
 
 from gpuwatch.model.errors import WireError
@@ -23,6 +26,7 @@ from gpuwatch.node.push import Pusher
 from gpuwatch.node.spool import Spool
 from gpuwatch.wire.changes import Reader
 from gpuwatch.wire.flat import Shape
+from gpuwatch.wire.http import Trust
 from gpuwatch.wire.kept import KeptConnection
 from gpuwatch.wire.push import ENROLL_PATH, PUSH_PATH, UNKNOWN_KEY, Push, Reply, decode_push, encode_reply
 from gpuwatch.wire.signing import Verifier
@@ -117,10 +121,10 @@ def hub() -> Iterator[Hub]:
 class Node:
     """A pusher whose beats the test gives."""
 
-    def __init__(self, url: str, folder: Path, code: str = "CODE") -> None:
+    def __init__(self, url: str, folder: Path, code: str = "CODE", trust: Optional[Trust] = None) -> None:
         self.newest = Newest()
         self.spool = Spool(folder / "spool", 2**26)
-        self.pusher = Pusher(KeptConnection(url, program="gpuwatch hub"), self.newest, self.spool, name="p1", code=lambda: code, folder=folder, interval_seconds=1.0)
+        self.pusher = Pusher(KeptConnection(url, program="gpuwatch hub", trust=trust), self.newest, self.spool, name="p1", code=lambda: code, folder=folder, interval_seconds=1.0)
         self.newest.listen(self.pusher.sampled)
         self.count = 0
 
@@ -287,6 +291,34 @@ def test_a_key_that_is_not_known_any_more_is_replaced_with_a_new_code(hub: Hub, 
     assert made is not None
     assert made.id == ID
     known.pusher.close()
+
+
+def test_a_certificate_that_is_refused_is_told_in_the_words_of_the_settings(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    pair = self_signed(tmp_path / "pair", "127.0.0.1")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pair.cert, pair.key)
+    program = Program(b"", context)
+    for trust, words in (
+        (Trust(pin="sha256:" + "0" * 64), "Next: was it renewed there (gpuwatch cert --show)? Then change push_pin=; else"),
+        (None, "Next: pin it (push_pin=sha256:... from gpuwatch cert --show there), or name its authority (push_ca=FILE)."),
+        (Trust(ca_file=str(tmp_path / "none")), "Next: mend push_ca=."),
+    ):
+        caplog.clear()
+        node = Node(f"https://{program.address}", tmp_path / "node", trust=trust)
+        node.sample()
+        node.beat()
+        assert words in caplog.text
+        assert "hosts file" not in caplog.text
+        node.pusher.close()
+    program.close()
+
+
+def test_a_page_of_a_proxy_is_not_quoted(hub: Hub, node: Node, caplog: pytest.LogCaptureFixture) -> None:
+    hub.script = [lambda: (502, b"<html><h1>Bad Gateway</h1></html>", {"Content-Type": "text/html"})]
+    node.sample()
+    node.beat()
+    assert "answered 502: a web page; a proxy's, or another program's" in caplog.text
+    assert "<h" not in caplog.text
 
 
 def test_a_code_that_was_refused_is_not_tried_again_but_another_one_is(hub: Hub, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import random
+import re
 import threading
 import time
 import zlib
@@ -94,7 +95,7 @@ class Pusher:
                 if self._signer is None or not self._beat(self._signer):
                     break
         except WireError as error:
-            self._failed(error, 0.0)
+            self._failed(error if isinstance(error, _Answered) else _of_settings(error), 0.0)
         self._tell()
 
     def close(self) -> None:
@@ -248,6 +249,12 @@ class _Answered(WireError):
         self.wait_seconds = wait_seconds
 
 
+def _of_settings(error: WireError) -> WireError:
+    """What is said of a certificate names keys of the hub's hosts file; here they are settings."""
+    step = re.sub(r"\b(pin|ca)=", r"push_\1=", error.next_step)
+    return WireError(error.message, step.replace(" on this line of the hosts file", ""))
+
+
 def _status(answer: Answer) -> Optional[Dict[str, Any]]:
     status = answer.status
     return status if status["stale"] or status["message"] else None
@@ -255,6 +262,8 @@ def _status(answer: Answer) -> Optional[Dict[str, Any]]:
 
 def _said(response: Response) -> str:
     """What an answer says, on one line of printable characters."""
+    if response.headers.get("content-type", "").startswith("text/html"):
+        return "a web page; a proxy's, or another program's"
     try:
         doc = loads(response.body[:4000])
         text = f"{doc.get('error') or ''} {doc.get('next_step') or ''}" if isinstance(doc, dict) else ""
