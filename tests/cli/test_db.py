@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from tests.store.samples import START, docs_for, journal_entry, numbers_of
 
 from gpuwatch.cli import db, db_copy
-from gpuwatch.model.errors import StoreError
+from gpuwatch.model.errors import StoreError, UsageError
 from gpuwatch.store import copying, machines, migrations, packing, snapshots
 from gpuwatch.store.database import open_store
 from gpuwatch.store.hub_lock import HubLock
@@ -280,8 +280,10 @@ def test_copy_there_and_back(tmp_path, postgres):
         with pytest.raises(StoreError, match="holds data already"):
             run(here, "copy", "--to", there)
     assert numbers(back) == numbers(here) == [list(range(60))]
-    with pytest.raises(StoreError, match="uses the database|into itself"):
-        run(here, "copy", "--to", here)
+    (tmp_path / "link.db").symlink_to(here)
+    for same in (here, f"sqlite:///{here}", f"sqlite:///{tmp_path / 'link.db'}"):
+        with pytest.raises(UsageError, match="into itself"):
+            run(here, "copy", "--to", same)
 
 
 def test_a_copy_that_was_killed_goes_on(tmp_path, postgres, monkeypatch):

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from dataclasses import replace
 
 from gpuwatch.model.hubs import HubShare
 from gpuwatch.query.cluster import cluster
@@ -38,6 +39,7 @@ def test_csv_is_harmless():
     assert head == [name for name, _, _ in HUB_FIELDS]
     assert second[1] == "'=<b>h2"
     assert first[7] == "150"
+    assert list(csv.reader(io.StringIO(hubs_csv([replace(ALONE, name=' "=1+1')]).decode())))[1][1] == "' \"=1+1"
 
 
 def test_page():

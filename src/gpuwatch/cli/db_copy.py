@@ -10,7 +10,7 @@ import click
 
 from gpuwatch.cli.db_upkeep import bar, hold, settings_of
 from gpuwatch.cli.host import database_url
-from gpuwatch.model.errors import StoreError
+from gpuwatch.model.errors import StoreError, UsageError
 
 
 @click.command("copy")
@@ -28,16 +28,17 @@ def copy(ctx: click.Context, source_url: Optional[str], target_url: str, afresh:
     Afterwards both are read and compared. When it is broken off, the same command goes on.
     """
     from gpuwatch.store import copying
+    from gpuwatch.store.address import place_of
     from gpuwatch.store.database import open_store
 
+    source_url = source_url or database_url(settings_of(ctx))
+    if place_of(source_url) == place_of(target_url):  # before the locks: it would wait for itself
+        raise UsageError(f"{place_of(source_url)} cannot be copied into itself.", "Name another database with --to.")
     with ExitStack() as stack:
-        source_url = source_url or database_url(settings_of(ctx))
         for url in (source_url, target_url):
             stack.enter_context(hold(url))
         source = stack.enter_context(closing(open_store(source_url, create=False, read_only=True)))
         target = stack.enter_context(closing(open_store(target_url)))
-        if source.label == target.label:
-            raise StoreError(f"{source.label} cannot be copied into itself.", "Name another database with --to.")
         size = copying.total_bytes(source)
         with bar(size, "Copying", done=0 if afresh else copying.done_bytes(source, target)) as progress:
             copying.copy(source, target, afresh=afresh, progress=progress)

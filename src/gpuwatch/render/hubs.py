@@ -11,6 +11,7 @@ from typing import Any, Sequence
 from gpuwatch.model.cluster import ClusterNow
 from gpuwatch.model.hubs import HubShare
 from gpuwatch.render import words
+from gpuwatch.render.as_csv import harmless
 from gpuwatch.render.html_frame import Frame, page
 from gpuwatch.render.html_parts import e
 from gpuwatch.render.html_summary import notices_html
@@ -52,7 +53,7 @@ def hubs_csv(hubs: Sequence[HubShare]) -> bytes:
     writer.writerow(names)
     for hub in hubs:
         cells = [getattr(hub, name) for name in names]
-        writer.writerow(["" if cell is None else f"'{cell}" if isinstance(cell, str) and cell[:1] in "=+-@\t\r" else cell for cell in cells])
+        writer.writerow(["" if cell is None else harmless(cell) if isinstance(cell, str) else cell for cell in cells])
     return text.getvalue().encode("utf-8", "replace")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -47,6 +48,11 @@ def label_of(url: str) -> str:
             "Write postgresql://USER@HOST:PORT/DATABASE, special characters of a password as %XX, or put it into ~/.pgpass.",
         ) from None
     return f"postgresql://{user}{host}{parts.path}{'?' if options else ''}{options}"
+
+
+def place_of(url: str) -> str:
+    """The same for all addresses of one file; else as ``label_of``. Raises UsageError."""
+    return label_of(url) if is_postgres(url) else os.path.realpath(path_of(url))
 
 
 def without_secrets(url: str) -> str:
