@@ -204,6 +204,19 @@ def test_a_file_whose_machine_was_forgotten_is_new(file_store):
     assert contents(file_store) == before
 
 
+def test_an_import_once_more_leaves_what_is_noted_of_the_one_before(file_store):
+    run(file_store, gpu_rows(10))
+    before = contents(file_store)
+    run(file_store, gpu_rows(10), again=True)
+    known = {machine.id: machine.name for machine in machines.list_all(file_store)}
+    assert {known[id]: one.rows for one in imports.records(file_store) for id in one.machines.values()} == {"import:a": 20, "import:a-2": 20}
+    machines.forget(file_store, machines.find(file_store, "import:a-2").id)
+    with pytest.raises(UsageError, match=r"a\.csv was imported before, as import:a\. .*--again"):
+        begin(file_store)
+    assert contents(file_store) == before
+    assert run(file_store, gpu_rows(10), again=True).names() == ["import:a-2"]
+
+
 def test_hosts_that_the_file_names_are_machines_of_their_own(file_store):
     job = run(file_store, [*gpu_rows(5, machine="n1"), *gpu_rows(5, machine="n2"), *gpu_rows(5)])
     assert job.names() == ["import:n1", "import:n2", "import:a"]

@@ -17,6 +17,7 @@ from gpuwatch.wire.flat import Shape
 
 _NUMBER = re.compile(r"(?:gpu[ :]?)?([0-9]{1,9})", re.IGNORECASE)
 """How people name a GPU of a host. A UUID has a hyphen behind ``GPU``."""
+_MOST_NAMED = 20
 SLICE = "MIG-"
 """How the UUID of a MIG slice begins (NVML)."""
 
@@ -50,7 +51,8 @@ def find(store: Store, latest: Latest, host: str = "", gpu: str = "") -> Subject
     if not number and (any(gpu in (one.uuid, *(part.uuid for part in one.mig)) for one in readings) or _was_there(store, machine_id, gpu)):
         return Subject(machine_id, host, gpu)
     named = number.group(1) if number else repr(gpu[:100])
-    raise NoSuch(f"{host[:100]!r} has no GPU {named}.", f"It has {', '.join(uuids) or 'none'}. One that is gone is named by its UUID.")
+    there = list(uuids) or [repr(uuid) for uuid in rollups.subjects(store, machine_id, _MOST_NAMED) if uuid]  # what was imported has no numbers
+    raise NoSuch(f"{host[:100]!r} has no GPU {named}.", f"It has {', '.join(there) or 'none'}. One that is gone is named by its UUID.")
 
 
 def _was_there(store: Store, machine_id: str, uuid: str) -> bool:

@@ -53,9 +53,10 @@ class Imported:
 class Import:
     """One file on its way into the store."""
 
-    def __init__(self, store: Store, digest: str, record: Imported, label: str, streams: Streams) -> None:
+    def __init__(self, store: Store, digest: str, record: Imported, label: str, streams: Streams, earlier: Optional[Imported] = None) -> None:
+        """``earlier``: what was noted of the same file before."""
         self._store, self._digest, self.record = store, digest, record
-        self._label = label
+        self._label, self._earlier = label, earlier
         self.streams = streams
         self.resumed_rows = record.rows
         """Rows that an earlier, interrupted import has stored."""
@@ -98,6 +99,8 @@ class Import:
             for machine, machine_id in self.record.machines.items():
                 add_gpu_names(self._store, machine_id, self._names.pop(machine, {}))
             if self.record.machines:
+                if self._earlier is not None:
+                    write_record(self._store, _key_of_earlier(self._digest, self._earlier.times), self._earlier)
                 write_record(self._store, self._digest, self.record)
         self._store.rest()
 
@@ -139,21 +142,31 @@ def begin(
     ``label``: the machine of rows that name no host. ``zone``: of the hub's days. Raises UsageError for a file that is stored already, unless
     ``again``: then it is stored once more, under machines of its own.
     """
-    record = read_record(store, digest)
-    if record is not None and record.finished and not _is_there(store, record):
-        record = None  # its machines were forgotten
+    record, earlier = _newest(store, digest), None
     if record is None:
         record = Imported(name, now, dict(options))
     elif record.finished:
         if not again:
             raise UsageError(f"{name} was imported before, as {_told(store, record)}.", "To store it once more, under a name of its own: --again")
-        record = Imported(name, now, dict(options), times=record.times + 1)
+        record, earlier = Imported(name, now, dict(options), times=record.times + 1), record
     elif record.options != dict(options):
         raise UsageError(
             f"The import of {name} was broken off after {record.rows} rows, and was read with other options: {_options(record.options)}.",
             "Use the same, or forget its hosts first: gpuwatch host forget import:...",
         )
-    return Import(store, digest, record, label, Streams(limits, zone))
+    return Import(store, digest, record, label, Streams(limits, zone), earlier)
+
+
+def _newest(store: Store, digest: str) -> Optional[Imported]:
+    """What is noted of the last import of the file of which something is still there."""
+    record = read_record(store, digest)
+    while record is not None and record.finished and not _is_there(store, record):  # its machines were forgotten
+        record = read_record(store, _key_of_earlier(digest, record.times - 1))
+    return record
+
+
+def _key_of_earlier(digest: str, times: int) -> str:
+    return f"{digest}.{times}"
 
 
 def _is_there(store: Store, record: Imported) -> bool:
