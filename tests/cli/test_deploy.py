@@ -2,9 +2,11 @@
 
 import pytest
 
-from gpuwatch.cli.deploy import Lines, Table, _outcome, _version
+from gpuwatch.cli.deploy import Lines, Table, _outcome, _targets, _version
+from gpuwatch.config.settings import HubSettings
 from gpuwatch.deploy.runner import Report, Told
 from gpuwatch.model.cluster import Target
+from gpuwatch.model.errors import UsageError
 
 ONE, TWO = Target("one", "one", 7080), Target("longer-name", "two", 7080)
 
@@ -47,6 +49,19 @@ def test_without_a_terminal_there_is_a_line_for_each_end(capsys):
 )  # fmt: skip
 def test_the_end_of_a_machine_in_words(report, words):
     assert _outcome(report) == words
+
+
+def test_lines_of_other_programs_are_left_out_and_named(tmp_path, capsys):
+    hosts = tmp_path / "hosts.txt"
+    hosts.write_text("gpu1\nssh://gpu2\n" + "".join(f"dcgm+http://x{number}\n" for number in range(7)))
+    settings = HubSettings(hosts=str(hosts))
+    assert [target.name for target in _targets(settings, None)] == ["gpu1", "gpu2"]
+    assert capsys.readouterr().err == "left out, since other programs than gpuwatch answer there: x0, x1, x2, x3, x4 and 2 more\n"
+    assert [target.name for target in _targets(settings, "gpu1")] == ["gpu1"]
+    assert capsys.readouterr().err == ""
+    hosts.write_text("dcgm+http://x\n")
+    with pytest.raises(UsageError, match=r"names no machine to deploy to\. Lines such as dcgm\+http:// name programs that are not gpuwatch"):
+        _targets(settings, None)
 
 
 def test_the_version_of_a_file_is_read_from_its_first_lines():

@@ -101,7 +101,10 @@ def _targets(settings: HubSettings, only: Optional[str]) -> List[Target]:
         raise UsageError(f"--only: {settings.hosts} has no machine {unknown[0][:60]!r} to deploy to.")
     chosen = [target for target in ours if not names or target.name in names]
     if not chosen:
-        raise UsageError(f"{settings.hosts} names no machine to deploy to.")
+        raise UsageError(f"{settings.hosts} names no machine to deploy to.", "Lines such as dcgm+http:// name programs that are not gpuwatch." if targets else "")
+    others = [target.name for target in targets if target.scheme not in OURS]
+    if others and not names:
+        click.echo(f"left out, since other programs than gpuwatch answer there: {', '.join(others[:5])}{f' and {len(others) - 5} more' if len(others) > 5 else ''}", err=True)
     return chosen
 
 
