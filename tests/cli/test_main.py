@@ -1,5 +1,10 @@
 """The last door of the command line: one line for what nobody foresaw, and only hints that work."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from gpuwatch.cli import main
@@ -28,6 +33,7 @@ def test_the_hint_names_a_flag_only_where_the_command_has_it(monkeypatch, capsys
         (["host", "rename", "a", "b", "--database", "x"], "No such option: --database. Next: --database stands before rename: gpuwatch host --database ... rename\n"),
         (["db", "info", "--database=x"], "No such option: --database. Next: --database stands before info: gpuwatch db --database ... info\n"),
         (["db", "info", "--nonsense"], "No such option: --nonsense. Next: gpuwatch db info --help\n"),
+        (["status", "--width", "9"], "No such option: --width Did you mean --watch? Next: gpuwatch status --help\n"),
         (["--nonsense"], "No such option: --nonsense. Next: gpuwatch --help\n"),
     ],
 )
@@ -45,3 +51,10 @@ def test_the_help_of_a_command_says_where_the_database_is_named(monkeypatch, cap
         main.main()
     assert ended.value.code == 0
     assert f"gpuwatch {words[0]} --database URL {words[1]} ..." in " ".join(capsys.readouterr().out.split())
+
+
+def test_an_output_that_does_not_fit_is_no_fault_of_ours():
+    environment = {**os.environ, "PYTHONPATH": str(Path(main.__file__).parents[2])}
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-m", "gpuwatch", "--help"], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, env=environment)
+    assert (done.returncode, done.stderr) == (1, "gpuwatch: No space is left where the output goes. Next: free some, or write elsewhere.\n")

@@ -5,6 +5,7 @@ It must never import a command to list it: `gpuwatch --help` and a node's start 
 
 from __future__ import annotations
 
+import errno
 import sys
 from importlib import import_module
 from typing import Any, Optional
@@ -82,7 +83,7 @@ def main(**extra: Any) -> None:
         sys.exit(group.main(prog_name="gpuwatch", standalone_mode=False, **extra))
     except click.UsageError as error:
         said = " ".join(error.format_message().split()).rstrip(".")
-        _end(f"{said}. Next: {_of_its_group(error) or (error.ctx.command_path if error.ctx else 'gpuwatch') + ' --help'}", 2)
+        _end(f"{said}{'' if said.endswith('?') else '.'} Next: {_of_its_group(error) or (error.ctx.command_path if error.ctx else 'gpuwatch') + ' --help'}", 2)
     except click.ClickException as error:
         _end(error.format_message(), error.exit_code)
     except click.Abort as error:  # a Ctrl-C, or a "no" to a question
@@ -96,6 +97,9 @@ def main(**extra: Any) -> None:
     except Exception as error:  # the last door: a person gets one line, the log on request the rest
         if "--log-level" in sys.argv and "debug" in sys.argv:
             raise
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            where = f"{error.filename} is written" if error.filename else "the output goes"
+            _end(f"No space is left where {where}. Next: free some, or write elsewhere.", 1)
         more = "With --log-level debug the whole trace is shown." if _has_log_level() else "Please report this."
         _end(f"unexpected {type(error).__name__}: {' '.join(str(error).split())[:200]}. {more}", 1)
 
