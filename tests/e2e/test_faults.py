@@ -93,6 +93,7 @@ class Patient:
             return node["status"] in statuses and re.search(words, str(node["error"]) + json.dumps(node["snapshot"])) is not None
 
         assert eventually(there), f"{words} {statuses} did not come: {str(node)[:1000]}"
+        words = f"({words}|{words[0].upper()}{words[1:]})"  # a sentence of its own begins with a capital
         short = ["/?term=true&view=rows&width=300"] if rows else []
         for path in ["/", "/hosts/sick", "/hosts/sick?term=true&width=300", *short]:
             assert eventually(lambda: re.search(words, get(url + path)[1]), 20), f"{path} lacks {words}: {get(url + path)[1][-3000:]}"  # noqa: B023
