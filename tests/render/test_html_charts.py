@@ -226,6 +226,17 @@ def test_a_lane_whose_bars_are_too_short_for_words_names_itself_on_a_phone():
     assert float(width) > 95
 
 
+def test_no_label_lies_on_a_bar_that_ends_later():
+    spans = ((1, 60000, 46000), (2, 58000, 50000))
+    found = [
+        chart_samples.past("h", 0, ProcessInterval("u", pid, None, "lisa", None, f"a_program_of_a_long_name_{pid}.py", NOW - begin, NOW - end))
+        for pid, begin, end in spans
+    ]
+    html = lanes_html(lanes_by_user(found, NOW, ZONE), latest_window(86400, NOW), "Processes", "who")
+    assert html.count("<rect") == 2
+    assert re.findall(r'<text class="([^"]*)"', html) == ["only-narrow"]
+
+
 def test_many_users_are_twelve_lanes_and_a_number():
     found = [chart_samples.past("h", 0, ProcessInterval("u", place, None, f"user{place:02}", None, None, NOW - 600 - place, NOW)) for place in range(30)]
     html = lanes_html(lanes_by_user(found, NOW, ZONE), latest_window(3600, NOW), "Processes", "who")

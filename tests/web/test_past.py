@@ -95,6 +95,12 @@ def test_every_view_can_be_asked_about_the_past(get, path, query):
     assert get(path, f"{query}at={AT}")[2] == body, "the page of now is not mixed up with it"
 
 
+def test_the_panel_of_the_grid_gets_its_host_of_then(get):
+    news = json.loads(get("/live", f"view=rows&since=0&host=dgx-a&at={AT}")[2])
+    assert "train.py" in news["hosts"]["dgx-a"]
+    assert [row[0] for row in json.loads(get("/live", f"view=grid&since=0&at={AT}")[2])["cells"]["rows"]] == ["dgx-a", "dgx-b"]
+
+
 def test_what_was_running_then(get):
     told = json.loads(get("/api/v1/cluster", f"at={AT}")[2])
     assert told["taken_at"] == told["at"] == START + 22

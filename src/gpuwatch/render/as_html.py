@@ -96,7 +96,7 @@ def live_update(cluster: ClusterNow, options: ViewOptions, since: int, fragments
         "version": cluster.version,
         "read_at": words.clock_seconds(cluster.taken_at, cluster.timezone),
         "order_id": _order_id(cluster, options),
-        "changed": any(_news(cluster, node, since) for node in cluster.nodes) or since < cluster.version,
+        "changed": since <= 0 or since < cluster.version or any(_news(cluster, node, since) for node in cluster.nodes),
     }
     if not answer["changed"]:
         return answer
@@ -272,7 +272,7 @@ def _counts_seconds(node: NodeState, now: float) -> bool:
 
 
 def _news(cluster: ClusterNow, node: NodeState, since: int) -> bool:
-    if node.version > since:
+    if since <= 0 or node.version > since:  # of the past nothing has a version
         return True
     return node.status != "up" and (_minute_turned(cluster) or _counts_seconds(node, cluster.taken_at))
 

@@ -137,7 +137,7 @@ def grid_cells(cluster: ClusterNow, options: ViewOptions, since: int, fragments:
     """What changed in the grid since a version (0: everything, in order): ``rows`` and the ``legend`` (HTML)."""
     nodes = _nodes(cluster, options)
     found = [cells(node, options.audience, fragments) for node in nodes]
-    rows = [one.row for one, node in zip(found, nodes) if node.version > since]
+    rows = [one.row for one, node in zip(found, nodes) if since <= 0 or node.version > since]
     return {"now": int(cluster.taken_at), "rows": rows, "whole": since <= 0, "legend": _legend(found)}
 
 

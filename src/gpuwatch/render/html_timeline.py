@@ -111,15 +111,16 @@ def _rect(bar: Bar, y: int, window: Window) -> str:
 
 def _labels(name: str, bars: Sequence[Bar], y: int, window: Window) -> str:
     """What runs, in the bar where it fits, else behind it where there is room until the next; clipped by a drawing of its own."""
-    found, free_from = [], 0.0
+    found, free_from, reach = [], 0.0, 0.0
     for place, bar in enumerate(bars):
         left, right = 100 * window.share(bar.start_at), 100 * window.share(bar.end_at)
         following = 100 * window.share(bars[place + 1].start_at) if place + 1 < len(bars) else 100.0
         needed = _LETTER_SHARE * min(len(bar.label), 24)
+        reach = max(reach, right)  # another bar may end later than the one that began last
         if left >= free_from and right - left >= needed:
             found.append(_text(name, bar.label, left, right, y, "in"))
             free_from = right
-        elif right >= free_from and following - right >= needed:
+        elif right >= max(free_from, reach) and following - right >= needed:
             found.append(_text(name, bar.label, right, following, y, ""))
             free_from = following
     return "".join(found) or _name_alone(name, bars, y, window)
