@@ -80,6 +80,7 @@ def test_vesta_recorded_messages_are_answered_byte_for_byte(hub: Running) -> Non
     assert body == old.response.body.replace(old.response.json["id"].encode(), json.loads(body)["id"].encode())
     assert replay(url, exchange("004v030_update").request, f"/update/host/{json.loads(body)['id']}?token=0000")[1] == exchange("004v030_update").response.body
     assert get(f"{url}/register/?token=0000")[0] == 500
+    assert get(f"{url}/register/?host_name=looked&token=0000", method="HEAD")[0] == 405
     assert get(f"{url}/update/client/ws")[0] == 405
     assert get(f"{url}/notification/send_notification/slack/?token=0000", method="POST", body=b"{}")[1] == (
         '{"status": "ERROR", "status_code": 400, "info": "you need a valid json data"}'
@@ -87,7 +88,7 @@ def test_vesta_recorded_messages_are_answered_byte_for_byte(hub: Running) -> Non
     answered = get(f"{url}/notification/send_notification/slack/?token=0000", method="POST", body=b'{"text": "hi", "to": "u"}')
     assert (answered[0], "Slack is not set" in answered[1]) == (500, True)
     states = get_json(f"{url}/states/")
-    assert (states["vm"]["status"], states["host1"]["status"]) == ("running", "running")
+    assert (states["vm"]["status"], states["host1"]["status"], "looked" in states) == ("running", "running", False)
     sent, got = update.request.json["gpu:0"], states["vm"]["data"][-1]["gpu_data"]["gpu:0"]
     assert (got["uuid"], got["used_memory"], got["gpu_volatile"], got["processes"][0]["name"]) == (sent["uuid"], "2048", "37", "python")
     table = text(f"{url}/?term=true")
@@ -324,6 +325,7 @@ def test_orders_run_once_report_and_are_stopped_without_being_lost(home: Lab, hu
         rows = {one.worker_id: one.row.id for one in workers.list_all(store)}
         first = worker_commands.submit(store, rows["old"], "echo hello; exit 3", time.time())
         second = worker_commands.submit(store, rows["new"], "sleep 60", time.time())
+        assert get(f"{url}/commands", {"Authorization": f"Bearer {old.token}"}, method="HEAD")[0] == 405, "who looks takes nothing"
         assert old.beat() == (first, "echo hello; exit 3")
         assert old.beat() is None, "at most once"
         assert old.execute(first, "echo hello; exit 3") == "failed"

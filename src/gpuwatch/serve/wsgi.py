@@ -136,6 +136,10 @@ def limit_body(app: App, max_bytes: int, larger: Mapping[str, int] = MappingProx
     return limited
 
 
+IS_HEAD = "gpuwatch.head"
+"""In the environ where it is so: for old addresses whose GET changes something, which must not happen by HEAD."""
+
+
 def head(app: App) -> App:
     """HEAD is GET without the body; headers, Content-Length among them, are the same."""
 
@@ -143,7 +147,7 @@ def head(app: App) -> App:
         if environ.get("REQUEST_METHOD") != "HEAD":
             return app(environ, start_response)
         answer = _Answer()
-        body = answer.run(app, {**environ, "REQUEST_METHOD": "GET"})
+        body = answer.run(app, {**environ, "REQUEST_METHOD": "GET", IS_HEAD: True})
         if isinstance(body, (list, tuple)) and not answer.header("Content-Length") and not answer.status.startswith(_NO_BODY):
             answer.headers.append(("Content-Length", str(sum(map(len, body)))))
         close = getattr(body, "close", None)

@@ -11,18 +11,23 @@ from typing import Callable
 import bottle
 
 from gpuwatch.model.errors import GpuwatchError, WireError
+from gpuwatch.serve.wsgi import IS_HEAD
 from gpuwatch.web.app import NotFound
 from gpuwatch.web.context import Context
 from gpuwatch.web.replies import Body, Reply
 from gpuwatch.wire.legacy import seed004_sender
 
 log = logging.getLogger(__name__)
+ONLY_GET = Reply(Body(b"", "text/plain; charset=utf-8"), 405, {"Allow": "GET"})
+"""To HEAD where GET changes something."""
 
 
 def register(ctx: Context) -> Reply:
     """A host's id and name. The token is looked at first."""
 
     def answer() -> Reply:
+        if is_head():
+            return ONLY_GET
         name = ctx.params.values.get("host_name")
         if not name:
             return _reply(b"<title>500</title>The address has no host_name=.", 500)
@@ -79,6 +84,11 @@ def body() -> bytes:
     """Of the request; the server has refused larger ones than it takes."""
     data: bytes = bottle.request.body.read()
     return data
+
+
+def is_head() -> bool:
+    """Somebody looks, and wants nothing done."""
+    return bool(bottle.request.environ.get(IS_HEAD))
 
 
 def client() -> str:

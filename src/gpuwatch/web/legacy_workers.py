@@ -14,7 +14,7 @@ from gpuwatch.query import series
 from gpuwatch.query.tail import Tails
 from gpuwatch.web.app import NotFound
 from gpuwatch.web.context import Context
-from gpuwatch.web.legacy_senders import body, client
+from gpuwatch.web.legacy_senders import ONLY_GET, body, client, is_head
 from gpuwatch.web.moved import found_at
 from gpuwatch.web.replies import JSON, Body, Reply
 from gpuwatch.wire.legacy import seed001
@@ -55,6 +55,8 @@ def commands(ctx: Context) -> Reply:
     """The next order for a worker, at most once."""
 
     def answer(row: Any) -> Reply:
+        if is_head():
+            return ONLY_GET
         found = ctx.hub.workers.take_command(row, ctx.now)
         return _reply(seed001.command(found.id, found.command) if found is not None else seed001.command(None, None))
 
