@@ -10,6 +10,7 @@ Equal texts mean the same number, so that what no row of a block tells is a colu
 
 from __future__ import annotations
 
+import hashlib
 from functools import lru_cache
 from itertools import compress, groupby, repeat
 from operator import itemgetter
@@ -38,6 +39,7 @@ class Example:
 
     def __init__(self, texts: Sequence[str]) -> None:
         self.texts = texts
+        self._digest = ""
         self._varying: Optional[AbstractSet[int]] = None
         self._count = self._packed = 0
         self._places: Places = (-1,)
@@ -54,6 +56,13 @@ class Example:
     def line(self) -> bytes:
         """As it is kept beside the rows: a JSON list."""
         return line_of(self.texts)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the line, in hex."""
+        if not self._digest:
+            self._digest = hashlib.sha256(self.line).hexdigest()
+        return self._digest
 
     def row(self, texts: Sequence[str], varying: Optional[AbstractSet[int]] = None) -> bytes:
         """The bytes of one row; ``varying``: see ``snapshots.JournalEntry``. Where it is the set of the row before, its places are the only ones looked at:
