@@ -35,6 +35,8 @@ def test_a_hub_of_old_systems_needs_no_hosts_and_a_token_of_its_own():
 
 def test_the_default_password_is_for_loopback():
     assert ids("dgx-a\n") == ids("dgx-a\n", password="8888") == ["password.default"]
+    (problem,) = check_hub(HubSettings(), parse_hosts("dgx-a\n")[0])
+    assert problem.message.startswith("1 host is asked")
     assert ids("127.0.0.1\nlocalhost\n[::1]\ndgx-a password_file=/p\n") == []
 
 

@@ -93,7 +93,7 @@ class Patient:
             return node["status"] in statuses and re.search(words, str(node["error"]) + json.dumps(node["snapshot"])) is not None
 
         assert eventually(there), f"{words} {statuses} did not come: {str(node)[:1000]}"
-        words = f"({words}|{words[0].upper()}{words[1:]})"  # a sentence of its own begins with a capital
+        words = sentence(words)
         short = ["/?term=true&view=rows&width=300"] if rows else []
         for path in ["/", "/hosts/sick", "/hosts/sick?term=true&width=300", *short]:
             assert eventually(lambda: re.search(words, get(url + path)[1]), 20), f"{path} lacks {words}: {get(url + path)[1][-3000:]}"  # noqa: B023
@@ -102,6 +102,11 @@ class Patient:
     def sampler(self) -> Optional[int]:
         """The PID of the sampler."""
         return next(iter(self.node.children()), None)
+
+
+def sentence(words: str) -> str:
+    """The expression for these words, also as a sentence of their own, which begins with a capital."""
+    return f"({words}|{words[0].upper()}{words[1:]})"
 
 
 def mirror_proc(root: Path) -> None:
@@ -317,7 +322,7 @@ def test_a_machine_without_a_gpu(lab: Lab, tmp_path: Path, profile: Optional[str
     assert (answer["gpus"], answer["hostname"]) == ([], "bare")
     assert re.search(words, complaints(answer))
     for path in ("/", "/?term=true&view=rows&width=300", "/hosts/bare", "/hosts/bare?term=true&width=300"):
-        assert re.search(words, get(hub.url() + path)[1]), path
+        assert re.search(sentence(words), get(hub.url() + path)[1]), path
     assert "no GPU" in get(f"{hub.url()}/?term=true")[1]
 
 

@@ -43,7 +43,7 @@ def check_hub(settings: HubSettings, targets: Sequence[Target], sends: bool = Fa
     remote = [target for target in asked if not is_loopback(target.host) and not target.password_file]
     if remote and settings.password in ("", DEFAULT_PASSWORD):
         found.append(Problem(
-            "password.default", f"{len(remote)} hosts are asked with the default password, which everybody knows.",
+            "password.default", f"{len(remote)} {'host is' if len(remote) == 1 else 'hosts are'} asked with the default password, which everybody knows.",
             "Give hub and nodes a --password-file.",
         ))  # fmt: skip
     if settings.compat.vesta_token == KNOWN_VESTA_TOKEN and not is_loopback(settings.host):
