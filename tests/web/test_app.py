@@ -34,11 +34,12 @@ class Readings:
         return self.latest.version
 
 
-def get(path, query="", method="GET"):
+def get(path, query="", method="GET", accept=""):
     told = {}
     environ = {
         "REQUEST_METHOD": method, "PATH_INFO": path.encode().decode("latin-1"), "QUERY_STRING": query, "wsgi.input": io.BytesIO(),
         "SERVER_NAME": "hub", "SERVER_PORT": "1", "wsgi.url_scheme": "http",
+        "HTTP_ACCEPT": accept,
     }  # fmt: skip
     body = b"".join(make_app(Readings())(environ, lambda status, headers, *_: told.update(status=status, headers=dict(headers))))
     return told["status"], told["headers"], body.decode()
@@ -50,6 +51,13 @@ def test_a_host_with_a_name_beyond_ascii_has_its_pages():
     assert NAME in body
     assert get(f"/api/v1/hosts/{NAME}")[0].startswith("200")
     assert "ERROR" not in get(f"/states/{NAME}/")[2]
+
+
+def test_a_page_that_is_not_there_says_what_to_do_in_one_sentence():
+    body = get("/nope", accept="text/html")[2]
+    assert "There is no page /nope." in body
+    assert "Next: the cluster is at /." in body
+    assert get("/nope")[2] == "There is no page /nope. The cluster is at /.\n"
 
 
 def test_healthz_tells_a_supervisor_what_is_ill(monkeypatch):

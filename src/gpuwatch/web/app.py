@@ -114,7 +114,8 @@ def error_reply(status: int, message: str, next_step: str = "") -> Reply:
     if bottle.request.path.startswith("/api/") or "format=json" in bottle.request.query_string:
         return Reply(Body(error_json(message, next_step), JSON), status)
     if wants_html:
-        return Reply(Body(message_page(TITLES.get(status, "That did not work"), message, next_step and f"Next: {next_step}").encode("utf-8", "replace"), HTML), status)
+        step = f"Next: {next_step[0].lower() if next_step[1:2].islower() else next_step[0]}{next_step[1:]}" if next_step else ""
+        return Reply(Body(message_page(TITLES.get(status, "That did not work"), message, step).encode("utf-8", "replace"), HTML), status)
     return Reply(Body(f"{message} {next_step}".strip().encode("utf-8", "replace") + b"\n", TEXT), status)
 
 
