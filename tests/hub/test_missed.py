@@ -6,18 +6,24 @@ import json
 import threading
 import time
 from pathlib import Path
-from typing import Iterator, List
+from typing import Any, Iterator, List
 
 import pytest
 from tests.hub.readings import busy, flat, snapshot
 from tests.hub.test_service import Lab, node, status, stored, until
 
+from gpuwatch.hub.ingest import Ingest
+from gpuwatch.hub.journal import ArrivalQueue
+from gpuwatch.hub.missed import Missed
 from gpuwatch.hub.service import Hub
+from gpuwatch.model.cluster import Target
 from gpuwatch.node.app import NodeApp
 from gpuwatch.node.newest import Newest, Sample
 from gpuwatch.node.ring import Ring
+from gpuwatch.query.latest import Latest
 from gpuwatch.serve.http import Server
 from gpuwatch.store import machines, snapshots
+from gpuwatch.store.database import open_store
 
 
 class Machine:
@@ -124,3 +130,31 @@ def test_a_node_whose_clock_is_wrong_gives_what_belongs_there(lab: Lab, machine:
     machine.sample(600 + began + 39)
     until(lambda: stored(hub, "m") == 3)
     assert times(hub) == [pytest.approx(began + passed, abs=0.5) for passed in (0, 20, 39)]
+
+
+def test_a_gap_that_grows_while_it_is_filled_brings_nothing_twice(machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gpuwatch.hub.missed.PIECE", 4)
+    store, latest = open_store(str(tmp_path / "hub.db")), Latest()
+    id = machines.ensure(store, "m", "127.0.0.1")
+    ingest = Ingest(latest, ArrivalQueue())
+    target = Target("m", "127.0.0.1", machine.server.port)
+    latest.set_targets([(target, id)], time.time())
+    missed = Missed(ingest, lambda target: "x", lambda: store, threading.Event())
+    begin = time.time() - 60
+    for number in range(10):
+        machine.sample(begin + number)
+    keep_late, kept = ingest.keep_late, []
+
+    def keep(*arguments: Any) -> Any:
+        kept.append(arguments)
+        if len(kept) == 6:
+            missed.note(target, id, begin + 20, begin + 30)
+        return keep_late(*arguments)
+
+    monkeypatch.setattr(ingest, "keep_late", keep)
+    missed.note(target, id, begin - 1, begin + 10)
+    missed.run_once(time.time())
+    assert len(missed) == 0
+    assert len(kept) > 10
+    assert [round(one.taken_at - begin, 3) for one in ingest.arrivals.take(100)] == list(range(10))
+    store.close()

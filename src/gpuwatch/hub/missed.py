@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from typing import Callable, NamedTuple, Optional, Tuple
+from typing import Callable, Dict, NamedTuple, Optional, Set, Tuple
 
 from gpuwatch.hub.ingest import Came, Ingest, report_of
 from gpuwatch.hub.pushes import known_times
@@ -57,6 +57,8 @@ class Missed:
         self._store = store
         self._stop = stop
         self._gaps: OrderedDict[str, Gap] = OrderedDict()
+        self._given: Dict[str, Set[int]] = {}
+        """By machine whose gap is being filled, the times (ms) of what was handed on: a gap that grows meanwhile begins anew, before all of it is stored."""
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -92,6 +94,8 @@ class Missed:
                 del self._gaps[machine_id]
                 if left is not None:
                     self._gaps[machine_id] = left  # behind the others
+                else:
+                    self._given.pop(machine_id, None)
 
     def _fill(self, store: Store, machine_id: str, gap: Gap) -> Optional[Gap]:
         """Some pieces; what is left then. Raises GpuwatchError."""
@@ -134,7 +138,7 @@ class Missed:
 
     def _keep(self, store: Store, machine_id: str, gap: Gap, push: Push, now: float) -> Tuple[float, int]:
         shapes = {shape_id: _shape(shape_id, doc) for shape_id, doc in push.shapes.items()}
-        known = known_times(store, machine_id, gap.after, gap.before)
+        stored, given = known_times(store, machine_id, gap.after, gap.before), self._given.setdefault(machine_id, set())
         sample: Optional[Read] = None
         last = gap.after
         for record in push.records:
@@ -142,8 +146,10 @@ class Missed:
             if shape is None or (record.base and (sample is None or sample.shape_id != shape.id)):
                 raise WireError("it does not bring what its snapshots build on")
             sample = self._ingest.read_pushed(shape, record.values, sample if record.base else None)
-            at = self._ingest.keep_late(machine_id, Came(shape, sample, 0, report_of(record.status), None, now), None, known)
-            last = max(last, at or last)
+            at = self._ingest.keep_late(machine_id, Came(shape, sample, 0, report_of(record.status), None, now), None, lambda at: round(at * 1000) in given or stored(at))
+            if at is not None:
+                given.add(round(at * 1000))
+                last = max(last, at)
         return last, len(push.records)
 
 
