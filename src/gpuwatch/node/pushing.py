@@ -31,6 +31,8 @@ class Pushing:
     def __init__(self, settings: NodeSettings, newest: Newest) -> None:
         """Raises UsageError for a URL that is none."""
         self._settings = settings
+        self._said = ""
+        """What was wrong with ``enroll_file`` when it was last looked at."""
         folder = _folder(settings)
         try:
             trust = Trust(checked_pin(settings.push_pin, "push_pin:") if settings.push_pin else "", settings.push_ca)
@@ -74,9 +76,12 @@ class Pushing:
         """The one-time code, from its file if there is one. A file that cannot be read is said once enrolling fails."""
         if self._settings.enroll_file:
             try:
-                return read_secret(self._settings.enroll_file)
+                code, self._said = read_secret(self._settings.enroll_file), ""
+                return code
             except UsageError as error:
-                log.warning("enroll_file: %s", error)
+                if str(error) != self._said:  # asked at each refusal of the key
+                    log.warning("enroll_file: %s", error)
+                self._said = str(error)
         return self._settings.enroll
 
 
