@@ -15,7 +15,7 @@ def test_states_and_cards_of_one_host():
     counted = tally(NODES["dgx-a"])
     assert counted.states == {"busy": 3, "idle": 2, "free": 2, "reserved": 1}
     (cards,) = counted.cards
-    assert (cards.host, cards.model, cards.label, cards.total, cards.free) == ("dgx-a", "A100 80GB", "A100 80GB", 8, (3, 6))
+    assert (cards.host, cards.model, cards.label, cards.total, cards.free) == ("dgx-a", "A100 80GB", "A100 80GB", 8, ("3", "6"))
 
 
 def test_a_lost_card_is_counted_with_the_others_of_its_name():
@@ -23,6 +23,13 @@ def test_a_lost_card_is_counted_with_the_others_of_its_name():
     assert {label: sum(one.total for one in cards) for label, cards in kinds.items()} == {"RTX 3090 24GB": 4}
     alone = replace(NODES["gpu03"], gpus=(samples.lost("gpu03", 2, "RTX 3090"),))
     assert list(by_label(tally(alone).cards)) == ["RTX 3090"]
+
+
+def test_slices_are_counted_by_profile():
+    cut = tally(NODES["dgx-b"])
+    found = {cards.label: (cards.total, cards.free) for cards in cut.cards if cards.label.startswith("MIG ")}
+    assert found["MIG 2g.20gb"] == (2, ("7.2",))
+    assert len(found) > 1
 
 
 def test_a_host_without_gpus():

@@ -1,8 +1,8 @@
-"""What the heads of text views count: states and kinds of cards, host by host, so that a host that did not change is not counted again. Pure."""
+"""What the heads of text views count: states, kinds of cards and of their slices, host by host, so that a host that did not change is not counted again. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -14,15 +14,15 @@ from gpuwatch.render.text_words import Cache
 
 
 class Cards(NamedTuple):
-    """GPUs of one host that have the same name and size."""
+    """GPUs of one host that have the same name and size, or slices of the same profile."""
 
     host: str
     model: str
     label: str
     """``RTX 3090 24GB``; empty where they do not tell their size."""
     total: int
-    free: tuple[int, ...]
-    """Numbers of the free ones."""
+    free: tuple[str, ...]
+    """Numbers of the free ones: ``3``, of slices ``3.0``."""
 
 
 class Tally(NamedTuple):
@@ -43,7 +43,7 @@ def cards(host: str, names: tuple[str | None, ...], totals: tuple[Number, ...], 
     kinds: dict[tuple[str, str], list[int | None]] = {}
     for name, total, number in zip(names, totals, free):
         kinds.setdefault(_kind(name, total), []).append(number)
-    return tuple([Cards(host, *kind, len(found), tuple([n for n in found if n is not None])) for kind, found in kinds.items()])
+    return tuple([Cards(host, *kind, len(found), tuple([str(n) for n in found if n is not None])) for kind, found in kinds.items()])
 
 
 def by_label(found: Iterable[Cards]) -> dict[str, list[Cards]]:
@@ -69,7 +69,16 @@ def _counted(node: NodeState) -> Tally:
         states[gpu.state.state] = states.get(gpu.state.state, 0) + 1
     names = tuple([gpu.reading.name for gpu in node.gpus])
     free = tuple([gpu.reading.index if gpu.state.state == "free" else None for gpu in node.gpus])
-    return Tally(states, cards(node.name, names, _totals(node), free))
+    return Tally(states, (*cards(node.name, names, _totals(node), free), *_slices(node)))
+
+
+def _slices(node: NodeState) -> Iterator[Cards]:
+    kinds: dict[str, list[tuple[str, bool]]] = {}
+    for gpu in node.gpus:
+        for one, state in zip(gpu.reading.mig, gpu.mig_states):
+            kinds.setdefault(f"MIG {words.clean(one.profile)}".strip(), []).append((f"{gpu.reading.index}.{one.index}", state.state == "free"))
+    for label, found in kinds.items():
+        yield Cards(node.name, label, label, len(found), tuple([number for number, free in found if free]))
 
 
 @lru_cache(maxsize=1024)

@@ -68,7 +68,7 @@ def _free(tallies: list[Tally], look: Look) -> list[str]:
     many_hosts = len(tallies) > HOSTS_PER_PAGE
     kinds = by_label(cards for one in tallies for cards in one.cards)
     for label, cards in kinds.items():
-        hosts: dict[str, list[int]] = {}
+        hosts: dict[str, list[str]] = {}
         for one in cards:
             if one.free:
                 hosts.setdefault(one.host, []).extend(one.free)
@@ -87,10 +87,10 @@ def _free(tallies: list[Tally], look: Look) -> list[str]:
     return [look.paint("FREE", text_cells.BOLD) + lines[0][4:], *lines[1:]]
 
 
-def _where(hosts: dict[str, list[int]], look: Look, many_hosts: bool) -> str:
+def _where(hosts: dict[str, list[str]], look: Look, many_hosts: bool) -> str:
     """``dgx-a 3 6  dgx-c 1``; in a large cluster how many hosts have at least so many free, and one that has the most."""
     if not many_hosts:
-        return "  ".join(f"{look.cut(host, 24, '..')} {' '.join(map(str, numbers))}" for host, numbers in hosts.items())
+        return "  ".join(f"{look.cut(host, 24, '..')} {' '.join(numbers)}" for host, numbers in hosts.items())
     sizes = [len(numbers) for numbers in hosts.values()]
     counts = [(least, sum(size >= least for size in sizes)) for least in AT_LEAST]
     (most, first), *rest = [(least, count) for least, count in counts if count]
