@@ -30,7 +30,9 @@ from hub_poll import FLEET_PORT, HUB_PORT, VIEWS, fetch, wait_ready  # noqa: E40
 FLOOR_PORT = 19071
 SECONDS = 1.0
 CLIENTS = 4
-ROUNDS = 5
+ROUNDS = 7
+WARM_SECONDS = 45.0
+"""A hub's first minute makes what later ones have: first blocks, forms of views and of metrics."""
 
 
 def floor(folder: str, port: int) -> None:
@@ -128,7 +130,7 @@ def measure(hosts: int) -> None:
         floor_env = {**os.environ, "PYTHONPATH": packages}  # waitress: pure Python, for every interpreter
         started.append(subprocess.Popen([python, __file__, "--floor", str(folder), str(FLOOR_PORT)], env=floor_env, **quiet))
         wait_ready("/healthz", HUB_PORT)
-        time.sleep(15)
+        time.sleep(WARM_SECONDS)
         print(f"{hosts} hosts polled every 5 s, {CLIENTS} connections")
         print(f"  {'view':52s} {'bytes':>8s} {'req/s':>8s} {'p99 ms':>8s} {'floor req/s':>12s}  ratio")
         for number, path in enumerate((*VIEWS, "/live?since=0")):
