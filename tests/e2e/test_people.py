@@ -96,10 +96,9 @@ def test_status_words_filter(lab: Lab, hub: Running) -> None:
 
 
 def test_status_of_a_database(lab: Lab, hub: Running) -> None:
-    time.sleep(1.5)
+    assert eventually(lambda: "train-1" in lab.run("status", "--database", lab.database()).stdout)
     done = lab.run("status", "--database", lab.database())
     assert (done.returncode, done.stderr) == (0, "")
-    assert "train-1" in done.stdout
     assert "stale" in done.stdout or "down" in done.stdout, "it is old, and says so"
     assert hub.stop() == 0
     answer = json.loads(lab.run("status", "--database", lab.database(), "--json").stdout)

@@ -204,7 +204,7 @@ def test_the_others_say_why_in_words(cluster: Cluster) -> None:
     assert "Next:" in dead["error"]
     assert "Next:" in garbage["error"]
     for path in ("/", "/?term=true&view=rows", "/?format=json", "/?format=csv", "/live"):
-        assert eventually(lambda: all(words in " ".join(cluster.body(path).split()) for words in ("refused", "not HTTP"))), path  # noqa: B023
+        assert eventually(lambda path=path: all(words in " ".join(cluster.body(path).split()) for words in ("refused", "not HTTP"))), path
     for path in ("/hosts/dead", "/hosts/dead?term=true", "/hosts/dead?format=json", "/hosts/dead?format=csv"):
         assert "refused" in cluster.body(path), path
     for path in ("/", "/hosts/garbage", "/?term=true&view=rows", "/live", "/hosts/garbage?term=true"):
