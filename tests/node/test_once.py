@@ -45,5 +45,11 @@ def test_a_sampler_that_does_not_start(read, monkeypatch):
 
 
 def test_a_sampler_that_ends(read):
-    with pytest.raises(GpuwatchError, match="the sampler "):
+    with pytest.raises(GpuwatchError, match="the sampler ended with exit code 3"):
         read(argv=[sys.executable, "-c", "raise SystemExit(3)"])
+
+
+def test_a_sampler_whose_output_ends_before_it(read):
+    """As each does, if only for a moment."""
+    with pytest.raises(GpuwatchError, match="the sampler ended with exit code 3"):
+        read(argv=[sys.executable, "-c", "import os, time; os.close(1); time.sleep(0.5); raise SystemExit(3)"])

@@ -125,6 +125,7 @@ def _run(argv: Sequence[str]) -> None:
     child = Child(argv)
     try:
         ended = child.wait(OPENSSL_SECONDS)
+        child.exit()  # takes in the last of stderr
         if not ended or child.returncode != 0:
             raise GpuwatchError(f"openssl could not make the certificate: {child.last_words or 'it gave no answer'}.", "Is it OpenSSL 1.1.1 or newer (openssl version)?")
     finally:

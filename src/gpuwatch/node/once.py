@@ -55,8 +55,9 @@ def _second(child: Child, deadline_seconds: float) -> Snapshot:
 
 def _nothing(child: Child, ready: bool) -> GpuwatchError:
     """Why no sample came: a sampler that is not ready has not touched the driver yet."""
-    if child.returncode is not None:
-        return GpuwatchError(f"The GPUs cannot be read: the sampler {child.exit().words}.", "`nvidia-smi` may say more.")
+    # its end can be seen a moment later than that of its output
+    if child.returncode is not None or (child.output_ended and child.wait(GRACE_SECONDS)):
+        return GpuwatchError(f"The GPUs cannot be read: the sampler ended with {child.exit().words}.", "`nvidia-smi` may say more.")
     if not ready:
         return GpuwatchError(f"The sampler did not start within {START_SECONDS:g} s.", "Is this machine out of memory or its disk hanging? Try again.")
     return GpuwatchError("The NVIDIA driver does not answer.", "`nvidia-smi` will hang too; a reboot helps.")
