@@ -1,6 +1,12 @@
-"""What all tests share: which skips are allowed, and a summary that names each."""
+"""What all tests share: which skips are allowed, a summary that names each, and how hypothesis looks for examples."""
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+settings.register_profile("search", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")
+"""No example has a deadline (a busy machine stops a process for a second), and each run has the same ones; ``--hypothesis-profile=search`` looks for others."""
 
 ALLOWED = ("no GPU hardware: ", "this kernel forbids: ")
 """A test may skip only for these reasons, each shown by a probe that names it. Any other skip fails the run."""
