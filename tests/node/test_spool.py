@@ -187,6 +187,45 @@ def test_a_full_disk_leaves_it_in_memory_and_says_so(tmp_path, monkeypatch):
     assert taken(make(tmp_path)) == [0, 1, 2, 3]
 
 
+def test_what_a_full_disk_did_not_take_at_all_is_not_passed_over(tmp_path, monkeypatch):
+    """Its segment is there, without a record."""
+    spool = make(tmp_path)
+    add(spool, 2)
+
+    def full(fd, data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module.spool_files.os, "write", full)
+        spool.flush()
+    assert len(list(tmp_path.glob("*.segment"))) == 1
+    assert taken(spool) == [0, 1]
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_what_is_written_while_it_is_read_comes_once_and_is_not_passed_over(tmp_path, monkeypatch, when):
+    """Sampler, disk and hub have a thread each. ``when``: the disk took more just before, or just after, the reader had read the file."""
+    spool = make(tmp_path)
+    add(spool, 2)
+    spool.flush()
+    last = add(spool, 1, start=2)[-1]
+    real, once = module.spool_files.read, iter([True])
+
+    def read(path):
+        meanwhile = next(once, False)
+        if meanwhile and when == "before":
+            spool.flush()
+        yield from list(real(path))
+        if meanwhile and when == "after":
+            spool.flush()
+
+    monkeypatch.setattr(module.spool_files, "read", read)
+    assert taken(spool) == [0, 1, 2]
+    add(spool, 1, start=3)
+    assert taken(spool) == [0, 1, 2, 3]
+    assert taken(spool, last) == [3]
+
+
 def test_a_real_limit_of_the_file_system_in_a_process_of_its_own(tmp_path):
     """RLIMIT_FSIZE is what a full disk is to a file: write() says how much it took, or fails."""
     program = f"""

@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from collections import deque
+from itertools import chain
 from pathlib import Path
 from typing import Any, Deque, Dict, List, NamedTuple, Optional, Tuple
 
@@ -214,20 +215,21 @@ class Spool:
         self._lost = Lost(count, start_at, end_at) if before is None else Lost(before.snapshots + count, before.start_at, end_at)
 
     def _in_order(self, sequence: int) -> Any:
-        """What waits after ``sequence``: first from the disk, then from memory."""
+        """What waits after ``sequence``: first from the disk, then from memory. Some may lie in both, since it is written meanwhile; each comes once."""
         with self._lock:
             memory = list(self._memory)
         with self._disk:
             segments = [segment for segment in self._segments if segment.last > sequence]
-        written = segments[-1].last if segments else 0
-        for segment in segments:
-            yield from (one for one in self._read(segment) if one.record.sequence > sequence)
-        yield from (one for one in memory if one.record.sequence > max(sequence, written))
+        for one in chain(chain.from_iterable(map(self._read, segments)), memory):
+            if one.record.sequence > sequence:
+                sequence = one.record.sequence
+                yield one
 
     def _read(self, segment: Segment) -> List[Waiting]:
         path, count, parsed = self._parsed
         if path == segment.path and count == segment.count:
             return parsed
+        count = segment.count  # before its file is read: what is written meanwhile must be read the next time
         found: List[Waiting] = []
         shapes: Dict[str, Any] = {}
         try:
@@ -238,7 +240,7 @@ class Spool:
                     found.append(Waiting(record, shapes[record.shape_id]))
         except OSError as error:  # deleted meanwhile, or the disk is ill
             log.warning("%s cannot be read: %s", segment.path, error.strerror)
-        self._parsed = (segment.path, segment.count, found)
+        self._parsed = (segment.path, count, found)
         return found
 
     def _open(self) -> None:
