@@ -11,9 +11,11 @@ import os
 import select
 import signal
 import subprocess
+import threading
 import time
 from collections import deque
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Callable, Optional, Sequence
 
 from gpuwatch.model.errors import GpuwatchError
@@ -22,8 +24,8 @@ CHUNK_BYTES = INPUT_BYTES = 65536
 MOST_LINE_BYTES, MOST_ERRORS = 1024**2, 40
 KILL_WAIT_SECONDS = 3.0
 """A killed process that is not gone after this hangs in the kernel."""
-SILENT_SECONDS = 1.0
-"""A child that closed its output has mostly ended; if not by then, it is told to."""
+SILENT_SECONDS = 5.0
+"""A child that closed its output has mostly ended, though its end may be seen later than that of its output; if not by then, it is told to."""
 LONGEST_BACK_OFF_SECONDS = 60.0
 
 
@@ -37,20 +39,20 @@ class Exit:
 
     returncode: int
     asked: bool
-    """We had told it to end."""
+    """Whoever started it had told it to end."""
     lifetime_seconds: float
     last_words: str
     """The last line that it wrote to stderr."""
+    silent: bool = False
+    """It closed its output and lived on; therefore, and for nothing else, it was told to end."""
 
     @property
     def words(self) -> str:
         """``exit code 1``, ``signal 11 (SIGSEGV)``."""
         if self.returncode >= 0:
             return f"exit code {self.returncode}"
-        try:
-            return f"signal {-self.returncode} ({signal.Signals(-self.returncode).name})"
-        except ValueError:
-            return f"signal {-self.returncode}"
+        name = {one.value: f" ({one.name})" for one in signal.Signals}.get(-self.returncode, "")
+        return f"signal {-self.returncode}{name}"
 
 
 class Child:
@@ -73,17 +75,16 @@ class Child:
         self._open = {self._stdout, self._stderr}
         self._input: Optional[memoryview] = None
         self._closed = False
+        self._closing = threading.Lock()
 
     def write(self, data: bytes, close: bool = False) -> None:
         """Write ``data`` (at most 64 KiB in all: a pipe takes that without a reader) to its stdin; ``close`` ends the input.
 
         Raises ChildError if it is too much. A child that is gone or does not want it is no error: its return code tells.
         """
-        try:
+        with suppress(OSError):
             if data and os.write(self._stdin, data) < len(data):
                 raise ChildError(f"The input of process {self.pid} has {len(data)} bytes, the limit is {INPUT_BYTES}.")
-        except OSError:
-            pass
         if close and self._process.stdin is not None:
             self._process.stdin.close()
 
@@ -97,12 +98,13 @@ class Child:
         Raises ChildError for a line longer than ``max_line_bytes``.
         """
         until = time.monotonic() + timeout_seconds
-        while True:
-            line = self.next_line()
-            if line is not None:
-                return line
-            if self._stdout not in self._open or not self._pump(until - time.monotonic()):
+        while (line := self.next_line()) is None and self._stdout in self._open:
+            left = until - time.monotonic()
+            if not self._pump(left):
                 return None
+            if left <= 0:  # what was there is taken in; who writes errors without an end gets no more time
+                return self.next_line()
+        return line
 
     @property
     def outputs(self) -> tuple[int, ...]:
@@ -130,10 +132,9 @@ class Child:
 
     def interrupt(self) -> None:
         """End a ``read_line`` that waits in another thread."""
-        try:
-            os.write(self._wake_write, b"!")
-        except OSError:  # full: it will wake anyway; closed: nobody waits
-            pass
+        with self._closing, suppress(OSError):  # full: it will wake anyway
+            if not self._closed:  # else the descriptor may be another file's by now
+                os.write(self._wake_write, b"!")
 
     def ask_to_end(self) -> None:
         """SIGTERM to its process group; SIGCONT too, since a stopped process could not obey."""
@@ -149,16 +150,13 @@ class Child:
     def wait(self, timeout_seconds: float) -> bool:
         """Wait for its end; True if it has ended. Its output is thrown away meanwhile, so that it cannot block on a full pipe."""
         until = time.monotonic() + timeout_seconds
-        while self.returncode is None:
-            left = until - time.monotonic()
-            if left <= 0:
-                return False
+        while self.returncode is None and (left := until - time.monotonic()) > 0:
             if self._open:
                 self._pump(min(left, 0.05))
                 self._buffer.clear()
             else:
                 time.sleep(min(left, 0.02))
-        return True
+        return self.returncode is not None  # it may have ended while this process stood still
 
     def end(self, grace_seconds: float) -> bool:
         """SIGTERM, after the grace SIGKILL; True if it is gone. Call ``close`` afterwards."""
@@ -170,15 +168,16 @@ class Child:
 
     def close(self) -> None:
         """Close the pipes; its stdin too, which tells it that nobody is there any more."""
-        if self._closed:
-            return
-        self._closed = True
+        with self._closing:
+            if self._closed:
+                return
+            self._closed = True
+            os.close(self._wake_read)
+            os.close(self._wake_write)
         self._open.clear()
         for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
             if pipe is not None:
                 pipe.close()
-        os.close(self._wake_read)
-        os.close(self._wake_write)
 
     def exit(self) -> Exit:
         """How it ended; only after it has."""
@@ -274,6 +273,7 @@ class Keeper:
         self._kill_at: Optional[float] = None
         self._give_up_at: Optional[float] = None
         self._silent_at: Optional[float] = None
+        self._silenced = False
 
     def start(self, now: float) -> Optional[Child]:
         """The child, started if none runs and nothing is in the way; None while waiting. Raises ChildError."""
@@ -305,13 +305,14 @@ class Keeper:
         if child is None:
             return None
         if child.returncode is not None:
-            exit = child.exit()
+            exit = replace(child.exit(), asked=False, silent=True) if self._silenced else child.exit()
             self._forget()
             child.close()
             return exit
         if child.output_ended and self._silent_at is None:
             self._silent_at = now
-        if self._silent_at is not None and now - self._silent_at > SILENT_SECONDS:
+        if self._silent_at is not None and now - self._silent_at > SILENT_SECONDS and self._kill_at is None:
+            self._silenced = True
             self.give_up(now)
         if self._give_up_at is not None and now >= self._give_up_at:
             self._forget()
@@ -332,6 +333,7 @@ class Keeper:
 
     def _forget(self) -> None:
         self.child = self._kill_at = self._give_up_at = self._silent_at = None
+        self._silenced = False
 
     def _back_off(self, now: float) -> None:
         self.next_start_at = now + self._back_off_seconds
@@ -358,10 +360,8 @@ def _fds(process: subprocess.Popen[bytes]) -> tuple[int, int, int]:
 
 def _signal_group(process: subprocess.Popen[bytes], number: int) -> None:
     if process.poll() is None:
-        try:
+        with suppress(OSError):  # gone meanwhile
             os.killpg(process.pid, number)
-        except OSError:  # gone meanwhile
-            pass
 
 
 @dataclass(frozen=True)

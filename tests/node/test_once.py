@@ -53,3 +53,9 @@ def test_a_sampler_whose_output_ends_before_it(read):
     """As each does, if only for a moment."""
     with pytest.raises(GpuwatchError, match="the sampler ended with exit code 3"):
         read(argv=[sys.executable, "-c", "import os, time; os.close(1); time.sleep(0.5); raise SystemExit(3)"])
+
+
+def test_a_sampler_whose_output_ends_and_that_lives_on(read, monkeypatch):
+    monkeypatch.setattr(once, "SILENT_SECONDS", 0.1)
+    with pytest.raises(GpuwatchError, match="the sampler closed its output and does not end"):
+        read(argv=[sys.executable, "-c", "import os, time; os.close(1); time.sleep(600)"])

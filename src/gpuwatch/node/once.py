@@ -7,7 +7,7 @@ import time
 from typing import Optional, Sequence
 
 from gpuwatch.boot import self_argv
-from gpuwatch.child import Child
+from gpuwatch.child import SILENT_SECONDS, Child
 from gpuwatch.config.settings import NodeSettings
 from gpuwatch.model.errors import GpuwatchError
 from gpuwatch.model.snapshot import Snapshot
@@ -55,9 +55,11 @@ def _second(child: Child, deadline_seconds: float) -> Snapshot:
 
 def _nothing(child: Child, ready: bool) -> GpuwatchError:
     """Why no sample came: a sampler that is not ready has not touched the driver yet."""
-    # its end can be seen a moment later than that of its output
-    if child.returncode is not None or (child.output_ended and child.wait(GRACE_SECONDS)):
+    # its end can be seen later than that of its output
+    if child.returncode is not None or (child.output_ended and child.wait(SILENT_SECONDS)):
         return GpuwatchError(f"The GPUs cannot be read: the sampler ended with {child.exit().words}.", "`nvidia-smi` may say more.")
+    if child.output_ended:
+        return GpuwatchError("The GPUs cannot be read: the sampler closed its output and does not end.", "`nvidia-smi` may say more.")
     if not ready:
         return GpuwatchError(f"The sampler did not start within {START_SECONDS:g} s.", "Is this machine out of memory or its disk hanging? Try again.")
     return GpuwatchError("The NVIDIA driver does not answer.", "`nvidia-smi` will hang too; a reboot helps.")

@@ -249,6 +249,8 @@ def clock(at: float) -> str:
 
 
 def _why(ended: Exit) -> str:
+    if ended.silent and ended.returncode in (0, -15, -9):
+        return "the sampler closed its output; restarting"
     if ended.returncode == -9:
         return "the sampler was killed (SIGKILL), perhaps for want of memory; restarting"
     if ended.returncode < 0:
