@@ -122,6 +122,29 @@ def test_an_empty_file_becomes_a_database(tmp_path):
     store.close()
 
 
+def test_a_file_that_another_one_changes_while_it_is_opened_is_waited_for(tmp_path, monkeypatch):
+    """As a new one that several open at once: to go to WAL mode SQLite does not wait for others, as it does elsewhere, but fails at once."""
+    path, tries = str(tmp_path / "a.db"), []
+    open_store(path).close()
+    other, real = sqlite3.connect(path, isolation_level=None), SqliteStore._execute
+    other.executescript("PRAGMA journal_mode = DELETE; BEGIN IMMEDIATE")
+    with monkeypatch.context() as patch, pytest.raises(StoreError, match="in use by another writer"):
+        patch.setattr(database, "BUSY_SECONDS", 0.1)
+        open_store(path)
+
+    def watched(store, query, *parameters):
+        if "journal_mode" in query:
+            tries.append(query)
+            if len(tries) == 3:
+                other.execute("ROLLBACK")
+        return real(store, query, *parameters)
+
+    monkeypatch.setattr(SqliteStore, "_execute", watched)
+    open_store(path).close()
+    assert len(tries) == 3
+    other.close()
+
+
 def test_damage_inside_is_told_in_words_and_other_tables_live(file_store, machine):
     store = file_store
     snapshots.append(store, [journal_entry(machine, number) for number in range(200)], docs_for(machine))

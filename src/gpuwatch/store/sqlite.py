@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import time
 from contextlib import closing, contextmanager
 from typing import Any, Callable, Iterable, Iterator, List, Optional, Sequence, Set, Tuple
 from urllib.parse import quote
@@ -22,6 +23,7 @@ PAGE_BYTES = 8192
 _WAL_PAGES = 1000
 _WAL_BYTES_KEPT = 16 * 1024**2
 _WRITER_CACHE_KIB = 16 * 1024
+_LOOK_SECONDS = 0.02
 _PAGES_A_STEP = 500
 _PAGES_COPIED = 2000
 _FREE_BYTES_KEPT = 64 * 1024**2
@@ -96,10 +98,23 @@ class SqliteStore(Store):
             for pragma in (f"page_size = {PAGE_BYTES}", "auto_vacuum = INCREMENTAL"):  # before anything is written
                 self.rows(f"PRAGMA {pragma}")
         if not self.read_only:
-            self.rows("PRAGMA journal_mode = WAL")
+            self._write_ahead()
         self.backup = migrations.migrate(self)
         status = os.stat(self.path)
         self._file = status.st_dev, status.st_ino
+
+    def _write_ahead(self) -> None:
+        """To WAL mode, which the file keeps. Where others have it open SQLite does not wait for them here, as it does elsewhere: it fails at once."""
+        until = time.monotonic() + database.BUSY_SECONDS
+        with self._in_words():
+            while True:
+                try:
+                    self._execute("PRAGMA journal_mode = WAL").fetchall()
+                    return
+                except (peewee.OperationalError, sqlite3.OperationalError) as error:
+                    if "locked" not in str(error) or time.monotonic() > until:
+                        raise
+                threading.Event().wait(_LOOK_SECONDS)
 
     def is_in_place(self) -> bool:
         """The file is still the one that was opened: what is written to one that was removed or replaced is lost when all close it."""
@@ -133,7 +148,7 @@ class SqliteStore(Store):
             count: int = self._database.connection().executemany(sql, rows).rowcount
             return count
 
-    def _execute(self, query: Query, parameters: Sequence[Any]) -> sqlite3.Cursor:
+    def _execute(self, query: Query, parameters: Sequence[Any] = ()) -> sqlite3.Cursor:
         if not isinstance(query, str):
             query, parameters = self._database.get_sql_context().sql(query).query()
         cursor: sqlite3.Cursor = self._database.execute_sql(query, parameters)
