@@ -119,6 +119,19 @@ class Server:
             for statement in statements:
                 connection.execute(statement)
 
+    def end_sessions(self, where):
+        """End the sessions of which ``where`` is true in pg_stat_activity, and wait until they are gone with all that they held."""
+        self.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {where}")
+        self.until_gone(where)
+
+    def until_gone(self, where):
+        """Wait until there is no such session any more: one that a process left, or that was told to end, lives on for a moment."""
+        until = time.monotonic() + 60
+        with psycopg.connect(self.address(), autocommit=True) as connection:
+            while connection.execute(f"SELECT 1 FROM pg_stat_activity WHERE pid != pg_backend_pid() AND {where}").fetchone():
+                assert time.monotonic() < until, f"there are still sessions with {where}"
+                time.sleep(0.02)
+
     @contextmanager
     def empty_url(self):
         """The address of an empty database that other tests had before: three times as fast as a new one."""

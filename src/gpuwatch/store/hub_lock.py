@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 SUFFIX = ".hub-lock"
 PATIENCE_SECONDS = 10.0
+LEAVING_SECONDS = 5.0
 _SESSION_LOCK = 1735423864
 """First half of the advisory lock's key; the second is the schema's."""
 
@@ -123,19 +124,31 @@ class _SessionLock:
                 self._connection.script("SELECT")
                 return True
         except psycopg.Error:
-            self.release()
+            self._drop()
         try:
             connection = connect(self._url, role="hub", patience_seconds=PATIENCE_SECONDS)
             self._connection = connection
             taken = bool(connection.fetch(f"SELECT {self._function}({_SESSION_LOCK}, hashtext(current_schema()))".encode(), ())[0][0])
         except psycopg.Error as error:
-            self.release()
+            self._drop()
             raise in_words(error, self.label) from None
         if not taken:
-            self.release()
+            self._drop()
         return taken
 
     def release(self) -> None:
+        """The server ends a session some time after it was left: whoever is next would be told that this hub still has the database."""
+        import psycopg
+
+        if self._connection is not None:
+            try:
+                self._connection.be_patient(LEAVING_SECONDS)
+                self._connection.script("SELECT pg_advisory_unlock_all()")
+            except psycopg.Error:  # the lock went, or goes, with the session
+                pass
+            self._drop()
+
+    def _drop(self) -> None:
         if self._connection is not None:
             self._connection.close()
             self._connection = None

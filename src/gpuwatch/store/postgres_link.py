@@ -146,6 +146,10 @@ class Connection:
         """IDLE: ready for the next user."""
         return self.raw.info.transaction_status
 
+    def be_patient(self, seconds: float) -> None:
+        """From now on each statement fails that is not answered after so long."""
+        self.raw.patience_seconds = seconds
+
     def give_up(self) -> None:
         """End what another thread waits for on it, with an error. It is of no use afterwards."""
         self.raw.given_up = True
