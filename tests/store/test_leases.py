@@ -136,6 +136,16 @@ def test_beats_hold_the_leases(hub, server_store):
     assert beat(b).held == set(TARGETS)
 
 
+def test_a_hub_that_is_stopped_in_the_middle_of_a_beat_gives_nothing_up(hub, server_store):
+    a = hub("a")
+    beat(a)
+    with server_store.writing():  # its beat is always too long ago when it looks
+        server_store.change("UPDATE hub SET lease_ms = -1")
+    shares = beat(a)
+    assert shares.held == set(TARGETS)
+    assert not shares.unwanted
+
+
 def test_a_hub_that_leaves_is_followed_at_once(hub):
     a, b = hub("a"), hub("b")
     beat(a)

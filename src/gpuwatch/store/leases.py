@@ -101,8 +101,8 @@ class Leases:
             self._run(_BEAT, (*vars(self.me).values(), targets_hash, round(self.lease_seconds * 1000), round(now * 1000)))
             hubs = self._run(_HUBS, ())
             self._read_leases()
-            alive = {row[0] for row in hubs if row[8]}
-            peers = sorted(row[0] for row in hubs if row[8] and row[4] == targets_hash)
+            alive = {row[0] for row in hubs if row[8] or row[0] == self.me.id}  # however long it was stopped since its beat: it would give up all
+            peers = sorted(row[0] for row in hubs if row[0] in alive and row[4] == targets_hash)
             owners = owners_of(targets, peers)
             self._claim([ELECTED, *(id for id, hub in owners.items() if hub == self.me.id)], alive)
             return self._shares(owners, alive, hubs)
