@@ -1,8 +1,10 @@
 """What the system refuses: full disks, read-only files and folders, tried as a process that the system really refuses."""
 
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import textwrap
 from pathlib import Path
 
@@ -44,13 +46,14 @@ def run(tmp_path, code, *, as_nobody=False):
 
 
 @pytest.fixture
-def open_folder(tmp_path):
-    """tmp_path, reachable for other users."""
-    folder = tmp_path
+def open_folder():
+    """A folder that other users can reach: not tmp_path, whose parent each pytest that starts closes to them."""
+    made = folder = Path(tempfile.mkdtemp(prefix="gpuwatch-open-"))
     while folder != folder.parent and folder.stat().st_uid == os.getuid() and str(folder).count("/") > 1:
         folder.chmod(folder.stat().st_mode | 0o055)
         folder = folder.parent
-    return tmp_path
+    yield made
+    shutil.rmtree(made)
 
 
 @pytest.fixture
