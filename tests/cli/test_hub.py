@@ -39,7 +39,8 @@ def test_an_empty_hosts_file_is_a_hub_without_nodes(tmp_path, text):
     (tmp_path / "hosts.txt").write_text(text)
     process = subprocess.Popen(argv(tmp_path), cwd=tmp_path, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
-        port = int(re.search(r"http://127\.0\.0\.1:(\d+)", process.stdout.readline()).group(1))
+        said = next(found for found in (re.search(r"http://127\.0\.0\.1:(\d+)", line) for line in process.stdout) if found)  # a line of the log may come first
+        port = int(said.group(1))
         client = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
         client.request("GET", "/", headers={"Accept": "text/html"})
         answer = client.getresponse()

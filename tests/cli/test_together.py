@@ -1,13 +1,14 @@
 """Nodes started together live no longer than the program that started them, however that ends."""
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from tests.e2e.processes import eventually
 
 SRC = Path(__file__).resolve().parents[2] / "src"
 PROGRAM = f"""
@@ -23,7 +24,10 @@ with Together([NodePlan("a", "", simulated), NodePlan("b", "", simulated)]) as t
 
 
 def below(pid):
-    found = [int(child) for task in Path(f"/proc/{pid}/task").glob("*/children") for child in task.read_text().split()]
+    found = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):  # a thread, or a short program, that ended meanwhile
+            found += [int(child) for child in task.read_text().split()]
     return found + [one for child in found for one in below(child)]
 
 
@@ -40,14 +44,12 @@ def test_nodes_end_with_the_program_that_started_them(tmp_path, number):
     program = subprocess.Popen([sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
     try:
         nodes = [int(word) for word in program.stdout.readline().split()]
+        assert eventually(lambda: all(below(node) for node in nodes)), "each node has a sampler"
         all_below = below(program.pid)
-        assert set(nodes) < set(all_below), "each node has a sampler"
+        assert set(nodes) < set(all_below)
         program.send_signal(number)
-        program.communicate(timeout=30)
-        until = time.monotonic() + 30
-        while any(map(runs, all_below)):
-            assert time.monotonic() < until, "nodes were left running"
-            time.sleep(0.05)
+        program.communicate(timeout=60)
+        assert eventually(lambda: not any(map(runs, all_below))), "nodes were left running"
     finally:
         program.kill()
         program.communicate()

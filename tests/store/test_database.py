@@ -128,9 +128,10 @@ def test_a_file_that_another_one_changes_while_it_is_opened_is_waited_for(tmp_pa
     open_store(path).close()
     other, real = sqlite3.connect(path, isolation_level=None), SqliteStore._execute
     other.executescript("PRAGMA journal_mode = DELETE; BEGIN IMMEDIATE")
-    with monkeypatch.context() as patch, pytest.raises(StoreError, match="in use by another writer"):
+    with monkeypatch.context() as patch:
         patch.setattr(database, "BUSY_SECONDS", 0.1)
-        open_store(path)
+        with pytest.raises(StoreError, match="in use by another writer"):
+            open_store(path)
 
     def watched(store, query, *parameters):
         if "journal_mode" in query:
