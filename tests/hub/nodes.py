@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import threading
 import time
-from typing import Any, Awaitable, Callable, Dict, List, Optional
+from contextlib import contextmanager
+from typing import Any, Awaitable, Callable, Dict, Iterator, List, Optional
 
 from tests.hub.readings import busy, frame, gpu, snapshot
 
@@ -110,7 +112,7 @@ async def starting(node: FakeNode, body: bytes, writer: asyncio.StreamWriter) ->
 
 
 async def too_many(node: FakeNode, body: bytes, writer: asyncio.StreamWriter) -> None:
-    writer.write(answer(b"too many\n", "429 Too Many Requests", "Retry-After: 7"))
+    writer.write(answer(b"too many\n", "429 Too Many Requests", "Retry-After: 100"))
 
 
 async def no_frame(node: FakeNode, body: bytes, writer: asyncio.StreamWriter) -> None:
@@ -123,6 +125,15 @@ async def html(node: FakeNode, body: bytes, writer: asyncio.StreamWriter) -> Non
 
 async def slams(node: FakeNode, body: bytes, writer: asyncio.StreamWriter) -> None:
     writer.transport.abort()
+
+
+@contextmanager
+def reserved_port() -> Iterator[int]:
+    """A port of 127.0.0.1 that refuses connections until the test opens a server on it (with SO_REUSEADDR, as all servers here), and that nobody else gets."""
+    with socket.socket() as held:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("127.0.0.1", 0))
+        yield int(held.getsockname()[1])
 
 
 def authorization(raw: bytes) -> str:
@@ -186,18 +197,18 @@ class Street:
         self._thread.start()
 
     def call(self, work: Awaitable[Any]) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, self.loop).result(20)  # type: ignore[arg-type]
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(60)  # type: ignore[arg-type]
 
-    def node(self, behaviour: Behaviour = good, gpus: int = 1) -> FakeNode:
+    def node(self, behaviour: Behaviour = good, gpus: int = 1, port: int = 0) -> FakeNode:
         made = FakeNode(behaviour, gpus)
-        self.call(made.open())
+        self.call(made.open(port))
         self._nodes.append(made)
         return made
 
     def close(self) -> None:
         self.call(self._shut())
         self.loop.call_soon_threadsafe(self.loop.stop)
-        self._thread.join(10)
+        self._thread.join(60)
         self.loop.close()
 
     async def _shut(self) -> None:

@@ -13,6 +13,7 @@ import pytest
 from tests.hub import nodes
 from tests.hub.nodes import FakeNode, Street
 
+from gpuwatch.hub import answers
 from gpuwatch.hub.poller import Poller, PollerStats
 from gpuwatch.loops import AsyncLoop
 from gpuwatch.model.cluster import Target
@@ -28,7 +29,6 @@ class Book:
     def __init__(self) -> None:
         self.good: Dict[str, List[Tuple[bytes, float, float]]] = {}
         self.bad: Dict[str, List[Tuple[str, bool]]] = {}
-        self.bad_at: Dict[str, List[float]] = {}
         self.shapes: Dict[str, str] = {}
 
     def shape_id(self, machine_id: str) -> str:
@@ -42,8 +42,7 @@ class Book:
         self.good.setdefault(target.name, []).append((body, asked_at, answered_at))
 
     def fail(self, target: Target, error: str, now: float, answers: bool) -> None:
-        self.bad.setdefault(target.name, []).append((error, answers))
-        self.bad_at.setdefault(target.name, []).append(now)
+        self.bad[target.name] = [*self.bad.get(target.name, []), (error, answers)]  # no other thread sees an empty list
 
     def counts(self, name: str) -> int:
         return len(self.good.get(name, []))
@@ -60,8 +59,9 @@ class Hub:
         self._loops: List[AsyncLoop] = []
 
     def poll(
-        self, targets: List[Target], interval: float = 0.1, deadline: float = 1.0, password: Optional[Callable[[Target], str]] = None, **more: Any
+        self, targets: List[Target], interval: float = 0.1, deadline: float = 50.0, password: Optional[Callable[[Target], str]] = None, **more: Any
     ) -> Poller:
+        """``deadline``: so long that a machine that stands still for a while makes no failure; short where a test is about it."""
         poller = Poller(
             self.book, password or (lambda target: PASSWORD), interval_seconds=interval, deadline_seconds=deadline, **more
         )
@@ -70,7 +70,7 @@ class Hub:
         return poller
 
     def stop(self) -> None:
-        assert all(loop.stop(10) for loop in self._loops)
+        assert all(loop.stop(30) for loop in self._loops)
 
 
 @pytest.fixture
@@ -91,17 +91,11 @@ def target(name: str, port: int, host: str = "127.0.0.1", **more: Any) -> Target
     return Target(name, host, port, **more)
 
 
-def until(condition: Callable[[], object], seconds: float = 15.0) -> None:
+def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
     ends_at = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < ends_at, "did not happen in time"
         threading.Event().wait(0.01)
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 def test_a_good_node_is_polled_on_one_connection(street: Street, hub: Hub) -> None:
@@ -117,7 +111,7 @@ def test_a_good_node_is_polled_on_one_connection(street: Street, hub: Hub) -> No
     assert b'"shape":' not in hub.book.good["a"][1][0]
     for _, asked_at, answered_at in hub.book.good["a"]:
         assert 0 <= answered_at - asked_at < 5
-    assert poller.stats.good >= 5
+    until(lambda: poller.stats.good >= 5)  # counted a moment after the book has it
     assert poller.stats.failed == 0
     assert poller.stats.lateness_seconds(0.99) is not None
 
@@ -158,18 +152,22 @@ WORDS = {
     "redirecting": (nodes.redirecting, "a redirect to http://169.254.169.254/latest/; redirects are not followed", True),
     "wrong_password": (nodes.wrong_password, "wrong password: wrong_password answered 403. Next: ", True),
     "starting": (nodes.starting, "has no reading yet: no sample yet", True),
-    "too_many": (nodes.too_many, "refuses this hub for 7 s", True),
+    "too_many": (nodes.too_many, "refuses this hub for 100 s", True),
     "no_frame": (nodes.no_frame, "not a frame", True),
     "html": (nodes.html, "answered 404 instead of readings. Next: ", True),
     "slams": (nodes.slams, "closed", False),
 }
 
 
+NEVER_END = (nodes.dripping, nodes.silent)
+"""Only a deadline ends polls of these."""
+
+
 @pytest.mark.parametrize("name", sorted(WORDS))
 def test_a_bad_node_says_why_and_a_good_one_beside_it_goes_on(street: Street, hub: Hub, name: str) -> None:
     behaviour, words, answers = WORDS[name]
     bad, fine = street.node(behaviour), street.node()
-    hub.poll([target(name, bad.port), target("fine", fine.port)], deadline=2.0, max_bytes=100_000)
+    hub.poll([target(name, bad.port), target("fine", fine.port)], deadline=5.0 if behaviour in NEVER_END else 50.0, max_bytes=100_000)
     until(lambda: hub.book.bad.get(name) and hub.book.counts("fine") >= 5)
     error, answered = hub.book.bad[name][0]
     assert words in error
@@ -181,46 +179,54 @@ def test_a_bad_node_says_why_and_a_good_one_beside_it_goes_on(street: Street, hu
 
 
 def test_a_dead_target_is_refused_in_words_and_back_within_an_interval(street: Street, hub: Hub) -> None:
-    port = free_port()
-    poller = hub.poll([target("a", port)], interval=0.2)
-    until(lambda: len(hub.book.bad.get("a", [])) >= 4)
-    assert hub.book.error("a") == f"connection refused by 127.0.0.1:{port}. Next: is gpuwatch node running there?"
-    assert hub.book.bad["a"][0][1] is False
-    node = FakeNode()
-    opened_at = time.monotonic()
-    street.call(node.open(port))
-    started = poller.stats.started
-    until(lambda: hub.book.counts("a") >= 1)
-    assert poller.stats.started - started <= 2 + (time.monotonic() - opened_at) / 0.2
+    with nodes.reserved_port() as port:
+        hub.poll([target("a", port)], interval=0.2)
+        until(lambda: len(hub.book.bad.get("a", [])) >= 4)
+        assert hub.book.error("a") == f"connection refused by 127.0.0.1:{port}. Next: is gpuwatch node running there?"
+        assert hub.book.bad["a"][0][1] is False
+        node = street.node(port=port)
+        failed = len(hub.book.bad["a"])
+        until(lambda: hub.book.counts("a") >= 1)
+        assert len(hub.book.bad["a"]) <= failed + 1, "the poll that was under way, and no more"
+        assert node.connections == 1, "it is asked at once, not looked at first"
 
 
 def test_what_costs_more_is_backed_off(street: Street, hub: Hub) -> None:
     node, other = street.node(nodes.garbage), street.node()
     hub.poll([target("a", node.port), target("b", other.port)], interval=0.05)
-    until(lambda: hub.book.counts("b") >= 40)
-    asked = len(node.requests)
-    assert 2 <= asked <= 12
-    assert node.connections > asked  # a bare connect at each interval goes on
+    until(lambda: hub.book.counts("b") >= 40 and len(node.requests) >= 2)
+    asked, connections = len(node.requests), node.connections
+    assert asked <= 12
+    assert connections > asked  # a bare connect at each interval goes on
+
+
+async def shut_out(node: FakeNode, body: bytes, writer: asyncio.StreamWriter) -> None:
+    """Is not to be asked again for longer than a test waits; closes."""
+    writer.write(nodes.answer(b"too many\n", "429 Too Many Requests", "Retry-After: 100", "Connection: close"))
+    await writer.drain()
+    writer.close()
 
 
 def test_a_node_that_restarts_during_its_back_off_is_asked_at_once(street: Street, hub: Hub) -> None:
-    node = street.node(nodes.garbage)
-    port = node.port
-    hub.poll([target("a", port)], interval=0.1)
-    until(lambda: len(node.requests) >= 4)  # the next wait would be 4 intervals and more
-    street.call(node.shut())
-    until(lambda: "refused" in hub.book.error("a"))
-    better = FakeNode()
-    street.call(better.open(port))
-    until(lambda: hub.book.counts("a") >= 1)
+    with nodes.reserved_port() as port:
+        node = street.node(shut_out, port=port)
+        hub.poll([target("a", port)])
+        until(lambda: hub.book.bad.get("a") and node.connections > 1)  # looked at, not asked
+        street.call(node.shut())
+        until(lambda: "connection refused" in hub.book.error("a"))
+        better = street.node(port=port)
+        until(lambda: hub.book.counts("a") >= 1)
+        assert (len(node.requests), better.connections) == (1, 1)
 
 
-def test_wrong_passwords_never_come_close_to_the_nodes_limit(street: Street, hub: Hub) -> None:
+def test_wrong_passwords_never_come_close_to_the_nodes_limit(street: Street, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert 10 * answers.WRONG_PASSWORD_WAIT_SECONDS > 60.0  # ten in a minute would shut the hub out
+    monkeypatch.setattr(answers, "WRONG_PASSWORD_WAIT_SECONDS", 600.0)  # however long the test takes
     node, other = street.node(nodes.wrong_password), street.node()
     word = ["one"]
     hub.poll([target("a", node.port), target("b", other.port)], interval=0.05, password=lambda target: word[0])
     until(lambda: hub.book.counts("b") >= 30)
-    assert len(node.requests) == 1  # ten in a minute would shut the hub out
+    assert len(node.requests) == 1
     word[0] = "two"
     until(lambda: len(node.requests) == 2)
     body = node.raw[1].partition(b"\r\n\r\n")[2]
@@ -233,7 +239,7 @@ def test_every_poll_is_signed_anew_and_none_holds_the_password(street: Street, h
     hub.poll([target("a", node.port)])
     until(lambda: hub.book.counts("a") >= 5)
     verifier = Verifier({"password": derive_key(PASSWORD)}.get)
-    for raw in node.raw:  # a nonce that came twice would be refused
+    for raw in list(node.raw):  # a nonce that came twice would be refused
         verifier.check(nodes.authorization(raw), "POST", "/get-status", raw.partition(b"\r\n\r\n")[2], time.time())
         assert PASSWORD.encode() not in raw
         assert derive_key(PASSWORD).hex().encode() not in raw
@@ -289,9 +295,10 @@ def test_targets_come_and_go_while_running(street: Street, hub: Hub) -> None:
     until(lambda: hub.book.counts("two") >= 2)
     assert one.connections == 1
     poller.set_targets([(target("two", two.port), "id-two")])
-    until(lambda: hub.book.counts("two") >= 4)
+    polled = hub.book.counts("two")
+    until(lambda: hub.book.counts("two") >= polled + 2)
     seen = hub.book.counts("one")
-    until(lambda: hub.book.counts("two") >= 10)
+    until(lambda: hub.book.counts("two") >= polled + 8)
     assert hub.book.counts("one") <= seen + 1
 
 
@@ -301,8 +308,8 @@ def test_a_changed_address_is_used(street: Street, hub: Hub) -> None:
     until(lambda: len(one.requests) >= 1)
     poller.set_targets([(target("a", two.port), "id-a")])
     until(lambda: len(two.requests) >= 2)
-    asked = len(one.requests)
-    until(lambda: len(two.requests) >= 6)
+    asked, asked_two = len(one.requests), len(two.requests)
+    until(lambda: len(two.requests) >= asked_two + 4)
     assert len(one.requests) == asked, "the old address is left alone"
 
 
@@ -338,11 +345,12 @@ def test_a_hanging_resolver_delays_nobody(street: Street, hub: Hub) -> None:
     targets = [target(name, node.port, name) for name in ("slow1", "slow2", "fine", "nowhere")]
     hub.poll(targets, deadline=0.3, new_resolver=lambda: Resolver(look_up))
     try:
-        until(lambda: hub.book.counts("fine") >= 10 and hub.book.bad.get("slow1") and hub.book.bad.get("nowhere"))
+        until(lambda: hub.book.counts("fine") >= 10 and hub.book.bad.get("slow1"))
         assert asked.count("fine") == 1
         assert asked.count("slow1") == 1
         assert "no answer from slow1" in hub.book.error("slow1")
-        assert "the name of nowhere" in hub.book.error("nowhere")
+        # the first polls of it may end at the deadline, before its look-up does
+        until(lambda: any("the name of nowhere" in text for text, _ in hub.book.bad.get("nowhere", [])))
     finally:
         held.set()
 
@@ -365,40 +373,50 @@ def test_a_bug_in_the_sink_costs_one_target_one_reading(street: Street, hub: Hub
 
 def test_two_hundred_targets_with_bad_ones_among_them(street: Street, hub: Hub) -> None:
     """60 bad targets of every kind do not keep 140 good ones from their rhythm."""
+    with nodes.reserved_port() as dead:
+        many_targets(street, hub, dead)
+
+
+def many_targets(street: Street, hub: Hub, dead: int) -> None:
     fine = [street.node() for _ in range(20)]
     bad = [street.node(behaviour) for behaviour, _, _ in WORDS.values()]
-    dead = free_port()
     good_targets = [target(f"g{i}", fine[i % 20].port) for i in range(140)]
     bad_targets = [target(f"b{i}", bad[i % len(bad)].port if i % 5 else dead) for i in range(60)]
     mixed = [one for i, one in enumerate(good_targets) for one in ([one, bad_targets[i]] if i < 60 else [one])]
-    poller = hub.poll(mixed, interval=1.0, deadline=4.0, max_bytes=200_000)
+    poller = hub.poll(mixed, interval=1.0, deadline=10.0, max_bytes=200_000)
     until(lambda: all(hub.book.counts(one.name) >= 6 for one in good_targets) and len(hub.book.bad) >= 60, 90)
     assert not any(one.name in hub.book.bad for one in good_targets)
     assert {one.name for one in bad_targets} == set(hub.book.bad)
     counts = [hub.book.counts(one.name) for one in good_targets]
     assert min(counts) >= max(counts) / 2
-    assert poller.stats.good >= sum(counts)
+    until(lambda: poller.stats.good >= sum(counts))
 
 
 def test_starts_are_spread_and_stay_on_their_grid(street: Street, hub: Hub) -> None:
     node = street.node()
-    hub.poll([target(f"t{i}", node.port) for i in range(10)], interval=0.5)
-    until(lambda: all(hub.book.counts(f"t{i}") >= 5 for i in range(10)))
-    phases = []
-    for i in range(10):
-        asked = [asked_at for _, asked_at, _ in hub.book.good[f"t{i}"]][1:]
-        assert abs((asked[-1] - asked[0]) - 0.5 * (len(asked) - 1)) < 2.0  # no drift adds up
-        phases.append(asked[0] % 0.5)
-    assert max(phases) - min(phases) > 0.2
+    poller = hub.poll([target(f"t{i}", node.port) for i in range(10)], interval=0.5)
+    until(lambda: all(hub.book.counts(f"t{i}") >= 2 for i in range(10)))
+    before = {name: link.due for name, link in poller._links.items()}  # type: ignore[attr-defined]
+    until(lambda: all(hub.book.counts(f"t{i}") >= 6 for i in range(10)))
+    for name, due in before.items():
+        beats = (poller._links[name].due - due) / 0.5  # type: ignore[attr-defined]
+        assert beats >= 3
+        assert beats == pytest.approx(round(beats), abs=1e-6), "no drift adds up"
+
+    def spread() -> float:  # of the last polls: those that waited for a machine that stood still begin together
+        phases = [hub.book.good[f"t{i}"][-1][1] % 0.5 for i in range(10)]
+        return max(phases) - min(phases)
+
+    until(lambda: spread() > 0.2)
 
 
 def test_stop_ends_open_polls(street: Street, hub: Hub) -> None:
     node = street.node(nodes.silent)
-    hub.poll([target("a", node.port)], deadline=30)
+    hub.poll([target("a", node.port)], deadline=60)
     until(lambda: node.requests)
     started = time.monotonic()
     hub.stop()
-    assert time.monotonic() - started < 8
+    assert time.monotonic() - started < 40
     assert hub.book.bad == {}
 
 
