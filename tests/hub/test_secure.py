@@ -12,7 +12,7 @@ import pytest
 from tests.certs import Authority, Pair, self_signed
 from tests.hub import nodes
 from tests.hub.nodes import FakeNode, Street
-from tests.hub.test_poller import PASSWORD, Hub, free_port, target, until
+from tests.hub.test_poller import PASSWORD, Hub, target, until
 
 from gpuwatch.wire.tls import fingerprint
 
@@ -127,8 +127,9 @@ def test_the_next_connection_takes_up_the_session(street: Street, hub: Hub, pair
     node = secure(street, pair, nodes.closing)
     hub.poll([https(node, pin=pair.pin)], interval=0.05)
     until(lambda: hub.book.counts("a") >= 5)
-    assert node.connections >= 5
-    assert node.resumed >= node.connections - 2
+    connections = node.connections  # read first: it grows on, and each is counted as resumed before
+    assert connections >= 5
+    assert node.resumed >= connections - 2
 
 
 def test_of_two_targets_neither_takes_the_other_s_session(street: Street, hub: Hub, pair: Pair, authority: Authority) -> None:
@@ -150,15 +151,15 @@ def test_every_form_of_answer_is_read(street: Street, hub: Hub, pair: Pair, beha
 def test_a_large_answer_comes_whole(street: Street, hub: Hub, pair: Pair) -> None:
     node = secure(street, pair)
     node.gpus = 400
-    hub.poll([https(node, pin=pair.pin)], deadline=10.0, interval=0.5)
-    until(lambda: hub.book.counts("a") >= 2, 30)
+    hub.poll([https(node, pin=pair.pin)], interval=0.5)
+    until(lambda: hub.book.counts("a") >= 2)
     assert len(hub.book.good["a"][0][0]) > 60_000
 
 
 @pytest.mark.parametrize("behaviour", [nodes.slams, nodes.garbage, nodes.huge, nodes.short_length, nodes.wrong_password, nodes.silent])
 def test_a_bad_answer_costs_itself_only(street: Street, hub: Hub, pair: Pair, behaviour: nodes.Behaviour) -> None:
     node, other = secure(street, pair, behaviour), secure(street, pair)
-    hub.poll([https(node, pin=pair.pin), target("b", other.port, scheme="https", pin=pair.pin)], deadline=0.5)
+    hub.poll([https(node, pin=pair.pin), target("b", other.port, scheme="https", pin=pair.pin)], deadline=5.0 if behaviour is nodes.silent else 50.0)
     until(lambda: hub.book.bad.get("a") and hub.book.counts("b") >= 5)
     node.behaviour = nodes.good
     assert "Next: " in hub.book.error("a")
@@ -167,15 +168,16 @@ def test_a_bad_answer_costs_itself_only(street: Street, hub: Hub, pair: Pair, be
 
 def test_a_stalled_handshake_ends_at_the_deadline(street: Street, hub: Hub, pair: Pair) -> None:
     async def hold(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await asyncio.sleep(60)
+        await asyncio.sleep(600)
 
     server = street.call(asyncio.start_server(hold, "127.0.0.1", 0))
     port, other = server.sockets[0].getsockname()[1], secure(street, pair)
     began = time.monotonic()
     hub.poll([target("a", port, scheme="https", pin=pair.pin), target("b", other.port, scheme="https", pin=pair.pin)], deadline=0.5)
-    until(lambda: hub.book.bad.get("a") and hub.book.counts("b") >= 5)
-    assert time.monotonic() - began < 10
-    assert hub.book.error("a") == f"a: no whole answer from 127.0.0.1:{port} within 0.5 s. Next: look at the node's load and log."
+    said = f"a: no whole answer from 127.0.0.1:{port} within 0.5 s. Next: look at the node's load and log."
+    # where this machine stands still before it is connected, that poll has no answer at all
+    until(lambda: said in [text for text, _ in hub.book.bad.get("a", [])] and hub.book.counts("b") >= 5)
+    assert time.monotonic() - began < 70
     street.loop.call_soon_threadsafe(server.close)
 
 
@@ -194,10 +196,10 @@ def test_plain_http_where_tls_should_be_is_said(street: Street, hub: Hub, pair: 
 
 
 def test_nobody_there_and_a_missing_authority_are_said(hub: Hub, tmp_path: Path) -> None:
-    port = free_port()
     missing = tmp_path / "secret-place" / "ca.pem"
-    hub.poll([target("a", port, scheme="https"), target("b", port, scheme="https", ca_file=str(missing))])
-    until(lambda: hub.book.bad.get("a") and hub.book.bad.get("b"))
+    with nodes.reserved_port() as port:
+        hub.poll([target("a", port, scheme="https"), target("b", port, scheme="https", ca_file=str(missing))])
+        until(lambda: hub.book.bad.get("a") and hub.book.bad.get("b"))
     assert hub.book.error("a") == f"connection refused by 127.0.0.1:{port}. Next: is gpuwatch node running there?"
     assert hub.book.error("b").startswith("b: The file of authorities cannot be used: No such file or directory. Next: mend ca=")
     assert "secret-place" not in hub.book.error("b")
