@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import threading
 import time
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable, Iterator, List, Optional
 
@@ -25,7 +27,7 @@ from gpuwatch.store.database import Store, open_store
 from gpuwatch.store.states import GpuStateRow
 
 
-def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
+def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
     ends_at = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < ends_at, "did not happen in time"
@@ -33,7 +35,7 @@ def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
 
 
 class Lab:
-    """A folder with a hosts file and a database, and the hubs started on it."""
+    """A folder with a hosts file and a database, and the hubs started on it: their readings are fresh for a while though this machine stands still."""
 
     def __init__(self, folder: Path) -> None:
         self.hosts = folder / "hosts.txt"
@@ -55,6 +57,7 @@ class Lab:
                     "timezone": "UTC",
                     "password": "x",
                     "pack_snapshots": 4,
+                    "stale_intervals": 100.0,
                     **settings,
                 }
             )
@@ -71,6 +74,20 @@ class Lab:
         for hub in self.hubs:
             hub.stop()
         self.hubs.clear()
+
+
+@contextmanager
+def parked(hub: Hub) -> Iterator[None]:
+    """Its writer does nothing meanwhile, and is not in the middle of anything."""
+    writer, idle = hub._writer, threading.Event()
+    beat, writer.run_once = writer.run_once, lambda now: idle.set()
+    try:
+        writer.wake()
+        assert idle.wait(60)
+        yield
+    finally:
+        writer.run_once = beat
+        writer.wake()
 
 
 @pytest.fixture
@@ -145,7 +162,7 @@ def test_a_restart_shows_the_last_state_at_once_and_keeps_since(lab: Lab, street
     shown = node(again, "fine")
     assert shown is not None
     assert shown.status == "stale"
-    assert "last reading" in (shown.error or "") or "no whole answer" in (shown.error or "")
+    assert any(words in (shown.error or "") for words in ("last reading", "no whole answer", "no answer from"))
     assert [view.state.was for view in shown.gpus] == ["busy", "free"]
     assert shown.gpus[0].reading.processes[0].command == "train.py"
     assert shown.machine_id == before.machine_id
@@ -209,7 +226,7 @@ def test_a_database_that_cannot_be_opened_leaves_the_live_view(lab: Lab, street:
     assert "not a database" in notice
     assert "The live view goes on" in notice
     assert lab.database.read_bytes() == before
-    assert len(hub.ingest.arrivals) > 0
+    until(lambda: len(hub.ingest.arrivals) > 0)  # a moment after it is shown
 
 
 def test_a_store_that_refuses_for_a_while_loses_nothing(lab: Lab, street: Street, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -267,14 +284,17 @@ def test_a_machine_that_was_forgotten_beside_the_hub_gets_a_new_id(lab: Lab, str
 def test_events_and_hostnames_are_kept(lab: Lab, street: Street) -> None:
     fine = street.node()
     lab.write(f"fine=127.0.0.1:{fine.port}")
-    hub = lab.start(down_after=1.0, poll_deadline=0.3)
+    hub = lab.start(poll_deadline=1.0)
     until(lambda: hub.store is not None and machines.find(hub.store, "fine").hostname == "dgx-a")
     until(lambda: hub.store is not None and [event.kind for event in events.newest(hub.store, 5)] == ["node_up"])
     fine.behaviour = nodes.silent
+    silence = f"answer from 127.0.0.1:{fine.port} within 1 s"
+    until(lambda: silence in (getattr(node(hub, "fine"), "error", None) or ""))
+    hub.latest.limits = replace(hub.latest.limits, stale_intervals=3.0, down_after=1.0)  # only now: it was up all the time until here
     until(lambda: status(hub, "fine") == "down")
     assert hub.store is not None
     until(lambda: hub.store is not None and [event.kind for event in events.newest(hub.store, 5)] == ["node_down", "node_up"])
-    assert "no whole answer" in events.newest(hub.store, 1)[0].message
+    assert silence in events.newest(hub.store, 1)[0].message
 
 
 def test_a_database_that_is_removed_under_the_hub_is_made_anew(lab: Lab, street: Street) -> None:
@@ -305,8 +325,9 @@ def test_health_covers_loops_that_others_run_for_the_hub(lab: Lab, monkeypatch: 
     until(lambda: hub.health().startswith("The hub's push reader hangs for "))
     hold.set()
     until(lambda: hub.health() == "")
+    monkeypatch.setattr("gpuwatch.loops.HANGS_SECONDS", 60.0)
     stop.set()
-    assert pushes.join(10)
+    assert pushes.join(60)
     assert hub.health() == "The hub's push reader does not run."
 
 
@@ -366,8 +387,9 @@ def test_on_postgresql_a_restart_of_the_server_and_the_end_of_a_hub_lose_nothing
         postgres.stop()
         until(lambda: any("does not answer" in notice for notice in first.cluster().notices))
         assert status(first, "fine") == "up"
-        polls = first.poller.stats.good
-        until(lambda: first.poller.stats.good >= polls + 3)
+        polls, away_at = first.poller.stats.good, time.time()
+        until(lambda: first.poller.stats.good >= polls + 4)
+        back_at = time.time()
         postgres.start()
         until(lambda: first.cluster().notices == () and first.store not in (None, opened))
         kept = stored(first, "fine")
@@ -381,7 +403,8 @@ def test_on_postgresql_a_restart_of_the_server_and_the_end_of_a_hub_lose_nothing
         until(lambda: stored(second, "fine") >= kept + 2)
         times = [one.taken_at_ms for one in snapshots.read(second.store, machine_id)]  # type: ignore[arg-type]
         assert len(set(times)) == len(times)
-        assert max(later - earlier for earlier, later in zip(times, times[1:])) < 5000
+        assert sum(away_at < at / 1000 < back_at for at in times) >= 3
+        assert max(later - earlier for earlier, later in zip(times, times[1:])) < 10_000
         lab.stop()
 
 
@@ -390,11 +413,11 @@ def test_stopping_does_not_wait_for_ever_for_a_disk_that_hangs(lab: Lab, monkeyp
     lab.write()
     hub = lab.start()
     hold, entered = threading.Event(), threading.Event()
-    monkeypatch.setattr(hub._writer, "run_once", lambda _: (entered.set(), hold.wait(60)))
-    assert entered.wait(20)
+    monkeypatch.setattr(hub._writer, "run_once", lambda _: (entered.set(), hold.wait(100)))
+    assert entered.wait(60)
     began = time.monotonic()
     hub.stop()
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 40
     hold.set()
     until(lambda: not hub._writer.alive)
 
