@@ -10,7 +10,7 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence
 import pytest
 from tests.hub.nodes import Street
 from tests.hub.readings import busy, flat, snapshot
-from tests.hub.test_service import Lab, node, status, stored, until
+from tests.hub.test_service import Lab, node, parked, status, stored, until
 
 from gpuwatch.hub.enrolment import Asked
 from gpuwatch.hub.journal import Arrival, ArrivalQueue, Mark
@@ -62,11 +62,14 @@ def test_a_push_is_shown_at_once_and_said_to_be_stored_when_it_is(lab: Lab) -> N
     hub = lab.start()
     id = enrol(hub)
     now = time.time()
-    reply = push(hub, id, [record(1, now)])
-    assert (reply.have, reply.stored, reply.sample, reply.orders) == (1, 0, 1, [])
-    assert status(hub, "p1") == "up"
-    until(lambda: stored(hub, "p1") == 1)
-    reply = push(hub, id, [record(2, now + 1)], after=1, shapes={})
+    with parked(hub):
+        reply = push(hub, id, [record(1, now)])
+        assert (reply.have, reply.stored, reply.sample, reply.orders) == (1, 0, 1, [])
+        assert status(hub, "p1") == "up"
+    until(lambda: push(hub, id, []).stored == 1)
+    assert stored(hub, "p1") == 1
+    with parked(hub):
+        reply = push(hub, id, [record(2, now + 1)], after=1, shapes={})
     assert (reply.have, reply.stored) == (2, 1)
     assert reply.shape == record(1, now).shape_id
     assert hub.pushes.version_of(id) == "0.1.0"
@@ -105,20 +108,18 @@ def test_what_changed_alone_is_enough_where_the_hub_has_the_one_before(lab: Lab)
     assert push(hub, id, [again], after=3).have == 4
 
 
-def test_a_hub_that_was_killed_says_what_it_has_and_the_node_goes_back(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_that_was_killed_says_what_it_has_and_the_node_goes_back(lab: Lab) -> None:
     hub = lab.start()
     id = enrol(hub)
     now = time.time()
     push(hub, id, [record(1, now)])
     until(lambda: push(hub, id, []).stored == 1)
-    with monkeypatch.context() as patched:
-        patched.setattr(hub, "_keeper", None)
-        patched.setattr(hub, "_open", lambda now: False)
+    with parked(hub):
         push(hub, id, [record(2, now + 0.1)], after=1)
         hub.ingest.arrivals.clear()  # as a kill would: it was taken, and is nowhere
         hub.pushes.forget()
-    reply = push(hub, id, [record(3, now + 0.2)], after=2)
-    assert (reply.have, reply.stored) == (1, 1)
+        reply = push(hub, id, [record(3, now + 0.2)], after=2)
+        assert (reply.have, reply.stored) == (1, 1)
     assert push(hub, id, [record(2, now + 0.1), record(3, now + 0.2)], after=1).have == 3
     until(lambda: stored(hub, "p1") == 3)
 
@@ -133,7 +134,8 @@ def test_after_a_restart_it_goes_on(lab: Lab) -> None:
     again = lab.start()
     until(lambda: again.pair("p1"))
     assert status(again, "p1") == "stale"
-    reply = push(again, id, [record(n, now + n / 10) for n in (1, 2, 3)])
+    with parked(again):
+        reply = push(again, id, [record(n, now + n / 10) for n in (1, 2, 3)])
     assert (reply.have, reply.stored) == (3, 2)
     until(lambda: stored(again, "p1") == 3)
 
@@ -153,7 +155,8 @@ def test_two_hubs_on_one_database_store_it_once(lab: Lab, postgres: Any) -> None
         until(lambda: stored(two, "p1") == 4)
         until(lambda: getattr(node(two, "p1"), "snapshot", None) and node(two, "p1").snapshot.taken_at == pytest.approx(now + 0.3, abs=0.01))  # type: ignore[union-attr]
         assert status(one, "p1") == "up"
-        assert len(times(one)) == len(set(times(one))) == 4
+        found = times(one)
+        assert len(found) == len(set(found)) == 4
         lab.stop()
 
 
@@ -245,7 +248,8 @@ def test_a_node_that_is_polled_and_pushes_is_stored_once(lab: Lab) -> None:
         until(lambda: push(hub, id, []).stored == 4)
     finally:
         street.close()
-    assert len(times(hub)) == len(set(times(hub)))
+    found = times(hub)
+    assert len(found) == len(set(found))
     by_its_clock = [shape.taken_at(entry.values) for entry in snapshots.read(hub.store, machine)]
     assert len(by_its_clock) == len(set(by_its_clock))
 
@@ -256,15 +260,16 @@ def test_while_the_database_is_away_the_newest_is_shown_and_nothing_is_taken(lab
     now = time.time()
     push(hub, id, [record(1, now)])
     until(lambda: push(hub, id, []).stored == 1)
-    store, hub.store = hub.store, None
-    hub.pushes.forget()
-    reply = push(hub, id, [record(2, now + 1, util=77)], after=1)
-    assert reply.have is None
-    assert reply.hold_seconds > 0
-    shown = node(hub, "p1")
-    assert shown is not None
-    assert shown.gpus[0].reading.utilization_percent == 77
-    hub.store = store
+    with parked(hub):
+        store, hub.store = hub.store, None
+        hub.pushes.forget()
+        reply = push(hub, id, [record(2, now + 1, util=77)], after=1)
+        assert reply.have is None
+        assert reply.hold_seconds > 0
+        shown = node(hub, "p1")
+        assert shown is not None
+        assert shown.gpus[0].reading.utilization_percent == 77
+        hub.store = store
     assert push(hub, id, [record(2, now + 1, util=77)]).have == 2
 
 
@@ -273,10 +278,11 @@ def test_a_hub_whose_store_cannot_follow_lets_nodes_keep_it(lab: Lab) -> None:
     id = enrol(hub)
     now = time.time()
     push(hub, id, [record(1, now)])
-    hub.ingest.arrivals._bytes += 60 * 1024**2
-    reply = push(hub, id, [record(2, now + 1)], after=1)
-    assert (reply.have, reply.hold_seconds > 0) == (1, True)
-    hub.ingest.arrivals._bytes -= 60 * 1024**2
+    with parked(hub):
+        hub.ingest.arrivals._bytes += 60 * 1024**2
+        reply = push(hub, id, [record(2, now + 1)], after=1)
+        assert (reply.have, reply.hold_seconds > 0) == (1, True)
+        hub.ingest.arrivals._bytes -= 60 * 1024**2
     assert push(hub, id, [record(2, now + 1)], after=1).have == 2
 
 

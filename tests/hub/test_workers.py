@@ -8,7 +8,7 @@ from typing import Iterator
 
 import pytest
 from tests.captures.read import exchange
-from tests.hub.test_service import Lab, node, status, stored, until
+from tests.hub.test_service import Lab, node, parked, status, stored, until
 
 from gpuwatch.config.settings import CompatSettings
 from gpuwatch.hub import workers as module
@@ -24,7 +24,8 @@ PUBLIC = "203.0.113.9"
 
 
 @pytest.fixture
-def lab(tmp_path: Path) -> Iterator[Lab]:
+def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
+    monkeypatch.setattr("gpuwatch.hub.old_systems.TARGET_SECONDS", 60.0)
     made = Lab(tmp_path)
     made.write("")
     yield made
@@ -148,13 +149,14 @@ def test_a_body_that_is_none_is_refused_and_without_a_database_nobody_is_known(l
     assert row is not None
     with pytest.raises(WireError):
         hub.workers.accept(row, b"{}", "10.0.0.7", time.time())
-    store, hub.store = hub.store, None
-    try:
-        for act in (lambda: hub.workers.register("v", "10.0.0.7", time.time()), lambda: hub.workers.of_token(token)):
-            with pytest.raises(StoreError):
-                act()
-    finally:
-        hub.store = store
+    with parked(hub):
+        store, hub.store = hub.store, None
+        try:
+            for act in (lambda: hub.workers.register("v", "10.0.0.7", time.time()), lambda: hub.workers.of_token(token)):
+                with pytest.raises(StoreError):
+                    act()
+        finally:
+            hub.store = store
 
 
 def test_a_token_outlives_a_restart(lab: Lab) -> None:
