@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 import subprocess
 import threading
 import time
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional
 
 import pytest
+from tests.hub.nodes import reserved_port
 from tests.hub.programs import Program, page, reply
 from tests.render import samples
 
@@ -28,7 +28,7 @@ from gpuwatch.model.errors import UsageError
 NO_CONTENT = b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n"
 
 
-def until(condition: Callable[[], Any], seconds: float = 30.0) -> Any:
+def until(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
     ends_at = time.monotonic() + seconds
     while True:
         found = condition()
@@ -72,11 +72,10 @@ def start() -> Iterator[Callable[[Any], Program]]:
 class Victoria:
     """Debian's victoria-metrics."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, port: int) -> None:
         program = shutil.which("victoria-metrics") or shutil.which("victoria-metrics-prod")
         assert program, "victoria-metrics is missing: make prepare"
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.address = f"127.0.0.1:{free.getsockname()[1]}"
+        self.address = f"127.0.0.1:{port}"
         argv = [program, f"-storageDataPath={folder}", f"-httpListenAddr={self.address}", "-search.latencyOffset=0s", "-memory.allowedBytes=128MB"]
         self._process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
@@ -103,12 +102,13 @@ class Victoria:
 
 @pytest.fixture
 def victoria(tmp_path: Path) -> Iterator[Victoria]:
-    made = Victoria(tmp_path / "victoria")
-    try:
-        until(made.is_up)
-        yield made
-    finally:
-        made.close()
+    with reserved_port() as port:
+        made = Victoria(tmp_path / "victoria", port)
+        try:
+            until(made.is_up)
+            yield made
+        finally:
+            made.close()
 
 
 def fresh(cluster: Any) -> Any:

@@ -38,7 +38,7 @@ WORDS = {
     "flood": f"say('{MAGIC}'); frames(10**6, 0)",
     "wrong": f"say('{MAGIC}'); frames(1, 0.1); say('no frame'); say('[]'); time.sleep(600)",
     "stubborn": f"signal.signal(signal.SIGTERM, signal.SIG_IGN); say('{MAGIC}'); frames(1, 0.1)\nwhile True: time.sleep(1)",
-    "late": f"say('{MAGIC}')\nfor wait in (0.0, 0.0, 0.6, 0.0):\n  sent = time.time(); time.sleep(wait); say('{{\"number\": 1, \"sent_at\": %.3f}}' % sent); say('[1]'); time.sleep(0.1)\ntime.sleep(600)",
+    "late": f"say('{MAGIC}')\nfor late in (0, 0, 30, 0):\n  say('{{\"number\": 1, \"sent_at\": %.3f}}' % (time.time() - late)); say('[1]'); time.sleep(0.1)\ntime.sleep(600)",
 }  # fmt: skip
 
 
@@ -55,10 +55,10 @@ class Book:
     def accept(self, target: Target, machine_id: str, body: bytes, asked_at: float, answered_at: float) -> None:
         if frame.decode(body)[0].get("number") is None:
             raise WireError("The answer names a shape that the hub does not have, and does not bring it.", "Next: it is asked for with the next poll.")
-        self.good.setdefault(target.name, []).append((body, asked_at, answered_at))
+        self.good[target.name] = [*self.good.get(target.name, []), (body, asked_at, answered_at)]  # no other thread sees an empty list
 
     def fail(self, target: Target, error: str, now: float, answers: bool) -> None:
-        self.bad.setdefault(target.name, []).append((error, now))
+        self.bad[target.name] = [*self.bad.get(target.name, []), (error, now)]
 
 
 class Rig:
@@ -70,7 +70,7 @@ class Rig:
         program.write_text(PREAMBLE % str(folder) + cases + "\n")
         program.chmod(0o755)
         self.links = SshLinks(Way(program=str(program)))
-        self.poller = Poller(self.book, lambda target: "", interval_seconds=0.1, deadline_seconds=0.7, links=self.links.kinds, at_end=(self.links.finish,))
+        self.poller = Poller(self.book, lambda target: "", interval_seconds=0.1, deadline_seconds=5.7, links=self.links.kinds, at_end=(self.links.finish,))
         self.loop = AsyncLoop("poller")
 
     def read(self, *names: str) -> None:
@@ -78,7 +78,7 @@ class Rig:
         if not self.loop.alive:
             self.loop.start(self.poller.run)
 
-    def wait(self, check: Callable[[], Any], seconds: float = 30.0) -> None:
+    def wait(self, check: Callable[[], Any], seconds: float = 60.0) -> None:
         until = time.monotonic() + seconds
         while not check():
             assert time.monotonic() < until, (self.book.bad, {name: len(got) for name, got in self.book.good.items()})
@@ -103,7 +103,7 @@ def _runs(pid: int) -> bool:
 def rig(tmp_path: Path) -> Iterator[Rig]:
     made = Rig(tmp_path)
     yield made
-    assert made.loop.stop(10) or not made.loop.alive
+    assert made.loop.stop(60) or not made.loop.alive
 
 
 def test_good_and_bad_streams_side_by_side(rig: Rig) -> None:
@@ -111,8 +111,8 @@ def test_good_and_bad_streams_side_by_side(rig: Rig) -> None:
     rig.wait(lambda: len(rig.book.good.get("good", [])) > 20 and {"silent", "drips", "wrong"} <= set(rig.book.bad))
     numbers = [int(body.split(b"[")[1].rstrip(b"]\n")) for body, _, _ in rig.book.good["good"]]
     assert numbers == list(range(len(numbers)))
-    assert rig.book.bad["silent"][0][0].startswith("silent: no reading came for 1 s. Next: ")
-    assert rig.book.bad["drips"][0][0].startswith("drips: no reading came for 1 s. Next: ")
+    assert rig.book.bad["silent"][0][0].startswith("silent: no reading came for 6 s. Next: ")
+    assert rig.book.bad["drips"][0][0].startswith("drips: no reading came for 6 s. Next: ")
     assert rig.book.bad["wrong"][0][0].startswith("wrong: The answer is not JSON")
     assert "good" not in rig.book.bad
     command = (rig.folder / "good").read_text().partition(" ")[2]
@@ -124,23 +124,25 @@ def test_a_connection_that_broke_is_made_again_later_and_later(rig: Rig) -> None
     rig.wait(lambda: len(rig.pids("wrong")) == 3)
     times = [at for _, at in rig.book.bad["wrong"]]
     assert times[1] - times[0] > 0.75 * FIRST_WAIT_SECONDS["lost"]
-    assert not rig.running("wrong")[:-1]
+    earlier = rig.pids("wrong")[:2]
+    rig.wait(lambda: not any(_runs(pid) for pid in earlier))
 
 
 def test_a_flood_waits_in_the_pipe(rig: Rig) -> None:
     rig.read("flood")
     rig.wait(lambda: len(rig.book.good.get("flood", [])) > 3)
-    before, began = len(rig.book.good["flood"]), time.monotonic()
+    began = time.monotonic()
+    before = len(rig.book.good["flood"])
     time.sleep(1.0)
-    took = time.monotonic() - began
-    assert len(rig.book.good["flood"]) - before <= took / 0.04 + 1
+    came = len(rig.book.good["flood"]) - before
+    assert came <= (time.monotonic() - began) / 0.04 + 1
 
 
 def test_a_frame_that_was_late_does_not_make_the_clock_wrong(rig: Rig) -> None:
     rig.read("late")
     rig.wait(lambda: len(rig.book.good.get("late", [])) == 4)
     skews = [float(body.split(b'"sent_at":')[1].split(b"}")[0]) - (asked + answered) / 2 for body, asked, answered in rig.book.good["late"]]
-    assert all(abs(skew) < 0.3 for skew in skews), skews
+    assert all(abs(skew) < 15 for skew in skews), skews
 
 
 def test_a_target_that_leaves_takes_its_process_along_and_so_does_the_end(rig: Rig) -> None:
@@ -149,7 +151,7 @@ def test_a_target_that_leaves_takes_its_process_along_and_so_does_the_end(rig: R
     rig.read("stubborn")
     rig.wait(lambda: not rig.running("good"))
     assert rig.running("stubborn")
-    assert rig.loop.stop(10)
+    assert rig.loop.stop(60)
     assert not rig.running("good", "stubborn")
     assert not os.path.exists(f"/proc/{rig.pids('stubborn')[0]}")  # reaped too
 
