@@ -50,7 +50,11 @@ class Program:
         return f"127.0.0.1:{self.port}"
 
     def close(self) -> None:
-        """Stop listening."""
+        """Stop listening, at once: whoever waits for a connection would keep the socket open until one comes."""
+        try:
+            self._listening.shutdown(socket.SHUT_RDWR)
+        except OSError:  # closed already
+            pass
         self._listening.close()
 
     def _serve(self) -> None:

@@ -49,7 +49,9 @@ def times(store: Store) -> Dict[str, List[int]]:
     return {one.name: [entry.taken_at_ms for entry in snapshots.read(store, one.id)] for one in machines.list_all(store)}
 
 
-def test_two_hubs_divide_the_targets_and_both_show_all(lab: Lab, url: str) -> None:
+def test_two_hubs_divide_the_targets_and_both_show_all(lab: Lab, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gpuwatch.hub.share.LEAST_LEASE_SECONDS", 30.0)  # no hub counts as cut off because this machine stands still
+    monkeypatch.setattr("gpuwatch.hub.share.BEATS_A_LEASE", 60)
     first = lab.start(database=url)
     until(lambda: len(asked_by(first)) == 8)
     second = lab.start(database=url)
@@ -76,6 +78,8 @@ def test_two_hubs_divide_the_targets_and_both_show_all(lab: Lab, url: str) -> No
 
 def test_a_hub_that_is_cut_off_shows_all_and_stores_nothing_that_another_took(lab: Lab, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gpuwatch.hub.service.REOPEN_SECONDS", 0.2)
+    monkeypatch.setattr("gpuwatch.hub.share.LEAST_LEASE_SECONDS", 4.0)  # longer than this machine stands still
+    monkeypatch.setattr("gpuwatch.hub.share.BEATS_A_LEASE", 8)
     first, second = lab.start(database=url), lab.start(database=url)
     until(lambda: len(asked_by(first)) + len(asked_by(second)) == 8 and asked_by(first) and asked_by(second))
     cut = Cut(first, monkeypatch)
