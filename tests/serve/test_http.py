@@ -40,13 +40,13 @@ def server():
     server, thread = serve()
     yield server
     server.close()
-    thread.join(20)
+    thread.join(50)
     assert not thread.is_alive()
 
 
 @pytest.fixture
 def client(server):
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=50)
     yield connection
     connection.close()
 
@@ -100,18 +100,18 @@ def test_chunked_bodies_have_the_limit_too(client):
     assert post([b"x" * 1500, b"y" * 1500])[0] == 413
 
 
-def raw(server, data, shut=False):
-    """What comes back for these bytes, until the server hangs up or stays silent."""
-    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
-        connection.sendall(data)
-        if shut:
-            connection.shutdown(socket.SHUT_WR)
-        connection.settimeout(1.0)
+def raw(server, data):
+    """What comes back for these bytes, until the server hangs up: it may do so before it has read them all."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=50) as connection:
+        try:
+            connection.sendall(data)
+        except ConnectionError:
+            pass
         answer = b""
         try:
             while piece := connection.recv(65536):
                 answer += piece
-        except (socket.timeout, ConnectionResetError):
+        except ConnectionResetError:
             pass
         return answer
 
@@ -182,22 +182,22 @@ def test_an_address_that_cannot_be_had_is_one_line(host, port, words):
 @pytest.mark.parametrize("host", ["::1", "[::1]"])
 def test_ipv6(host):
     server, thread = serve(host)
-    connection = http.client.HTTPConnection("::1", server.port, timeout=20)
+    connection = http.client.HTTPConnection("::1", server.port, timeout=50)
     assert json.loads(ask(connection)[2])["from"] == "::1"
     connection.close()
     assert server.url == f"http://[::1]:{server.port}/"
     server.close()
-    thread.join(20)
+    thread.join(50)
 
 
 def test_all_addresses_of_both_families():
     server, thread = serve("::")
     for host in ("::1", "127.0.0.1"):
-        connection = http.client.HTTPConnection(host, server.port, timeout=20)
+        connection = http.client.HTTPConnection(host, server.port, timeout=50)
         assert json.loads(ask(connection)[2])["from"] == host
         connection.close()
     server.close()
-    thread.join(20)
+    thread.join(50)
 
 
 def test_a_name_with_two_addresses_has_one_port(monkeypatch):
@@ -215,19 +215,19 @@ def test_a_running_request_is_answered_before_the_end():
 
     def slow(environ, start_response):
         begun.set()
-        go.wait(10)
+        go.wait(50)
         start_response("200 OK", [("Content-Length", "4")])
         return [b"done"]
 
     server, thread = serve(inner=slow)
-    client = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+    client = http.client.HTTPConnection("127.0.0.1", server.port, timeout=50)
     client.request("GET", "/")
-    assert begun.wait(10)
+    assert begun.wait(50)
     server.close()
     go.set()
     assert client.getresponse().read() == b"done"
     client.close()
-    thread.join(20)
+    thread.join(50)
     assert not thread.is_alive()
     with pytest.raises(OSError):
         socket.create_connection(("127.0.0.1", server.port), timeout=5)
@@ -249,10 +249,10 @@ print("clean end")
 """
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     port = int(process.stdout.readline())
-    client = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    client = http.client.HTTPConnection("127.0.0.1", port, timeout=50)
     assert ask(client)[2] == b"ok"
     process.send_signal(signal.SIGTERM)
-    assert process.communicate(timeout=20)[0] == "clean end\n"
+    assert process.communicate(timeout=50)[0] == "clean end\n"
     assert process.returncode == 0
     client.close()
 
@@ -261,7 +261,7 @@ def test_more_clients_than_select_can_watch(server):
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < 2500:
         resource.setrlimit(resource.RLIMIT_NOFILE, (2500, hard))
-    clients = [socket.create_connection(("127.0.0.1", server.port), timeout=20) for _ in range(1100)]
+    clients = [socket.create_connection(("127.0.0.1", server.port), timeout=50) for _ in range(1100)]
     try:
         clients[-1].sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         assert clients[-1].recv(1000).startswith(b"HTTP/1.1 200")
@@ -274,11 +274,11 @@ def test_no_descriptor_is_left_open():
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(3):
         server, thread = serve()
-        client = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+        client = http.client.HTTPConnection("127.0.0.1", server.port, timeout=50)
         ask(client)
         client.close()
         server.close()
-        thread.join(20)
+        thread.join(50)
     assert len(os.listdir("/proc/self/fd")) <= before
 
 
@@ -291,7 +291,7 @@ def test_large_answers_come_whole_to_readers_that_take_their_time():
 
     server, thread = serve(inner=large)
     try:
-        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=50)
         for _ in range(2):  # on the same connection
             connection.request("GET", "/")
             answer = connection.getresponse()
@@ -309,4 +309,4 @@ def test_large_answers_come_whole_to_readers_that_take_their_time():
         assert connection.getresponse().read() == whole
     finally:
         server.close()
-        thread.join(10)
+        thread.join(50)

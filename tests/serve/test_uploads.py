@@ -31,7 +31,7 @@ def server(gate, waiting):
         length = len(environ["wsgi.input"].read())
         if environ["QUERY_STRING"] == "wait":
             waiting.append(length)
-            assert gate.wait(20)
+            assert gate.wait(50)
         body = str(length).encode()
         start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
         return [body]
@@ -42,12 +42,12 @@ def server(gate, waiting):
     yield server
     gate.set()
     server.close()
-    thread.join(20)
+    thread.join(50)
     assert not thread.is_alive()
 
 
 def post(server, path, body, headers=None, chunked=False):
-    client = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+    client = http.client.HTTPConnection("127.0.0.1", server.port, timeout=50)
     try:
         client.request("POST", path, iter([body]) if chunked else body, headers or {}, encode_chunked=chunked)
         answer = client.getresponse()
@@ -58,13 +58,13 @@ def post(server, path, body, headers=None, chunked=False):
 
 def begin(server, path="/import", length=MOST):
     """A client that sends its head and a little, and then waits."""
-    sock = socket.create_connection(("127.0.0.1", server.port), timeout=20)
+    sock = socket.create_connection(("127.0.0.1", server.port), timeout=50)
     sock.sendall(f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\nabc".encode())
     return sock
 
 
 def until(check):
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 50
     while not check():
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -91,7 +91,7 @@ def test_a_file_that_is_too_large_is_refused_in_words(server):
 
 
 def test_one_that_waits_for_our_word_is_refused_before_it_sends(server):
-    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as sock:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=50) as sock:
         sock.sendall(f"POST /import HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: {MOST + 1}\r\n\r\n".encode())
         answer = b""
         while piece := sock.recv(4096):
@@ -100,7 +100,7 @@ def test_one_that_waits_for_our_word_is_refused_before_it_sends(server):
 
 
 def test_a_chunked_one_without_end_is_cut(server):
-    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as sock:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=50) as sock:
         sock.sendall(b"POST /import HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
         chunks = (b"8000\r\n" + b"x" * 0x8000 + b"\r\n") * 1000
         with pytest.raises(ConnectionError):
@@ -120,7 +120,7 @@ def test_two_at_once(server, gate, waiting):
     assert post(server, "/other", b"x")[0] == 200
     gate.set()
     for thread in threads:
-        thread.join(20)
+        thread.join(50)
     assert answers == [200, 200]
     until(lambda: not busy(server))
 
