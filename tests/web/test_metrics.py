@@ -8,6 +8,7 @@ from dataclasses import replace
 import bottle
 import pytest
 from tests.render.live import Live
+from tests.web.test_ahead import NoLoop
 
 from gpuwatch.config.settings import HubSettings
 from gpuwatch.hub.guesses import Guesses
@@ -91,7 +92,7 @@ def test_large_ones_are_unpacked_piece_by_piece(ask, monkeypatch):
 
 def test_slow_ones_are_made_before_the_next_scrape_of_a_rhythm(ask, monkeypatch):
     monkeypatch.setattr(ahead, "SLOW_SECONDS", 0.0)
-    monkeypatch.setattr(ahead, "BEAT_SECONDS", 3600.0)
+    monkeypatch.setattr(ahead, "Loop", NoLoop)
     for _ in range(2):
         ask()
         ask.hub.live.poll()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import socket
 import threading
 import time
@@ -25,11 +26,13 @@ from gpuwatch.serve.http import CertificateFiles, Server
 from gpuwatch.store import codes, enrolled
 from gpuwatch.web.app import make_app
 from gpuwatch.web.push_lines import PushLines
-from gpuwatch.wire.http import fetch
+from gpuwatch.wire.http import fetch as fetch_once
 from gpuwatch.wire.kept import KeptConnection
 from gpuwatch.wire.push import ENROLL_PATH, HOP, PUSH_PATH, UNKNOWN_KEY, Push, decode_reply, encode_push
 from gpuwatch.wire.signing import Signer
 from gpuwatch.wire.tls import Trust
+
+fetch = partial(fetch_once, deadline_seconds=50.0)
 
 
 class Served:
@@ -47,10 +50,10 @@ class Served:
 
     def close(self) -> None:
         self.stop.set()
-        self.loop.join(5)
+        assert self.loop.join(50)
         self.lines.close()
         self.server.close()
-        self.thread.join(10)
+        self.thread.join(50)
 
     def code(self, name: str = "", valid: float = 60.0) -> str:
         until(lambda: self.hub.store)
@@ -196,7 +199,8 @@ def test_who_has_no_key_is_told_nothing(served: Served) -> None:
     assert fetch(served.url + PUSH_PATH, method="POST", body=tampered, headers=signed(signer, data)).status == 401
     old = {"Authorization": signer.header("POST", PUSH_PATH, data, time.time() - 500)}
     stale = fetch(served.url + PUSH_PATH, method="POST", body=data, headers=old)
-    assert (stale.status, "500 s" in stale.body.decode()) == (401, True)
+    assert stale.status == 401
+    assert re.search(r" 5\d\d s ", stale.body.decode()), "500 s, and those that this took"
     assert status(served.hub, "p1") == "unseen"
     assert fetch(served.url + PUSH_PATH).status == 405
 
@@ -207,14 +211,14 @@ def test_a_connection_that_asks_for_it_stays_and_leaves_the_server(served: Serve
     have = None
     for sequence in range(1, 6):
         data = body(sequence, after=have)
-        response = connection.post(PUSH_PATH, data, partial(signed, signer, data, Connection=HOP), 5.0)
+        response = connection.post(PUSH_PATH, data, partial(signed, signer, data, Connection=HOP), 50.0)
         assert response.status == 200
         have = decode_reply(response.body).have
         assert have == sequence
         assert len(served.lines) == 1
         assert response.keeps_connection
     until(lambda: stored(served.hub, "p1") == 5)
-    refused = connection.post(PUSH_PATH, data, lambda: {"Connection": HOP}, 5.0)
+    refused = connection.post(PUSH_PATH, data, lambda: {"Connection": HOP}, 50.0)
     assert refused.status == 401
     assert refused.keeps_connection
     connection.close()
@@ -226,7 +230,7 @@ def test_a_connection_that_asks_for_it_stays_and_leaves_the_server(served: Serve
 def test_a_connection_of_a_proxy_stays_with_the_server(served: Served, headers: Dict[str, str]) -> None:
     """It sends pages' requests on the same connection; the content type of a push alone asks for nothing."""
     signer = served.signer()
-    connection = http.client.HTTPConnection("127.0.0.1", served.server.port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", served.server.port, timeout=50)
     for sequence in (1, 2):
         data = body(sequence)
         connection.request("POST", PUSH_PATH, data, {**signed(signer, data), **headers})
@@ -240,11 +244,11 @@ def test_a_connection_of_a_proxy_stays_with_the_server(served: Served, headers: 
 
 
 def raw(served: Served, *parts: bytes, pause: float = 0.0) -> bytes:
-    with socket.create_connection(("127.0.0.1", served.server.port), 5) as connection:
+    with socket.create_connection(("127.0.0.1", served.server.port), 50) as connection:
         for part in parts:
             connection.sendall(part)
             time.sleep(pause)
-        connection.settimeout(5)
+        connection.settimeout(50)
         answer = b""
         try:
             while True:
@@ -292,13 +296,13 @@ def test_anything_else_on_such_a_connection_ends_it(served: Served, sent: bytes)
 
 def test_clients_that_say_nothing_delay_nobody(served: Served) -> None:
     signer = served.signer()
-    silent = [socket.create_connection(("127.0.0.1", served.server.port), 5) for _ in range(30)]
+    silent = [socket.create_connection(("127.0.0.1", served.server.port), 50) for _ in range(30)]
     for one in silent:
         one.sendall(HEAD + b"Content-Length: 100\r\n\r\n")
     until(lambda: len(served.lines) == 30)
     connection = KeptConnection(served.url, program="gpuwatch hub")
     data = body(1)
-    assert connection.post(PUSH_PATH, data, partial(signed, signer, data, Connection=HOP), 5.0).status == 200
+    assert connection.post(PUSH_PATH, data, partial(signed, signer, data, Connection=HOP), 50.0).status == 200
     connection.close()
     for one in silent:
         one.close()
@@ -306,7 +310,7 @@ def test_clients_that_say_nothing_delay_nobody(served: Served) -> None:
 
 
 def test_idle_ones_are_let_go(served: Served) -> None:
-    connection = socket.create_connection(("127.0.0.1", served.server.port), 5)
+    connection = socket.create_connection(("127.0.0.1", served.server.port), 50)
     connection.sendall(HEAD)
     until(lambda: len(served.lines) == 1)
     served.lines._sweep(time.time() + 1000)
@@ -324,14 +328,14 @@ def test_by_tls_it_is_the_same_and_a_wrong_certificate_gets_nothing(tmp_path: Pa
         trusting, deceived = (KeptConnection(made.url, program="gpuwatch hub", trust=Trust(one.pin)) for one in (pair, other))
         asked = json.dumps({"code": made.code(), "name": "p1"}).encode()
         with pytest.raises(WireError, match="certificate of .* refused"):
-            deceived.post(ENROLL_PATH, asked, dict, 10.0)
-        key = json.loads(trusting.post(ENROLL_PATH, asked, dict, 10.0).body)
+            deceived.post(ENROLL_PATH, asked, dict, 50.0)
+        key = json.loads(trusting.post(ENROLL_PATH, asked, dict, 50.0).body)
         signer = Signer(key["id"], bytes.fromhex(key["key"]))
         until(lambda: made.hub.pair("p1"))
         have = None
         for sequence in (1, 2, 3):
             data = body(sequence, after=have)
-            response = trusting.post(PUSH_PATH, data, partial(signed, signer, data, Connection=HOP), 10.0)
+            response = trusting.post(PUSH_PATH, data, partial(signed, signer, data, Connection=HOP), 50.0)
             have = decode_reply(response.body).have
             assert have == sequence
             assert len(made.lines) == 1

@@ -61,15 +61,15 @@ def test_while_one_renders_others_get_the_last():
 
     def slow():
         entered.set()
-        assert leave.wait(10)
+        assert leave.wait(50)
         return Body(b"new", "text/plain")
 
     thread = threading.Thread(target=pages.get, args=("k", 2, slow))
     thread.start()
-    assert entered.wait(10)
+    assert entered.wait(50)
     assert pages.get("k", 2, maker(calls)).data == b"body 1"
     leave.set()
-    thread.join(10)
+    thread.join(50)
     assert pages.get("k", 2, maker(calls)).data == b"new"
 
 
