@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 import time
 from pathlib import Path
-from typing import Iterator
+from typing import Iterator, List, Optional
 
 import pytest
 from tests.hub.nodes import Street
@@ -121,6 +123,78 @@ def test_heard_at_a_new_address_it_is_noted_at_once(lab: Lab) -> None:
     assert hub.store is not None
     store = hub.store
     until(lambda: enrolled.require(store, made.id).last_address == "10.1.1.1")
+
+
+class Slow:
+    """The roster's store, in the middle of whose answer something else happens."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, rows: List[Enrolled]) -> None:
+        self.rows, self.meanwhile, self.epoch = rows, lambda: None, 0
+        monkeypatch.setattr(enrolled, "epoch", lambda store: str(self.epoch))
+        monkeypatch.setattr(enrolled, "list_all", lambda store: self.answer())
+        monkeypatch.setattr(enrolled, "touch", lambda store, rows: self.meanwhile())
+
+    def answer(self) -> List[Enrolled]:
+        rows = list(self.rows)
+        self.meanwhile()
+        return rows
+
+
+def row(id: str, name: str = "", seen_at: Optional[float] = None) -> Enrolled:
+    return Enrolled(id, "vesta", name or id, "", "approved", "", "h", "h", 0.0, seen_at)
+
+
+def test_who_is_learned_while_the_store_answers_stays_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    roster, store = Roster(), Slow(monkeypatch, [row("1")])
+    store.meanwhile = lambda: roster.learn(row("2"))
+    assert roster.refresh(store, [], 1000.0)  # type: ignore[arg-type]
+    assert [one.id for one in roster.all()] == ["1", "2"]
+    store.meanwhile, store.rows = lambda: None, [row("1")]
+    assert roster.refresh(store, [], 1001.0), "what is known of the second may be old: it is asked about"  # type: ignore[arg-type]
+    assert [one.id for one in roster.all()] == ["1"], "it was removed meanwhile, and nothing else changed"
+    assert not roster.refresh(store, [], 1002.0)  # type: ignore[arg-type]
+
+
+def test_one_that_was_heard_is_so_all_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    roster, store, heard = Roster(), Slow(monkeypatch, [row("1", seen_at=10.0)]), []
+    roster.refresh(store, [], 1000.0)  # type: ignore[arg-type]
+    roster.seen("1", "h", 990.0)
+    store.meanwhile = lambda: heard.append(roster.heard_at("1"))
+    roster.refresh(store, [], 1001.0)  # type: ignore[arg-type]
+    assert heard == [990.0]
+    assert roster.heard_at("1") == 990.0
+
+
+def test_many_threads_change_the_roster_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody who is learned is lost, nor breaks the writer's round."""
+    roster, store, errors = Roster(), Slow(monkeypatch, []), []
+    switch = sys.getswitchinterval()
+
+    def learn(thread: int) -> None:
+        try:
+            for number in range(200):
+                one = row(f"{thread}-{number}")
+                store.rows.append(one)
+                store.epoch += 1
+                roster.learn(one)
+                roster.seen(one.id, f"10.0.0.{number}", 1.0)
+                assert roster.get(one.id) is not None
+        except BaseException as error:
+            errors.append(error)
+
+    sys.setswitchinterval(1e-5)
+    try:
+        threads = [threading.Thread(target=learn, args=(thread,)) for thread in range(4)]
+        for thread in threads:
+            thread.start()
+        while any(thread.is_alive() for thread in threads):
+            roster.refresh(store, [], 1000.0)  # type: ignore[arg-type]
+    finally:
+        sys.setswitchinterval(switch)
+    roster.refresh(store, [], 1000.0)  # type: ignore[arg-type]
+    assert errors == []
+    assert len(roster.all()) == 800
+    assert {one.last_address for one in roster.all()} <= {"h", *(f"10.0.0.{number}" for number in range(200))}
 
 
 @pytest.mark.parametrize("name", ["a b", "1gpu", "machines", 'x"y', "é" * 300, "", "///", "a=b", "\u202e", "import:x", "..", "a\nb"])

@@ -179,6 +179,29 @@ def test_what_one_hub_was_sent_another_one_packs(lab: Lab, postgres: Any) -> Non
         lab.stop()
 
 
+def test_who_was_enrolled_just_now_is_known_at_once(lab: Lab) -> None:
+    """Its first push may come before the hub looks at the database again: one that is unknown would be told to enrol once more."""
+    hub = lab.start()
+    until(lambda: hub.store is not None)
+    assert hub.store is not None
+    with parked(hub):
+        made = hub.enrolment.enrol(Asked(codes.new(hub.store, "", 60, time.time()), "p1", "10.0.0.9"), time.time(), time.monotonic())
+        assert made.row is not None
+        assert hub.pushes._key(made.row.id) == bytes.fromhex(made.row.secret)
+        with pytest.raises(NotYet):
+            push(hub, made.row.id, [record(1, time.time())])
+    until(lambda: hub.pair("p1"))
+    assert push(hub, made.row.id, [record(1, time.time())]).have == 1
+
+
+def test_as_long_as_the_database_was_not_read_nobody_is_unknown(lab: Lab) -> None:
+    lab.database.write_bytes(b"no database" * 100)
+    hub = lab.start()
+    assert hub.store is None
+    with pytest.raises(NotYet, match="database is away"):
+        hub.pushes._key("0" * 32)
+
+
 def test_what_comes_late_is_stored_and_does_not_touch_the_newest_state(lab: Lab) -> None:
     hub = lab.start()
     id = enrol(hub)

@@ -212,6 +212,7 @@ def page(address):
     with sync_playwright() as playwright:
         browser = chromium(playwright)
         opened = browser.new_page(viewport={"width": 1440, "height": 800})
+        opened.set_default_timeout(60_000)
         opened.on("console", lambda message: said.append(message.text))
         opened.on("pageerror", lambda error: said.append(str(error)))
         opened.goto(address)
@@ -268,6 +269,7 @@ def test_without_a_script_all_of_it_works(lab, address):
     with sync_playwright() as playwright:
         browser = chromium(playwright)
         page = browser.new_page(java_script_enabled=False)
+        page.set_default_timeout(60_000)
         page.goto(address)
         page.locator("#goto").click()
         page.wait_for_url(lambda url: "at" in query_of(url))

@@ -6,8 +6,9 @@ A target of the hosts file is stronger than an enrolled one of its name: a pushi
 from __future__ import annotations
 
 import logging
+import threading
 import time
-from typing import Dict, List, Optional, Sequence, Set, Tuple
+from typing import Dict, Optional, Sequence, Set, Tuple
 
 from gpuwatch.config.hosts import is_name
 from gpuwatch.model.cluster import Target
@@ -30,9 +31,15 @@ class Roster:
         self._of: Dict[str, Enrolled] = {}
         self._all: Tuple[Enrolled, ...] = ()
         self._epoch = ""
+        self._learned = self._followed = 0
+        """How often somebody was learned, also when the store was last asked: what is known of those since then may be old by now."""
         self._look_at = 0.0
         self._touch_at = 0.0
         self._seen: Dict[str, Tuple[str, float]] = {}
+        self._lock = threading.Lock()
+        """Held while what is known is changed: a change that began before another one must not undo it."""
+        self.is_read = False
+        """Whom the store has is known: before, nobody can be told that he is unknown."""
 
     def get(self, id: str) -> Optional[Enrolled]:
         """The enrolled machine of this id, approved or not."""
@@ -44,7 +51,9 @@ class Roster:
 
     def learn(self, row: Enrolled) -> None:
         """This one was enrolled a moment ago: it is known before the store is looked at again. Any thread."""
-        self._know({**self._of, row.id: row})
+        with self._lock:
+            self._know({**self._of, row.id: row})
+            self._learned += 1
 
     def heard_at(self, id: str) -> Optional[float]:
         """When it was last heard, epoch seconds; None = never."""
@@ -53,10 +62,11 @@ class Roster:
 
     def seen(self, id: str, address: str, now: float) -> None:
         """It was heard: it goes into the store within a minute, at once from a new address."""
+        with self._lock:
+            self._seen[id] = (address, now)
         known = self._of.get(id)
         if known is not None and known.last_address != address:
             self._touch_at = 0.0
-        self._seen[id] = (address, now)
 
     def targets(self, hosts: Sequence[Target]) -> Tuple[Target, ...]:
         """The targets of the hosts file, then those enrolled and approved whose name is free."""
@@ -72,11 +82,11 @@ class Roster:
         """Follow the store, and note there who was heard; True when the targets may be others now. Raises StoreError."""
         self._look_at = time.monotonic() + LOOK_SECONDS
         moved = self._note(store, now)
-        epoch = enrolled.epoch(store)
-        changed = epoch != self._epoch
+        learned, epoch = self._learned, enrolled.epoch(store)
+        changed = (learned, epoch) != (self._followed, self._epoch)
         if changed:
-            self._know({one.id: one for one in enrolled.list_all(store)})
-            self._epoch = epoch
+            self._follow(store)
+            self._followed, self._epoch, self.is_read = learned, epoch, True
         return self._make_way(store, {target.name for target in hosts}) or changed or moved
 
     def look_again(self) -> None:
@@ -85,7 +95,14 @@ class Roster:
 
     def forget(self) -> None:
         """The database is another one now."""
-        self._epoch, self._look_at = "", 0.0
+        self._epoch, self._look_at, self.is_read = "", 0.0, False
+
+    def _follow(self, store: Store) -> None:
+        """What the store has, and who was learned while it was asked: the answer may be older."""
+        before = self._of
+        found = {one.id: one for one in enrolled.list_all(store)}
+        with self._lock:
+            self._know({**found, **{id: one for id, one in self._of.items() if id not in before and id not in found}})
 
     def _know(self, of: Dict[str, Enrolled]) -> None:
         """Replaced as a whole: other threads may be reading."""
@@ -96,18 +113,12 @@ class Roster:
         if not self._seen or 0 < self._touch_at - now <= TOUCH_SECONDS:
             return False
         self._touch_at = now + TOUCH_SECONDS
-        seen, self._seen = self._seen, {}
-        rows: List[Tuple[str, str, float]] = []
-        moved = False
-        changed: Dict[str, Enrolled] = {}
-        for id, (address, at) in seen.items():
-            known = self._of.get(id)
-            if known is not None:
-                rows.append((id, address, at))
-                moved = moved or (known.state == APPROVED and known.last_address != address)
-                changed[id] = known._replace(last_address=address, seen_at=at)
-        self._know({**self._of, **changed})
-        enrolled.touch(store, rows)
+        with self._lock:
+            seen = {id: one for id, one in self._seen.items() if id in self._of}
+            moved = any(self._of[id].state == APPROVED and self._of[id].last_address != address for id, (address, _) in seen.items())
+            self._know({**self._of, **{id: self._of[id]._replace(last_address=address, seen_at=at) for id, (address, at) in seen.items()}})
+            self._seen = {}  # only now: nobody may find that one was not heard
+        enrolled.touch(store, [(id, address, at) for id, (address, at) in seen.items()])
         return moved
 
     def _make_way(self, store: Store, names: Set[str]) -> bool:
@@ -116,7 +127,7 @@ class Roster:
         for one in found:
             new = enrolled.make_way(store, one.id, names)
             log.warning("%s is in the hosts file now: the %s sender of that name is called %s", one.name, one.kind, new)
-            self._know({**self._of, one.id: one._replace(name=new)})
+            self.learn(one._replace(name=new))
         return bool(found)
 
 

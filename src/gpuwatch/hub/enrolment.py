@@ -44,10 +44,11 @@ class Enrolment:
     """Any thread."""
 
     def __init__(
-        self, store: Callable[[], Optional[Store]], guesses: Guesses, hosts: Callable[[], Sequence[Target]], auto_enroll: bool, changed: Callable[[], None]
-    ) -> None:
-        """``hosts``: the targets of the hosts file; ``changed``: called when a node was enrolled."""
-        self._store, self._guesses, self._hosts, self._auto, self._changed = store, guesses, hosts, auto_enroll, changed
+        self, store: Callable[[], Optional[Store]], guesses: Guesses, hosts: Callable[[], Sequence[Target]], auto_enroll: bool,
+        learned: Callable[[Enrolled], None],
+    ) -> None:  # fmt: skip
+        """``hosts``: the targets of the hosts file; ``learned``: called when a node was enrolled, before it is told: what it pushes next must find it known."""
+        self._store, self._guesses, self._hosts, self._auto, self._learned = store, guesses, hosts, auto_enroll, learned
 
     def enrol(self, asked: Asked, now: float, monotonic: float) -> Made:
         """The key for a node, or why there is none. Raises StoreError while the database is away."""
@@ -86,7 +87,8 @@ class Enrolment:
         with store.writing():
             if len(enrolled.list_all(store, PUSH)) >= MOST_WITHOUT_CODE:
                 return Made(refusal=("So many nodes are enrolled that this hub wants a code.", NEEDS_CODE[1]))
-            return self._made(self._add(store, clean_name(asked.name), asked.address, now, may_take=set()))
+            row = self._add(store, clean_name(asked.name), asked.address, now, may_take=set())
+        return self._made(row)
 
     def _add(self, store: Store, name: str, address: str, now: float, may_take: set[str]) -> Enrolled:
         hosts = {target.name for target in self._hosts()} - may_take
@@ -94,7 +96,7 @@ class Enrolment:
 
     def _made(self, row: Enrolled) -> Made:
         log.info("%s is enrolled and will push from %s", row.name, row.last_address)
-        self._changed()
+        self._learned(row)
         return Made(row)
 
 

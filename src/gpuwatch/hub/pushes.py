@@ -40,7 +40,7 @@ SAME_SECONDS = 0.05
 
 
 class NotYet(GpuwatchError):
-    """The node is enrolled and not a target yet, or the hub's database is away: it is to try again."""
+    """The node is enrolled and not a target yet, or the hub does not know whether it is, as its database is away: it is to try again."""
 
 
 class _Flow:
@@ -75,6 +75,8 @@ class Pushes:
 
     def _key(self, id: str) -> Optional[bytes]:
         row = self._roster.get(id)
+        if row is None and not self._roster.is_read:
+            raise NotYet("The hub has not read yet who is enrolled: its database is away.", "It tries again.")
         return bytes.fromhex(row.secret) if row is not None and row.kind == PUSH and row.state == APPROVED else None
 
     def take(self, id: str, body: bytes, address: str, now: float) -> bytes:

@@ -46,6 +46,7 @@ from gpuwatch.store import leases, machines, upkeep, worker_commands, workers
 from gpuwatch.store.address import is_postgres
 from gpuwatch.store.database import Store, open_store
 from gpuwatch.store.digests import Digester
+from gpuwatch.store.enrolled import Enrolled
 from gpuwatch.store.hub_lock import HubLock
 from gpuwatch.store.leases import HubFacts
 from gpuwatch.store.retention import Retention, Tended, tend
@@ -91,7 +92,7 @@ class Hub:
         """The machines that send by themselves."""
         self.pushes = Pushes(self.roster, self.ingest, self.pair, lambda: self.store, time.time())
         self.guesses = Guesses()
-        self.enrolment = Enrolment(lambda: self.store, self.guesses, lambda: self._listed, settings.push.auto_enroll, self.enrolled)
+        self.enrolment = Enrolment(lambda: self.store, self.guesses, lambda: self._listed, settings.push.auto_enroll, self.learned)
         self._listed: Sequence[Target] = ()
         """Those of the hosts file."""
         self._targets: Sequence[Target] = ()
@@ -216,6 +217,11 @@ class Hub:
         """Somebody was enrolled or approved: it becomes a target at once. Any thread."""
         self.roster.look_again()
         self._writer.wake()
+
+    def learned(self, row: Enrolled) -> None:
+        """This one was enrolled by this hub: it is known at once, and soon a target. Any thread."""
+        self.roster.learn(row)
+        self.enrolled()
 
     def _enrolled(self, now: float, at_once: bool) -> bool:
         """Follow who is enrolled; True when the targets changed."""
