@@ -100,6 +100,17 @@ def test_skew_is_measured_from_the_middle_and_corrected_only_when_large(door: Tu
     assert arrival.taken_at == pytest.approx(NOW + 4.9)  # still by the first 412 s: noise does not move it
 
 
+def test_a_slow_answer_makes_no_clock_wrong(door: Tuple[Latest, Ingest]) -> None:
+    latest, ingest = door
+    for place, (sent_at, asked_at) in enumerate(((NOW, NOW), (NOW + 16, NOW + 10), (NOW + 23, NOW + 20))):  # sent at once, at the end, in the middle
+        ingest.accept(A, "id-a", frame(snapshot(sent_at - 0.5), sent_at=sent_at), asked_at, asked_at + 6)
+        assert cluster(latest, NOW).nodes[0].clock_skew_seconds == (0.0 if place == 2 else None)
+        (arrival,) = ingest.arrivals.take(9)
+        assert arrival.taken_at == sent_at - 0.5
+    ingest.accept(A, "id-a", frame(snapshot(NOW - 400), sent_at=NOW - 400), NOW + 30, NOW + 36)
+    assert cluster(latest, NOW).nodes[0].clock_skew_seconds == -433.0
+
+
 def test_times_that_cannot_be_are_replaced_by_the_time_of_arrival(door: Tuple[Latest, Ingest]) -> None:
     _, ingest = door
     for sent_at, taken_at in (({"x": 1}, NOW + 10_000), ("x", 0), (True, -5), (1e300, 1e18), (NOW, 5), ([1], NOW - 100_000)):

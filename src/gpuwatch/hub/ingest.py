@@ -11,7 +11,7 @@ from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional
 
 from gpuwatch.hub.answers import clean
 from gpuwatch.hub.changes import Changes
-from gpuwatch.hub.clocks import NodeClocks
+from gpuwatch.hub.clocks import NOTEWORTHY_SECONDS, NodeClocks
 from gpuwatch.hub.foreign import Flattened
 from gpuwatch.hub.journal import Arrival, ArrivalQueue, Mark
 from gpuwatch.model.cluster import Target
@@ -309,9 +309,12 @@ def report_of(status: object) -> Report:
 
 
 def _skew(sent_at: object, asked_at: float, answered_at: float) -> Optional[float]:
-    """The node's clock minus the hub's, by the middle of request and answer; None = not said."""
+    """The node's clock minus the hub's, by the middle of request and answer; None = not said, or no more than what a slow answer (or a hub that stood still) explains."""
     sent = _time(sent_at)
-    return None if sent is None else round(sent - (asked_at + answered_at) / 2, 3)
+    if sent is None:
+        return None
+    skew = sent - (asked_at + answered_at) / 2
+    return None if NOTEWORTHY_SECONDS < abs(skew) <= (answered_at - asked_at) / 2 else round(skew, 3)
 
 
 def _time(value: object) -> Optional[float]:
