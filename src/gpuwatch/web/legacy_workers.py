@@ -9,6 +9,7 @@ from typing import Any, Callable, Optional
 
 import bottle
 
+from gpuwatch.model.cluster import NodeState
 from gpuwatch.model.errors import GpuwatchError, UsageError, WireError
 from gpuwatch.query import series
 from gpuwatch.query.tail import Tails
@@ -92,11 +93,10 @@ def command_output(ctx: Context) -> Reply:
 
 def history(ctx: Context) -> Reply:
     """The last ``hours`` of a GPU of a worker, or of any other host of that name."""
-    name, number = _host(ctx, ctx.path["worker"]), ctx.path["gpu"]
-    if name is None:
+    node, number = _node(ctx, ctx.path["worker"]), ctx.path["gpu"]
+    if node is None:
         return _reply(seed001.no_history(ctx.path["worker"]), 404)
-    node = ctx.cluster(host=name).nodes[0]
-    gpus = node.snapshot.gpus if node.snapshot is not None else ()
+    name, gpus = node.name, node.snapshot.gpus if node.snapshot is not None else ()
     gpu = next((gpu for gpu in gpus if str(gpu.index) == number), None)
     if ctx.hub.store is None:
         raise GpuwatchError("The database is not open, so there is no history.", "The page of now says why.")
@@ -112,10 +112,10 @@ def history(ctx: Context) -> Reply:
 
 def worker_page(ctx: Context) -> Reply:
     """Its page of a worker: the host's page."""
-    name = _host(ctx, ctx.path["worker"])
-    if name is None:
+    node = _node(ctx, ctx.path["worker"])
+    if node is None:
         raise NotFound(f"There is no worker {ctx.path['worker'][:100]!r}.", "The hosts are listed at /.")
-    return found_at("/hosts/" + name, quoted=False)
+    return found_at("/hosts/" + node.name, quoted=False)
 
 
 def power_limits(ctx: Context) -> Reply:
@@ -123,17 +123,15 @@ def power_limits(ctx: Context) -> Reply:
     wanted = ctx.params.text("worker_id")
     if not wanted:
         return _reply(seed001.error("Missing worker_id parameter"), 400)
-    name = _host(ctx, wanted)
-    if name is None:
+    node = _node(ctx, wanted)
+    if node is None:
         return _reply(seed001.error("Worker not found"), 404)
-    snapshot = ctx.cluster(host=name).nodes[0].snapshot
-    return _reply(seed001.power_limits(snapshot.gpus if snapshot is not None else ()))
+    return _reply(seed001.power_limits(node.snapshot.gpus if node.snapshot is not None else ()))
 
 
-def _host(ctx: Context, worker: str) -> Optional[str]:
-    """The name of the host that a worker id stands for; None = there is none."""
-    name = ctx.hub.workers.host_of(worker[: seed001.MOST_ID])
-    return name if ctx.hub.cluster(ctx.audience, host=name).nodes else None
+def _node(ctx: Context, worker: str) -> Optional[NodeState]:
+    """The host that a worker id stands for, looked up once: it may be gone a moment later. None = there is none."""
+    return next(iter(ctx.cluster(host=ctx.hub.workers.host_of(worker[: seed001.MOST_ID])).nodes), None)
 
 
 def _known(ctx: Context, answer: Callable[[Any], Reply], inert: bytes, inert_status: int = 200) -> Reply:
