@@ -24,7 +24,8 @@ MOST_PER_SPAN, SPAN_SECONDS = 6, 60.0
 MOST_CLIENTS = 4096
 LONGEST_SECONDS = 30.0
 """The reading of one file; the command line takes its time."""
-GRACE_SECONDS = 1.0
+GRACE_SECONDS = 5.0
+"""For the reader to end after its output: how it ended is told."""
 MOST_ANSWER_BYTES = 4 * 1024**2
 _NAME = re.compile(r"[^A-Za-z0-9._-]+")
 
