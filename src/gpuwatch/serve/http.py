@@ -130,8 +130,9 @@ class Server:
             if one.accepting:
                 wasyncore.dispatcher.close(one)
         self._server.task_dispatcher.shutdown(timeout=5)
-        until = time.monotonic() + 1.0
-        while time.monotonic() < until and any(getattr(c, "total_outbufs_len", 0) for c in self._map.values()):
+        until, over = time.monotonic() + 1.0, False
+        while not over and any(getattr(c, "total_outbufs_len", 0) for c in self._map.values()):
+            over = time.monotonic() > until  # then once more: this process may have stood still
             wasyncore.loop(timeout=0.1, use_poll=True, map=self._map, count=1)
         wasyncore.close_all(self._map, ignore_all=True)
 
