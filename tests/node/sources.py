@@ -1,4 +1,7 @@
-"""Sources for the sampler's tests. The source's argument is a file; its word says at each reading what happens."""
+"""Sources for the sampler's tests. The source's argument is a file; its word says at each reading what happens.
+
+Beside it lie files that tell what happened: ``.hanging`` (a reading does not return), ``.closed``.
+"""
 
 import os
 import signal
@@ -40,10 +43,17 @@ class Scripted:
         self.options = options
         self.script = Path(options.source_argument)
         self.count = 0
+        self.lost_at = {}
+
+    def word(self):
+        """Of the script; one that is being written is empty for a moment."""
+        while not (text := self.script.read_text().strip()):
+            time.sleep(0.001)
+        return text
 
     def read(self, now):
         self.count += 1
-        word, _, rest = self.script.read_text().strip().partition(" ")
+        word, _, rest = self.word().partition(" ")
         return getattr(self, "do_" + word)(now, rest)
 
     def close(self):
@@ -52,7 +62,10 @@ class Scripted:
     def do_ok(self, now, rest):
         gpus = tuple(gpu(index) for index in range(int(rest or 2)))
         lost = tuple(
-            GpuReading(uuid=known.uuid, index=known.index, name=known.name, error="GPU is lost", error_since_at=known.error_since_at or now)
+            GpuReading(
+                uuid=known.uuid, index=known.index, name=known.name, error="GPU is lost",
+                error_since_at=self.lost_at.setdefault(known.uuid, known.error_since_at or now),
+            )
             for known in self.options.known_gpus
             if known.uuid not in {one.uuid for one in gpus}
         )
@@ -62,8 +75,11 @@ class Scripted:
         )  # fmt: skip
 
     def do_hang(self, now, rest):
-        while self.script.read_text().startswith("hang"):  # deaf to SIGTERM: Python's handler only takes a note
+        hanging = self.script.with_suffix(".hanging")
+        hanging.touch()
+        while self.word().startswith("hang"):  # deaf to SIGTERM: Python's handler only takes a note
             time.sleep(0.02)
+        hanging.unlink(missing_ok=True)
         return self.do_ok(now, "")
 
     def do_segfault(self, now, rest):
