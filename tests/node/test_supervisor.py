@@ -55,6 +55,20 @@ def test_a_hang_from_the_start_shows_the_host_and_the_reason(rig):
     it.wait(lambda: not it.status["stale"])
 
 
+def test_a_hang_after_one_from_the_start_keeps_the_last_readings(rig):
+    it = rig("hang")
+    it.hang()
+    it.wait(lambda: it.snapshot is not None)
+    pid = it.pid
+    it.script.write_text("ok")
+    it.wait_for_another(pid)
+    it.wait(lambda: it.snapshot.gpus and not it.status["stale"])
+    it.hang()
+    it.wait(lambda: it.status["stale"])
+    time.sleep(0.3)  # three intervals
+    assert len(it.snapshot.gpus) == 2
+
+
 def test_after_the_grace_a_hanging_sampler_is_killed_and_another_started(rig):
     it = rig(grace_seconds=0.2)
     it.wait_for_gpus()

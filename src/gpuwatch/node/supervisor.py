@@ -51,6 +51,7 @@ class Supervisor:
         self._keeper = Keeper(self._start, grace_seconds)
         self._host = HostOnly(options)
         self._host_at: Optional[float] = None
+        """When the host alone was read, which is what is shown; None where a sampler's sample is."""
         self._header: Optional[Dict[str, Any]] = None
         self._shape: Optional[Shape] = None
         self._due = 0.0
@@ -152,6 +153,7 @@ class Supervisor:
         if self._shape is None or header.get("shape_id") != self._shape.id:
             raise WireError("its values are of an unknown shape")
         self._newest.accept(Sample(self._shape, line), self._recovered())
+        self._host_at = None
         child = self._keeper.child
         if child is not None and time.monotonic() - child.started_at > STEADY_SECONDS:
             self._keeper.worked()
