@@ -65,6 +65,13 @@ def start(script):
         process.communicate()
 
 
+def until(condition):
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.01)
+
+
 def started(process):
     frames = Frames(process)
     assert frames.next()[0] == {"ready": 1}
@@ -81,14 +88,14 @@ def test_frames_come_at_the_interval_and_the_shape_only_once(start):
     second, later = frames.next()
     assert "shape" in first
     assert "shape" not in second
-    assert 0 < later.taken_at - snapshot.taken_at < 5
+    assert 0 < later.taken_at - snapshot.taken_at < 30
 
 
 def test_it_ends_when_its_stdin_ends(start, script):
     process = start()
     started(process)
     process.stdin.close()
-    assert process.wait(20) == 0
+    assert process.wait(60) == 0
     process.stdin = None
     assert script.with_suffix(".closed").exists()
 
@@ -100,7 +107,7 @@ def test_it_ends_on_sigterm_and_ignores_the_terminals_ctrl_c(start, script):
     assert frames.next()
     assert frames.next()
     process.send_signal(signal.SIGTERM)
-    assert process.wait(20) == 0
+    assert process.wait(60) == 0
     assert script.with_suffix(".closed").exists()
 
 
@@ -108,20 +115,20 @@ def test_sigterm_in_a_long_interval_is_obeyed_at_once(start):
     process = start(interval=3600.0)
     started(process).next()
     process.send_signal(signal.SIGTERM)
-    assert process.wait(20) == 0
+    assert process.wait(60) == 0
 
 
 def test_a_hanging_reading_is_not_interrupted_by_sigterm_but_ended_after(start, script):
     script.write_text("hang")
     process = start()
     frames = started(process)
-    time.sleep(0.2)
+    until(script.with_suffix(".hanging").exists)
     process.send_signal(signal.SIGTERM)
     with pytest.raises(subprocess.TimeoutExpired):
         process.wait(0.3)
     script.write_text("ok")
     assert frames.next() is not None
-    assert process.wait(20) == 0
+    assert process.wait(60) == 0
 
 
 def test_an_orphan_that_hangs_ends_itself(start, script):
@@ -129,6 +136,7 @@ def test_an_orphan_that_hangs_ends_itself(start, script):
     patience = "; import gpuwatch.node.sampler as sampler; sampler.ORPHAN_SECONDS = 0.2; main()"
     process = start(argv=[*ARGV[:2], ARGV[2].replace("; main()", patience)])
     started(process)
+    until(script.with_suffix(".hanging").exists)
     process.stdin.close()
     process.stdin = None
     assert process.wait(60) == 0
@@ -139,7 +147,7 @@ def test_it_ends_when_nobody_reads(start):
     process = start(interval=0.02)
     started(process)
     process.stdout.close()
-    assert process.wait(20) == 0
+    assert process.wait(60) == 0
     assert b"Traceback" not in process.stderr.read()
     process.stdout = None
 
@@ -151,29 +159,37 @@ def test_what_drivers_print_never_reaches_the_pipe(start, script):
     for _ in range(5):
         assert len(frames.snapshot().gpus) == 2
     process.send_signal(signal.SIGTERM)
-    errors = process.communicate(timeout=20)[1]
+    errors = process.communicate(timeout=60)[1]
     assert b"a driver prints to stdout" in errors
     assert b"and its library too" in errors
 
 
-def test_after_source_lost_the_host_goes_on_and_then_it_exits_with_75(start, script):
-    process = start(sampler_retry=2.0)
-    frames = started(process)
+def test_after_source_lost_the_host_goes_on(start, script):
+    frames = started(start(sampler_retry=3600.0))
     assert len(frames.snapshot().gpus) == 2
     script.write_text("lost driver 550.90 loaded, library 550.107 installed: reboot")
-    snapshots = []
-    while frame := frames.next():
-        snapshots.append(frame[1])
-    assert process.wait(20) == 75
-    last = snapshots[-1]
+    while (first := frames.snapshot()).gpus:
+        pass
+    last = frames.snapshot()
+    assert last.taken_at > first.taken_at
     assert last.gpus == ()
     assert last.host.load_1m is not None
     assert last.host.memory_total_bytes > 2**20
     assert (last.collectors[0].name, last.collectors[0].ok) == ("nvml", False)
     assert last.collectors[0].message == "driver 550.90 loaded, library 550.107 installed: reboot"
-    assert last.collectors[0].since_at <= last.taken_at
-    assert sum(1 for one in snapshots if not one.gpus) >= 2
+    assert first.collectors[0].since_at == last.collectors[0].since_at <= last.taken_at
     assert script.with_suffix(".closed").exists()
+
+
+def test_after_source_lost_it_exits_with_75(start, script):
+    process = start(sampler_retry=0.3)
+    frames = started(process)
+    assert len(frames.snapshot().gpus) == 2
+    script.write_text("lost it")
+    while frame := frames.next():
+        last = frame[1]
+    assert process.wait(60) == 75
+    assert (last.gpus, last.collectors[0].message) == ((), "it")
 
 
 def test_a_source_that_cannot_be_made_gives_host_readings_and_the_reason(start):
@@ -184,7 +200,7 @@ def test_a_source_that_cannot_be_made_gives_host_readings_and_the_reason(start):
     assert "nvmlInit went wrong" in snapshot.collectors[0].message
     while frames.next():
         pass
-    assert process.wait(20) == 75
+    assert process.wait(60) == 75
     assert b"nvmlInit went wrong" in process.stderr.read()
 
 
@@ -198,7 +214,7 @@ def test_a_source_that_raises_is_lost_too(start, script):
 def test_a_source_that_does_not_exist_is_one_line(start, source):
     process = start(source=source)
     started(process)
-    assert process.wait(20) == 1
+    assert process.wait(60) == 1
     errors = process.stderr.read().decode()
     assert "There is no source" in errors
     assert "Traceback" not in errors
@@ -207,7 +223,7 @@ def test_a_source_that_does_not_exist_is_one_line(start, source):
 @pytest.mark.parametrize("line", [b"\n", b"nonsense\n", b"[1]\n", b'{"name": "x"}\n', b"\xff\n", b"", b'{"known_gpus": 7}\n'])
 def test_broken_options_are_one_line(start, line):
     process = start(line=line)
-    errors = process.communicate(timeout=20)[1].decode()
+    errors = process.communicate(timeout=60)[1].decode()
     assert process.returncode == 1
     assert "Traceback" not in errors
     assert len(errors.splitlines()) == 1

@@ -56,17 +56,23 @@ def test_the_sampler_is_told_no_secret():
 
 
 @pytest.fixture
-def settings(tmp_path):
+def deadline():
+    """Of a sample: long, where nothing hangs but a busy machine."""
+    return 60.0
+
+
+@pytest.fixture
+def settings(tmp_path, deadline):
     script = tmp_path / "script"
     script.write_text("ok")
     return NodeSettings(
-        host="127.0.0.1", port=0, interval=0.1, sample_deadline=2.0, state_dir=str(tmp_path / "state"), name="node1", password="pw",
+        host="127.0.0.1", port=0, interval=0.1, sample_deadline=deadline, state_dir=str(tmp_path / "state"), name="node1", password="pw",
         source="tests.node.sources:make", source_argument=str(script),
     )  # fmt: skip
 
 
 def ask(port, body, path="/get-status"):
-    client = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    client = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     client.request("POST" if body else "GET", path, json.dumps(body) if body else None, {"Content-Type": "application/json"})
     answer = client.getresponse()
     text = answer.read()
@@ -74,7 +80,7 @@ def ask(port, body, path="/get-status"):
     return answer.status, text
 
 
-def wait_for(condition, seconds=30.0):
+def wait_for(condition, seconds=60.0):
     until = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < until, "waited too long"
@@ -97,7 +103,7 @@ def test_it_serves_until_the_stop_event(settings, event):
     body = json.loads(ask(port, {"passwd": "pw"})[1])
     assert [gpu["name"] for gpu in body["gpus"]] == ["NVIDIA H100"] * 2
     stop.set()
-    thread.join(30)
+    thread.join(60)
     assert not thread.is_alive()
     with pytest.raises(OSError):
         socket.create_connection(("127.0.0.1", port), timeout=5)
@@ -124,7 +130,8 @@ def test_a_state_folder_that_cannot_be_used_costs_only_the_memory(settings, tmp_
     wait_for(lambda: lines)
     wait_for(lambda: ask(port_in(lines[0]), {"passwd": "pw"})[0] == 200)
     stop.set()
-    thread.join(30)
+    thread.join(60)
+    assert not thread.is_alive()
     assert "cannot be used" in caplog.text
 
 
@@ -149,8 +156,13 @@ print("clean end")
 
 
 def children_of(pid):
-    tasks = Path(f"/proc/{pid}/task").glob("*/children")
-    return [int(child) for task in tasks for child in task.read_text().split()]
+    found = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            found += map(int, task.read_text().split())
+        except OSError:  # a thread that ended meanwhile
+            continue
+    return found
 
 
 def is_running(pid):
@@ -181,14 +193,14 @@ def test_when_the_node_is_killed_its_sampler_ends_by_itself(node):
     assert not any(map(is_running, samplers))
 
 
+@pytest.mark.parametrize("deadline", [1.0])
 def test_a_hanging_driver_delays_no_answer_and_no_end(node, settings):
+    wait_for(lambda: len(json.loads(ask(node.port, {"passwd": "pw"})[1])["gpus"]) == 2)
     with open(settings.source_argument, "w") as script:
         script.write("hang")
     wait_for(lambda: json.loads(ask(node.port, {"passwd": "pw"})[1])["status"]["stale"])
-    began = time.monotonic()
-    for _ in range(20):
+    for _ in range(20):  # it hangs until the end: an answer that waited for it would never come
         assert ask(node.port, {"passwd": "pw"})[0] == 200
-    assert time.monotonic() - began < 5
     body = json.loads(ask(node.port, {"passwd": "pw"})[1])
     assert body["status"]["message"].startswith("driver hung since ")
     assert len(body["gpus"]) == 2
