@@ -5,10 +5,12 @@ import json
 import threading
 import time
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import pytest
 
 from gpuwatch.model.snapshot import Snapshot
+from gpuwatch.node import door as module
 from gpuwatch.node.app import MAX_BODY_BYTES, NodeApp
 from gpuwatch.node.door import ALL_LOCKED_OUT, MOST_FAILURES, MOST_KNOWN, Door
 from gpuwatch.node.newest import Newest, Sample
@@ -48,7 +50,7 @@ class Client:
         return answer.status, answer.headers, answer.read().decode()
 
     def signed(self, signer=SIGNER, off_seconds=0.0, body=BODY, path=asking.PATH):
-        return self.ask(signer.header("POST", path, body, time.time() + off_seconds), body, path)
+        return self.ask(signer.header("POST", path, body, module.time.time() + off_seconds), body, path)
 
 
 @pytest.fixture
@@ -83,8 +85,10 @@ def test_replayed_it_is_refused_and_counts_as_no_guess(node):
 
 
 @pytest.mark.parametrize(("off", "words", "header"), [(-312, "312 s ahead of yours", "312"), (312, "312 s behind yours", "-312")])
-def test_a_wrong_clock_is_named_to_who_has_the_key(node, off, words, header):
+def test_a_wrong_clock_is_named_to_who_has_the_key(node, monkeypatch, off, words, header):
     app, client = node
+    now = time.time()
+    monkeypatch.setattr(module, "time", SimpleNamespace(time=lambda: now, monotonic=time.monotonic))  # it stands still
     for _ in range(12):
         status, headers, text = client.signed(off_seconds=off)
         assert (status, headers["Gpuwatch-Skew"]) == (403, header)
@@ -127,6 +131,13 @@ def test_guesses_from_many_addresses_are_slowed_together_and_known_ones_go_on():
     assert (door.waits("192.0.2.1"), door.told(PASSWORD, "192.0.2.1")) == (None, None)
     header = SIGNER.header("POST", asking.PATH, BODY, time.time())
     assert door.signed(header, "POST", asking.PATH, BODY, "203.0.113.7") is None
+
+
+def test_a_request_that_is_signed_right_after_the_start_is_taken(monkeypatch):
+    """Its time has three decimals, which may lie before the start."""
+    monkeypatch.setattr(module, "time", SimpleNamespace(time=lambda: 1_790_000_000.2504, monotonic=time.monotonic))
+    door = Door(PASSWORD)
+    assert door.signed(SIGNER.header("POST", asking.PATH, BODY, 1_790_000_000.2504), "POST", asking.PATH, BODY, "192.0.2.1") is None
 
 
 def test_what_is_remembered_of_addresses_is_bounded():

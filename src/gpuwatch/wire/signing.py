@@ -131,7 +131,7 @@ class Verifier:
         """``key_of(key_id)``: the key, None for an unknown one. ``not_before``: epoch seconds, when the memory of nonces began (the start of the process)."""
         self._key_of = key_of
         self._window_seconds = window_seconds
-        self._not_before = not_before
+        self._not_before = min(not_before, round(not_before, 3))  # a request that is signed now tells a time of three decimals
         self._most_nonces = most_nonces
         self._lock = threading.Lock()
         self._seen: Dict[str, _Seen] = {}
