@@ -154,11 +154,12 @@ def test_an_empty_password_is_never_right():
 
 
 def test_after_ten_failures_429_at_once_also_for_the_right_password(ask):
+    began = time.monotonic()
     for _ in range(10):
         assert_plain(ask(body={"passwd": "wrong"}), 403)
     answer = ask(body={"passwd": PASSWORD})
     assert_plain(answer, 429)
-    assert 50 <= int(answer[1]["Retry-After"]) <= 60
+    assert 60 - (time.monotonic() - began) <= int(answer[1]["Retry-After"]) <= 60
     assert ask("GET", "/healthz", headers={})[0] == 200
 
 

@@ -16,7 +16,7 @@ from gpuwatch.wire.flat import Shape
 from gpuwatch.wire.frame import loads
 from gpuwatch.wire.ssh import MAGIC
 
-SETTINGS = {"name": "node1", "interval": 0.2, "sample_deadline": 1.0, "source": "tests.node.sources:make"}
+SETTINGS = {"name": "node1", "interval": 0.2, "source": "tests.node.sources:make"}
 
 
 @pytest.fixture
@@ -27,9 +27,15 @@ def script(tmp_path):
 
 
 @pytest.fixture
-def node(script, tmp_path):
+def deadline():
+    """Of a sample: long, where nothing hangs but a busy machine."""
+    return 60.0
+
+
+@pytest.fixture
+def node(script, tmp_path, deadline):
     """A node's process as a Child, its first line read."""
-    settings = {**SETTINGS, "source_argument": str(script), "state_dir": str(tmp_path / "state")}
+    settings = {**SETTINGS, "sample_deadline": deadline, "source_argument": str(script), "state_dir": str(tmp_path / "state")}
     code = (
         f"import sys; sys.path[:0] = [{str(ROOT / 'src')!r}, {str(ROOT)!r}]\n"
         "import os, threading, time\nfrom gpuwatch.config.settings import NodeSettings\nfrom gpuwatch.node.stdio import run\n"
@@ -39,16 +45,16 @@ def node(script, tmp_path):
     )
     child = Child([sys.executable, "-c", code])
     try:
-        assert child.read_line(30.0) == MAGIC + __version__.encode()
+        assert child.read_line(60.0) == MAGIC + __version__.encode()
         yield child
     finally:
         if child.returncode is None:
             os.killpg(child.pid, signal.SIGKILL)
-            child.wait(10.0)
+            child.wait(60.0)
         child.close()
 
 
-def frame(node, seconds=30.0):
+def frame(node, seconds=60.0):
     header, values = node.read_line(seconds), node.read_line(seconds)
     assert header is not None, node.last_words
     assert values is not None
@@ -65,7 +71,7 @@ def frame(node, seconds=30.0):
 
 
 def until(node, check):
-    end = time.monotonic() + 30
+    end = time.monotonic() + 60
     while time.monotonic() < end:
         header, values = frame(node)
         if check(header):
@@ -74,7 +80,15 @@ def until(node, check):
 
 
 def samplers_of(node):
-    return [pid for task in Path(f"/proc/{node.pid}/task").glob("*/children") for pid in task.read_text().split()]
+    return [pid for task in Path(f"/proc/{node.pid}/task").glob("*/children") for pid in text_of(task).split()]
+
+
+def text_of(path):
+    """Of a file of /proc; empty where its process has ended."""
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
 
 
 def test_frames_come_and_the_shape_once(node):
@@ -83,21 +97,28 @@ def test_frames_come_and_the_shape_once(node):
     snapshot = shape.build(shape.check(values))
     assert [gpu.uuid for gpu in snapshot.gpus] == ["GPU-0", "GPU-1"]
     assert header["version"] == __version__
-    assert abs(header["sent_at"] - time.time()) < 10
-    again, values = frame(node)
-    assert "shape" not in again
-    assert again["base"] == header["sample"]
-    assert again["shape_id"] == shape.id
-    assert shape.build(shape.check(values)).taken_at > snapshot.taken_at
+    assert abs(header["sent_at"] - time.time()) < 60
+    while header["sample"] == (again := frame(node))[0]["sample"]:  # one is said again where the next is late
+        assert "shape" not in again[0]
+    assert "shape" not in again[0]
+    assert again[0]["base"] == header["sample"]
+    assert again[0]["shape_id"] == shape.id
+    assert shape.build(shape.check(again[1])).taken_at > snapshot.taken_at
 
 
+@pytest.mark.parametrize("deadline", [1.0])
 def test_a_driver_that_hangs_is_told_and_the_node_goes_on_talking(node, script):
     frame(node)
     script.write_text("hang")
-    header, _ = until(node, lambda header: header["status"]["stale"])
+    until(node, lambda _: script.with_suffix(".hanging").exists())
+    said = [{}]
+
+    def is_said_again(header):
+        said.append(header)
+        return header["status"]["stale"] and (header["sample"], header["status"]) == (said[-2].get("sample"), said[-2].get("status"))
+
+    header, _ = until(node, is_said_again)
     assert "driver hung since" in header["status"]["message"]
-    said_again, _ = frame(node)
-    assert said_again["status"] == header["status"]
 
 
 @pytest.mark.parametrize("how", ["input", "term", "output"])
@@ -112,10 +133,9 @@ def test_it_ends_with_whoever_listens(node, how):
     else:
         node._process.stdout.close()
         node._open.clear()
-    assert node.wait(20.0)
+    assert node.wait(60.0)
     assert node.returncode == 0, node.last_words
-    stat = Path(f"/proc/{samplers[0]}/stat")
-    assert not stat.exists() or stat.read_text().rpartition(") ")[2][0] == "Z"
+    assert text_of(Path(f"/proc/{samplers[0]}/stat")).rpartition(") ")[2][:1] in ("", "Z")
 
 
 def test_nothing_else_reaches_the_pipe(node, script, tmp_path):
