@@ -1,4 +1,7 @@
-"""What all tests share: which skips are allowed, a summary that names each, and how hypothesis looks for examples."""
+"""What all tests share: which skips are allowed, a summary that names each, how hypothesis looks for examples, and signals as a terminal has them."""
+
+import signal
+import threading
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -12,6 +15,12 @@ ALLOWED = ("no GPU hardware: ", "this kernel forbids: ")
 """A test may skip only for these reasons, each shown by a probe that names it. Any other skip fails the run."""
 
 _skips = []
+
+# whoever runs the tests under nohup, or in the background of a script, ignores these signals, and what a test starts would inherit it: a signal that is
+# handled here, by doing nothing, has its usual meaning there
+for _number in (signal.SIGINT, signal.SIGHUP):
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, lambda *_: None)
 
 
 def pytest_runtest_logreport(report):

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import http.client
 import json
 import os
+import random
 import re
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -18,6 +21,10 @@ from urllib.parse import urlsplit
 
 DEADLINE = 60.0
 """Generous: the machine may be busy with other tests."""
+READ_SECONDS = 20.0
+"""What a process that has ended wrote is read by then, unless one that it left behind holds its output."""
+FRESH_SECONDS = 30.0
+"""Readings of a lab's hub count as new for so long, unless a test says otherwise: a machine that stands still for a second makes nothing stale."""
 
 
 class Running:
@@ -45,9 +52,16 @@ class Running:
 
     def wait_for(self, pattern: str, seconds: float = DEADLINE) -> re.Match[str]:
         """The first match of ``pattern`` in the output."""
-        found = eventually(lambda: re.search(pattern, self.output) or (self.process.poll() is not None and "ended"), seconds)
-        assert not isinstance(found, str), f"ended with {self.process.returncode} before {pattern!r} came:\n{self.output}"
-        assert found, f"{pattern!r} did not come:\n{self.output}"
+
+        def look() -> Union[re.Match[str], bool, None]:
+            ended = self.process.poll() is not None
+            if ended:
+                self._reader.join(READ_SECONDS)  # its last words may still lie in the pipe
+            return re.search(pattern, self.output) or ended
+
+        found = eventually(look, seconds)
+        assert found is not True, f"ended with {self.process.returncode} before {pattern!r} came:\n{self.output}"
+        assert isinstance(found, re.Match), f"{pattern!r} did not come:\n{self.output}"
         return found
 
     def url(self) -> str:
@@ -81,14 +95,14 @@ class Running:
 
     def kill(self) -> None:
         """SIGKILL of the process and all below it."""
-        pids = [self.process.pid, *self.children()]
-        for pid in pids:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
-        self.process.wait(20)
-        self._reader.join(5)
+        if self.process.poll() is None:  # else its number may be somebody else's by now
+            for pid in [self.process.pid, *self.children()]:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    pass
+        self.process.wait(DEADLINE)
+        self._reader.join(READ_SECONDS)
 
 
 Settings = Mapping[str, Union[str, int, float, bool]]
@@ -150,6 +164,7 @@ class Lab:
             "database": self.database(name),
             **(settings or {}),
         }
+        own.setdefault("stale_intervals", FRESH_SECONDS / own["interval"])
         config = self.toml(f"{name}-hub", "hub", own, common)
         running = self.start(name, "hub", "--config", config, env={"GPUWATCH_PASSWORD": password, **(env or {})})
         running.url()
@@ -251,8 +266,37 @@ def ask_node(url: str, password: str = "x") -> tuple[int, str]:
     return status, text
 
 
+_mine: set[int] = set()
+_reserved = -1
+"""An open file; each byte of it stands for a port, and is locked by the test process that has it."""
+
+
 def free_port() -> int:
-    """A port of loopback that was free a moment ago."""
+    """A port of loopback for this test process alone, on which nobody listens.
+
+    Below those that the kernel gives to whoever asks for any, so that no connection takes it until a program of the test listens there, or after that.
+    """
+    global _reserved
+    if _reserved < 0:
+        _reserved = os.open(Path(tempfile.gettempdir()) / f"gpuwatch-test-ports-{os.geteuid()}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    first_of_any = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    ports = range(11_000, first_of_any if first_of_any > 20_000 else 60_000)  # Chromium opens no page on some below
+    for port in random.SystemRandom().sample(ports, 1000):
+        if port not in _mine and _is_ours(port):
+            _mine.add(port)
+            return port
+    raise AssertionError("no port is free")
+
+
+def _is_ours(port: int) -> bool:
+    """No other test process has it (its end gives it back), and nobody listens there."""
+    try:
+        fcntl.lockf(_reserved, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+    except OSError:
+        return False
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
