@@ -82,7 +82,7 @@ class Running:
             queue += below
         return found
 
-    def stop(self, seconds: float = 20.0) -> int:
+    def stop(self, seconds: float = DEADLINE) -> int:
         """SIGTERM, then SIGKILL of the whole session; the exit code."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
@@ -225,6 +225,18 @@ def until_failure(hub: Running, name: str, words: str, seconds: float = DEADLINE
         return words.lower() in (last.get("error") or "").lower()
 
     assert eventually(there, seconds), f"{name} is {last['status']} ({last.get('error')}), not {words!r}:\n{hub.output[-3000:]}"
+    return last
+
+
+def until_says(hub: Running, name: str, pattern: str, seconds: float = DEADLINE) -> Any:
+    """Wait until the hub's words about the node have a match of ``pattern``; the node. A status alone is there before the first answer or failure."""
+    last: dict[str, Any] = {}
+
+    def there() -> bool:
+        last.update(nodes_of(hub).get(name) or {"status": "not there"})
+        return re.search(pattern, last.get("error") or "") is not None
+
+    assert eventually(there, seconds), f"{name} is {last['status']} ({last.get('error')}), not {pattern!r}:\n{hub.output[-3000:]}"
     return last
 
 

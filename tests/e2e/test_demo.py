@@ -120,7 +120,7 @@ def test_ctrl_c_while_a_demo_starts(lab: Lab, temporary: Path) -> None:
     os.killpg(running.process.pid, signal.SIGINT)
     assert running.process.wait(40) in (0, 130), running.output
     assert eventually(lambda: not alive(below), 20)
-    assert eventually(lambda: os.listdir(temporary) == [], 5)
+    assert eventually(lambda: os.listdir(temporary) == [], 40)
     assert "Traceback" not in running.output
 
 
