@@ -33,7 +33,7 @@ def context_of(trust: Trust) -> ssl.SSLContext:
 
 
 @lru_cache(maxsize=64)
-def _context(trust: Trust, _: Optional[Tuple[str, int, int]]) -> ssl.SSLContext:
+def _context(trust: Trust, _: Optional[Tuple[str, int, int, int]]) -> ssl.SSLContext:
     if trust.pin:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False
@@ -48,12 +48,13 @@ def _context(trust: Trust, _: Optional[Tuple[str, int, int]]) -> ssl.SSLContext:
     return context
 
 
-def _stamp(path: str) -> Optional[Tuple[str, int, int]]:
+def _stamp(path: str) -> Optional[Tuple[str, int, int, int]]:
+    """Other authorities, another stamp: also of a file that was read while it was being written, whose time may be the same."""
     try:
         status = os.stat(path) if path else None
     except OSError:
         return None
-    return None if status is None else (path, status.st_mtime_ns, status.st_ino)
+    return None if status is None else (path, status.st_mtime_ns, status.st_ino, status.st_size)
 
 
 def check_pin(trust: Trust, der: Optional[bytes], address: str) -> None:
