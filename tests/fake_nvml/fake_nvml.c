@@ -1256,9 +1256,9 @@ static nvmlReturn_t wait_for_event(struct event_set *set, struct event_data *out
             return NVML_SUCCESS;
         if (now >= end)
             return NVML_ERROR_TIMEOUT;
-        /* The file is in place a moment before its generation word: look again soon after a change. */
+        /* The file is in place before its generation word, by however long its writer stands still: look again soon. */
         uint64_t left = (end - now + 999) / 1000;
-        if (poll(&watch, 1, (int)(left < INT_MAX ? left : INT_MAX)) > 0 && read(set->watch, changes, sizeof changes) > 0)
+        if (poll(&watch, 1, (int)(left < 50 ? left : 50)) > 0 && read(set->watch, changes, sizeof changes) > 0)
             sleep_milliseconds(2);
     }
 }

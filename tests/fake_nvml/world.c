@@ -25,7 +25,7 @@ static struct counter *counters, own_counters[512];
 static int counter_count;
 
 /* Worlds that were replaced. A caller in another thread may still look at one, so the newest few are kept. */
-static struct world *graveyard[16];
+static struct world *graveyard[256];
 static unsigned buried;
 
 enum kind { NUMBER, REAL, TEXT, LIST };
