@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -93,6 +94,21 @@ def test_a_process_that_is_gone_is_forgotten(tree):
     assert look(table, 7, 2.0) is None
     tree.process(7, command=b"fresh\0")
     assert look(table, 7, 3.0).facts["command"] == "fresh"
+
+
+def test_a_process_that_ends_while_it_is_looked_at_is_none(tree, monkeypatch):
+    """Its environment is gone with it, not hidden."""
+    tree.process(7)
+    table = ProcessTable(str(tree.root))
+    real = ProcessTable._stat
+
+    def stat(self, pid):
+        found = real(self, pid)
+        shutil.rmtree(tree.root / "proc" / str(pid), ignore_errors=True)
+        return found
+
+    monkeypatch.setattr(ProcessTable, "_stat", stat)
+    assert look(table, 7, 1.0) is None
 
 
 def test_a_clock_that_goes_back_gives_no_share(tree):

@@ -137,13 +137,16 @@ class ProcessTable:
         return known
 
     def _meet(self, pid: int) -> Optional[Known]:
-        """A process that was not known."""
+        """A process that was not known. One that ends while it is looked at is none: what is left of it would say that somebody hides it."""
         stat = self._stat(pid)
         if stat is None:
             return None
         glances = self._glances and len(self._known) < _MOST_OPEN
         descriptor = _open(f"{self._proc}/{pid}/statm") if glances else -1
         facts, has_hidden_job = self._facts(pid, stat)
+        if (has_hidden_job or facts["user"] is None) and self._stat(pid) is None:
+            _close(descriptor)
+            return None
         known = self._known[pid] = Known(pid, stat, facts, has_hidden_job, descriptor, self._now)
         return known
 
