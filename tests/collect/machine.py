@@ -54,7 +54,7 @@ class Machine:
     def __exit__(self, *_: object) -> None:
         self.process.stdin.close()
         try:
-            assert self.process.wait(20) == 0
+            assert self.process.wait(60) == 0
         finally:
             self.process.kill()
             self.process.wait()
@@ -63,7 +63,7 @@ class Machine:
     def read(self, now: float = NOW) -> Node:
         self.process.stdin.write(b"%r\n" % now)
         self.process.stdin.flush()
-        assert select.select([self.process.stdout], [], [], 30)[0], "the source does not answer"
+        assert select.select([self.process.stdout], [], [], 60)[0], "the source does not answer"
         answer = json.loads(self.process.stdout.readline())
         if "lost" in answer:
             raise Lost(answer["lost"])

@@ -53,17 +53,18 @@ def test_cpu_percent_is_the_difference_of_two_samples(tmp_path):
     driver = FakeDriver(tmp_path, "rtx4080s")
     with children(2, sys.executable, "-c", "while True: pass") as spinning, children(1) as (idle,):
         driver.set_processes(0, [row(spinning[0], 2), row(idle, 1)])
+        clock = (~spinning[0].pid << 3) | 2  # of its CPU time, clock_getcpuclockid(3)
         with Machine(driver) as machine:
-            started = time.time()
+            first, started = time.clock_gettime(clock), time.time()
             machine.read(started)
-            clock = (~spinning[0].pid << 3) | 2  # of its CPU time, clock_getcpuclockid(3)
             before = time.clock_gettime(clock)
-            while time.time() < started + 0.5 or (time.clock_gettime(clock) < before + 0.1 and time.time() < started + 20):
+            while time.time() < started + 0.5 or (time.clock_gettime(clock) < before + 0.1 and time.time() < started + 40):
                 time.sleep(0.05)  # on a busy machine it gets little
             used, ended = time.clock_gettime(clock) - before, time.time()
             busy, quiet = machine.read(ended).gpus[0].processes
+            most = time.clock_gettime(clock) - first
     assert 0.1 <= used <= busy.cpu_percent / 100 * (ended - started) + 0.01
-    assert busy.cpu_percent <= 150
+    assert busy.cpu_percent / 100 * (ended - started) <= most + 0.01
     assert quiet.cpu_percent == 0
 
 
