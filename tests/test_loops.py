@@ -18,7 +18,7 @@ def stop():
     event.set()
 
 
-def wait_until(condition, seconds=10.0):
+def wait_until(condition, seconds=60.0):
     until = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < until, "waited too long"
@@ -29,7 +29,7 @@ def test_calls_at_once_and_then_every_interval(stop):
     times = []
     Loop("beat", times.append, 0.02, stop).start()
     wait_until(lambda: len(times) >= 5)
-    assert times[0] == pytest.approx(time.time(), abs=10)
+    assert times[0] == pytest.approx(time.time(), abs=60)
     assert times == sorted(times)
 
 
@@ -53,7 +53,7 @@ def test_stop_ends_a_loop_in_a_long_interval_at_once(stop):
     loop = Loop("long", calls.append, 3600.0, stop).start()
     wait_until(lambda: calls)
     stop.set()
-    assert loop.join(5.0)
+    assert loop.join(60.0)
     assert len(calls) == 1
 
 
@@ -62,13 +62,13 @@ def test_a_plain_event_ends_it_too():
     loop = Loop("plain", calls.append, 3600.0, stop).start()
     wait_until(lambda: calls)
     stop.set()
-    assert loop.join(5.0)
+    assert loop.join(60.0)
 
 
 def test_a_loop_made_with_a_set_stop_never_calls():
     stop, calls = Stop(), []
     stop.set()
-    assert Loop("late", calls.append, 0.01, stop).start().join(5.0)
+    assert Loop("late", calls.append, 0.01, stop).start().join(60.0)
     assert calls == []
 
 
@@ -146,7 +146,7 @@ def test_a_loop_tells_whether_it_does_its_work(monkeypatch):
     hold.set()
 
     def work(_):
-        hold.wait(30)
+        hold.wait(120)
         if fail.is_set():
             raise ValueError("secret")
 
@@ -164,13 +164,14 @@ def test_a_loop_tells_whether_it_does_its_work(monkeypatch):
     loop.wake()
     wait_until(lambda: loop.trouble() == "")
     stop.set()
-    loop.join(10)
+    assert loop.join(60)
     assert loop.trouble() == "does not run"
 
 
 def test_a_long_interval_is_no_trouble(monkeypatch, stop):
     monkeypatch.setattr("gpuwatch.loops.HANGS_SECONDS", 0.1)
     loop = Loop("x", lambda _: None, 600, stop).start()
+    wait_until(lambda: loop._due_at > time.monotonic() + 300)  # it was called, and waits
     time.sleep(0.3)
     assert loop.trouble() == ""
 
@@ -187,13 +188,13 @@ def test_an_async_loop_tells_whether_it_does_its_work(monkeypatch):
     loop.start(main)
     try:
         wait_until(lambda: loop.trouble() == "")
-        loop.call(hold.wait, 30)
+        loop.call(hold.wait, 120)
         wait_until(lambda: loop.trouble().startswith("hangs for "))
         hold.set()
         wait_until(lambda: loop.trouble() == "")
     finally:
         hold.set()
-        assert loop.stop()
+        assert loop.stop(60)
     assert loop.trouble() == "does not run"
 
 
@@ -208,9 +209,9 @@ def test_async_loop_runs_main_and_takes_calls_from_other_threads():
     wait_until(lambda: seen)
     called = threading.Event()
     loop.call(lambda word: (seen.append(word), called.set()), "hello")
-    assert called.wait(5.0)
+    assert called.wait(60.0)
     assert seen == ["poller", "hello"]
-    assert loop.stop()
+    assert loop.stop(60)
     assert not loop.alive
     loop.call(seen.append, "late")
     assert seen == ["poller", "hello"]
@@ -229,7 +230,7 @@ def test_async_loop_calls_main_again_after_an_error(monkeypatch):
     loop = AsyncLoop("poller").start(main)
     wait_until(lambda: len(tries) == 3)
     assert loop.last_error is None, "it works again"
-    assert loop.stop()
+    assert loop.stop(60)
 
 
 def test_async_loop_that_is_stopped_during_back_off_ends():
@@ -238,7 +239,7 @@ def test_async_loop_that_is_stopped_during_back_off_ends():
 
     loop = AsyncLoop("poller").start(main)
     wait_until(lambda: loop.last_error is not None)
-    assert loop.stop()
+    assert loop.stop(60)
 
 
 def test_a_node_that_imports_loops_has_no_asyncio():
