@@ -5,10 +5,13 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 from tests.e2e.processes import eventually
+
+from gpuwatch.cli.together import Together
 
 SRC = Path(__file__).resolve().parents[2] / "src"
 PROGRAM = f"""
@@ -53,3 +56,33 @@ def test_nodes_end_with_the_program_that_started_them(tmp_path, number):
     finally:
         program.kill()
         program.communicate()
+
+
+def test_a_node_that_is_ended_while_all_end_is_closed_behind_it():
+    """Ctrl-C in the moment in which the demo ends one of its nodes: its pipes must not be closed under the thread that reads them."""
+    order, inside, asked = [], threading.Event(), threading.Event()
+
+    class Node:
+        def ask_to_end(self):
+            order.append("asked")
+            asked.set()
+
+        def end(self, seconds):
+            inside.set()
+            assert asked.wait(60)
+            order.append("ended")
+
+        def wait(self, seconds):
+            return True
+
+        def close(self):
+            order.append("closed")
+
+    together = Together([])
+    together._children["a"] = Node()
+    thread = threading.Thread(target=together.end_node, args=("a",))
+    thread.start()
+    assert inside.wait(60)
+    together.__exit__()
+    thread.join(60)
+    assert order == ["asked", "ended", "closed"]

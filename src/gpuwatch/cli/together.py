@@ -8,6 +8,7 @@ import secrets
 import shutil
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import Callable, Iterator, Mapping, NamedTuple, Optional, Sequence
@@ -61,6 +62,8 @@ class Together:
         self._state_dir = state_dir
         self._children: dict[str, Child] = {}
         self._passing = contextlib.ExitStack()
+        self._one_thread = threading.Lock()
+        """Ends children and closes their pipes: ``end_node`` may be called while all ends."""
         self.folder = Path()
 
     def __enter__(self) -> Together:
@@ -81,10 +84,11 @@ class Together:
         for child in self._children.values():
             child.ask_to_end()
         until = time.monotonic() + GRACE_SECONDS
-        for child in self._children.values():
-            if not child.wait(max(0.1, until - time.monotonic())):
-                child.end(0.1)
-            child.close()
+        with self._one_thread:
+            for child in self._children.values():
+                if not child.wait(max(0.1, until - time.monotonic())):
+                    child.end(0.1)
+                child.close()
         self._passing.close()
 
     @property
@@ -108,7 +112,8 @@ class Together:
 
     def end_node(self, name: str) -> None:
         """End one node, as if its machine went down."""
-        self._children[name].end(GRACE_SECONDS)
+        with self._one_thread:
+            self._children[name].end(GRACE_SECONDS)
 
     def _start(self, plan: NodePlan) -> Child:
         state = self._state_dir or self.folder / plan.name
