@@ -7,6 +7,7 @@ import pty
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -72,7 +73,7 @@ def test_in_a_terminal_it_is_watched_without_touching_the_scrollback(tmp_path):
         "import time\nfrom gpuwatch.cli import status\nlooks = iter(['one\\n', 'two\\n'])\nstatus._text = lambda *_: next(looks)\n"
         "status.command(['--hub', 'x', '--watch', '0.1'], standalone_mode=False)\n"
     )
-    environment = {**os.environ, "PYTHONPATH": "src", "TERM": "xterm"}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2] / "src"), "TERM": "xterm"}
     done = subprocess.run([sys.executable, "-c", script], stdout=follower, stderr=subprocess.DEVNULL, env=environment, timeout=60, check=False)
     os.close(follower)
     seen = b""

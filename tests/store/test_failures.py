@@ -36,7 +36,7 @@ def run(tmp_path, code, *, as_nobody=False):
             except StoreError as error:
                 print("StoreError:", error)
     """
-    root = os.getcwd()
+    root = str(Path(__file__).resolve().parents[2])
     head = textwrap.dedent(head).format(
         src=os.path.join(root, "src"), root=root, path=str(tmp_path / "gpuwatch.db"), drop=as_nobody, nobody=NOBODY
     )
