@@ -200,6 +200,9 @@ def test_as_long_as_the_database_was_not_read_nobody_is_unknown(lab: Lab) -> Non
     assert hub.store is None
     with pytest.raises(NotYet, match="database is away"):
         hub.pushes._key("0" * 32)
+    lab.stop()
+    lab.database.unlink()
+    assert lab.start().pushes._key("0" * 32) is None, "in a new database there is nobody, which is known"
 
 
 def test_what_comes_late_is_stored_and_does_not_touch_the_newest_state(lab: Lab) -> None:

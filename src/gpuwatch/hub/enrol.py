@@ -30,7 +30,8 @@ class Roster:
     def __init__(self) -> None:
         self._of: Dict[str, Enrolled] = {}
         self._all: Tuple[Enrolled, ...] = ()
-        self._epoch = ""
+        self._epoch: Optional[str] = None
+        """As of the list that is known; None before one was read. A store in which nobody ever was has an empty one."""
         self._learned = self._followed = 0
         """How often somebody was learned, also when the store was last asked: what is known of those since then may be old by now."""
         self._look_at = 0.0
@@ -38,8 +39,11 @@ class Roster:
         self._seen: Dict[str, Tuple[str, float]] = {}
         self._lock = threading.Lock()
         """Held while what is known is changed: a change that began before another one must not undo it."""
-        self.is_read = False
+
+    @property
+    def is_read(self) -> bool:
         """Whom the store has is known: before, nobody can be told that he is unknown."""
+        return self._epoch is not None
 
     def get(self, id: str) -> Optional[Enrolled]:
         """The enrolled machine of this id, approved or not."""
@@ -86,7 +90,7 @@ class Roster:
         changed = (learned, epoch) != (self._followed, self._epoch)
         if changed:
             self._follow(store)
-            self._followed, self._epoch, self.is_read = learned, epoch, True
+            self._followed, self._epoch = learned, epoch
         return self._make_way(store, {target.name for target in hosts}) or changed or moved
 
     def look_again(self) -> None:
@@ -95,7 +99,7 @@ class Roster:
 
     def forget(self) -> None:
         """The database is another one now."""
-        self._epoch, self._look_at, self.is_read = "", 0.0, False
+        self._epoch, self._look_at = None, 0.0
 
     def _follow(self, store: Store) -> None:
         """What the store has, and who was learned while it was asked: the answer may be older."""
