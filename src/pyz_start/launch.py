@@ -20,6 +20,7 @@ MARK = ".gpuwatch-unpacked"  # written last; a running process holds a shared lo
 KEPT_OVER_REBOOT = "kept over a reboot"  # in the mark: this folder needs no second look
 OVERFLOW_UID = "/proc/sys/kernel/overflowuid"
 KEPT = 2  # unpacked versions that stay: this one and the one before
+TRIES = 5  # to hold what was unpacked
 
 
 class StartError(Exception):
@@ -63,19 +64,7 @@ def unpacked(archive: str, name: str) -> str:
     for root in roots():
         try:
             root = private_folder(root)
-            folder = os.path.join(root, name)
-            if os.path.lexists(folder):
-                check_own(folder)
-            mark = hold(folder)
-            if mark is None:
-                unpack_now(archive, folder)
-                if hold(folder) is None:
-                    raise StartError(f"{folder} vanished while starting: start again")
-            elif not is_whole(mark, root):
-                try:
-                    unpack_now(archive, folder)
-                except OSError:
-                    pass  # read-only: used as it is
+            folder = held(archive, root, name)
             clean_if_needed(root, name)
             return folder
         except OSError as error:
@@ -83,6 +72,29 @@ def unpacked(archive: str, name: str) -> str:
         except StartError as error:
             reasons.append(str(error))
     raise StartError("; ".join(reasons) + ". Set SHIV_ROOT to a folder that only you can write")
+
+
+def held(archive: str, root: str, name: str) -> str:
+    """The folder in `root`, whole and held. Starts of other versions may delete it until it is held: then it is unpacked again."""
+    folder = os.path.join(root, name)
+    for _ in range(TRIES):
+        try:
+            check_own(folder)
+        except FileNotFoundError:
+            pass
+        mark = hold(folder)
+        if mark is None:
+            unpack_now(archive, folder)
+            if hold(folder) is not None:
+                return folder
+        else:
+            if not is_whole(mark, root):
+                try:
+                    unpack_now(archive, folder)
+                except OSError:
+                    pass  # read-only: used as it is
+            return folder
+    raise StartError(f"{folder} vanished while starting: start again")
 
 
 def unpack_now(archive: str, folder: str) -> None:

@@ -15,6 +15,8 @@ import pytest
 from tests.e2e.processes import Lab, Running, eventually, free_port, get, get_json, nodes_of, until_status
 from tests.fake_nvml import FakeDriver
 
+from gpuwatch.cli import together
+
 
 @pytest.fixture
 def temporary(lab: Lab) -> Path:
@@ -134,6 +136,15 @@ def test_ending_a_demo_while_its_past_is_made(lab: Lab, temporary: Path, number:
     assert os.listdir(temporary) == []
     assert "starting six" not in running.output
     assert "Traceback" not in running.output
+
+
+def test_what_is_written_while_a_temporary_folder_goes_is_swept_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As by a node that was just starting when all was ended."""
+    monkeypatch.setattr(together.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(together.shutil, "rmtree", lambda *_, **__: None)  # as where it finds a folder that is filled again
+    with together.passing_folder() as folder:
+        (folder / "late").write_text("x")
+    assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.parametrize("span", ["soon", "2y"])

@@ -117,6 +117,28 @@ def test_every_place_is_tried_and_named(tmp_path: Path, monkeypatch: pytest.Monk
     assert text.endswith("Set SHIV_ROOT to a folder that only you can write")
 
 
+@pytest.mark.parametrize("deletions", [1, launch.TRIES])
+def test_what_another_version_deletes_before_it_is_held_is_unpacked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deletions: int) -> None:
+    (tmp_path / "root").mkdir(mode=0o700)
+    calls = []
+
+    def unpack(archive: str, folder: str) -> None:
+        calls.append(folder)
+        if len(calls) > deletions:  # else it is gone again
+            Path(folder).mkdir(mode=0o700)
+            (Path(folder) / MARK).write_text(launch.boot_id())
+
+    monkeypatch.setattr(launch, "roots", lambda: [str(tmp_path / "root")])
+    monkeypatch.setattr(launch, "unpack_now", unpack)
+    name = "gpuwatch-1-0123456789abcdef"
+    if deletions < launch.TRIES:
+        assert launch.unpacked("/nowhere.pyz", name) == str(tmp_path / "root" / name)
+        assert len(calls) == deletions + 1
+    else:
+        with pytest.raises(StartError, match="vanished while starting: start again"):
+            launch.unpacked("/nowhere.pyz", name)
+
+
 def test_holding_keeps_a_deleter_out(tmp_path: Path) -> None:
     assert launch.hold(str(tmp_path)) is None
     (tmp_path / MARK).write_text("this boot")

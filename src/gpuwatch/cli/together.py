@@ -23,10 +23,12 @@ GRACE_SECONDS = 10.0
 _SWEEP = """
 import os, shutil, sys, time
 sys.stdin.buffer.read()
-for _ in range(150):  # whoever else ends now may still write
-    shutil.rmtree(sys.argv[1], ignore_errors=True)
-    if not os.path.lexists(sys.argv[1]):
+gone = 0 if os.path.lexists(sys.argv[1]) else 10
+for _ in range(150):
+    if gone >= 10:  # whoever else ends now may still write, and a node that was starting makes its folder anew
         break
+    shutil.rmtree(sys.argv[1], ignore_errors=True)
+    gone = 0 if os.path.lexists(sys.argv[1]) else gone + 1
     time.sleep(0.2)
 """
 
@@ -42,6 +44,8 @@ def passing_folder() -> Iterator[Path]:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         if sweeper is not None:
+            sweeper.write(b"", close=True)  # it finds nothing, or sweeps what was written meanwhile
+            sweeper.wait(GRACE_SECONDS)
             sweeper.end(GRACE_SECONDS)
             sweeper.close()
 
@@ -147,9 +151,10 @@ def _toml(text: str) -> str:
 
 def wait_until(check: Callable[[], bool], seconds: float) -> bool:
     """True as soon as ``check`` is; False when the time is over."""
-    until = time.monotonic() + seconds
+    until, late = time.monotonic() + seconds, False
     while not check():
-        if time.monotonic() > until:
+        if late:
             return False
         time.sleep(0.1)
+        late = time.monotonic() > until  # told when it was looked at once more: this process may have stood still
     return True

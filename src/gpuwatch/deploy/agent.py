@@ -233,14 +233,15 @@ class Worker:
 
     def ask(self, step: Dict[str, Any]) -> Tuple[str, str]:
         """Until the program answers on loopback."""
-        until, said = time.monotonic() + step["seconds"], "it does not listen"
+        until, late = time.monotonic() + step["seconds"], False
         while True:
             status, said = _get(step["url"])
             if status == 200 and self._lives(step):
                 return "same", said
-            if time.monotonic() >= until or (step.get("pid") and not self._lives(step)):
+            if late or (step.get("pid") and not self._lives(step)):
                 break
             time.sleep(0.25)
+            late = time.monotonic() >= until  # told when it was asked once more: this machine may have stood still
         raise StepError(f"no good answer of {step['url']} within {step['seconds']:g} s: {_last_line(step, said)}", step.get("hint", ""))
 
     def _lives(self, step: Dict[str, Any]) -> bool:

@@ -139,12 +139,13 @@ class Runner:
             return replace(report, notes=(*report.notes, done)) if done else report
         if not self._wish.push or report.target.scheme in SSH:
             return report
-        until = time.monotonic() + self._wish.answer_seconds
+        until, late = time.monotonic() + self._wish.answer_seconds, False
         while not self._enrolling.is_known(report.target):
-            if time.monotonic() > until:
+            if late:
                 hint = f"can it reach {self._wish.push}? Its log says more; a settings file that was there already needs push and enroll_file"
                 return replace(report, ok=False, failed_step="enrol", error="it did not come to the hub for its key", hint=hint)
             time.sleep(0.5)
+            late = time.monotonic() > until  # told when it was looked at once more: this process may have stood still
         return report
 
     def _ask(

@@ -51,7 +51,7 @@ class Certificate:
                 try:
                     self._context = load(self._files)
                     log.info("the certificate was renewed")
-                except GpuwatchError as error:
+                except (GpuwatchError, OSError) as error:  # the last: a file went away while it was read
                     log.error("%s The certificate that was read before stays in use.", error)
         return self._context
 
