@@ -167,8 +167,9 @@ def fill(stage: Path, wheels: dict[str, list[Path]]) -> None:
                     put(place, entry, archive.read(entry))
     for package in ("gpuwatch", "pyz_start"):
         for path in sorted((HERE / "src" / package).rglob("*")):
-            if path.is_file():
-                put(stage, str(path.relative_to(HERE / "src")), path.read_bytes())
+            name = str(path.relative_to(HERE / "src"))
+            if not NOT_PACKED.search(name) and path.is_file():  # a program that runs from here may be writing its __pycache__
+                put(stage, name, path.read_bytes())
 
 
 def put(folder: Path, name: str, content: bytes) -> None:

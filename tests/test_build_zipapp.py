@@ -32,7 +32,7 @@ def checkout(folder: Path) -> Path:
     folder.mkdir()
     for name in ("build_zipapp.py", "requirements.lock", "requirements-build.lock"):
         shutil.copyfile(REPOSITORY / name, folder / name)
-    shutil.copytree(REPOSITORY / "src", folder / "src", ignore=shutil.ignore_patterns("*.pyc"), copy_function=shutil.copyfile)
+    shutil.copytree(REPOSITORY / "src", folder / "src", ignore=shutil.ignore_patterns("__pycache__"), copy_function=shutil.copyfile)
     for path in (folder / "src").rglob("*.py"):
         path.chmod(0o600)
     (folder / "src" / "gpuwatch" / "__pycache__").mkdir(exist_ok=True)

@@ -79,7 +79,7 @@ class Machine:
         log = (self.folder / "sshd.log").open("ab")
         self._sshd = subprocess.Popen([SSHD, "-D", "-e", "-f", str(self.folder / "sshd_config")], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         log.close()
-        assert eventually(self._listens, 20.0), self.log
+        assert eventually(self._listens), self.log
         return self
 
     def _listens(self) -> bool:
@@ -107,7 +107,7 @@ class Machine:
         """End sshd with all that was started through it."""
         if self._sshd is not None:
             self._sshd.terminate()
-            self._sshd.wait(20)
+            self._sshd.wait(60)
             self._sshd = None
         for pid in self.processes():
             try:

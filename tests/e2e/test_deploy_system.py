@@ -106,7 +106,7 @@ def test_a_service_of_the_system(lab: Lab, open_folder: Path, apart: str, pyz: P
         assert (bin_ / "gpuwatch.previous").read_bytes() == pyz.read_bytes()
 
         assert deploying.run("--json", "--remove")["gpu1"]["ok"]
-        assert eventually(lambda: not machine.processes("node"), 10.0)
+        assert eventually(lambda: not machine.processes("node"))
         left = [path for path in (open_folder / "layers").rglob("*gpuwatch*") if not path.is_char_device()]
         assert left == []
         calls = (open_folder / "bin" / "calls").read_text().splitlines()
