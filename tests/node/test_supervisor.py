@@ -6,12 +6,18 @@ import signal
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from gpuwatch import child as child_module
 from gpuwatch.child import Child
-from gpuwatch.node.supervisor import Allowance, clock
+from gpuwatch.config.settings import NodeSettings
+from gpuwatch.node import supervisor as module
+from gpuwatch.node.inventory import Inventory
+from gpuwatch.node.newest import Newest
+from gpuwatch.node.service import sampler_options
+from gpuwatch.node.supervisor import Allowance, Supervisor, clock
 
 
 def test_samples_come_and_nothing_is_wrong(rig):
@@ -124,6 +130,24 @@ def test_a_stopped_sampler_is_noticed_and_restarted(rig):
     assert it.message.startswith("the sampler was stopped (SIGSTOP) and reads nothing since ")
     it.wait(lambda: not it.status["stale"])
     it.wait_for_another(pid)
+
+
+@pytest.mark.parametrize(("late", "due"), [(0.0, 1010.0), (30.0, 1040.0)])
+def test_time_in_which_the_node_stands_still_itself_does_not_count(tmp_path, monkeypatch, late, due):
+    """As on a virtual machine that is moved: sampler and node stand still together, and the node may be the first to go on."""
+
+    class Silent:
+        asked_to_end = False
+
+        def read_line(self, seconds):
+            at[0] += seconds + late
+
+    it, at = Supervisor(NodeSettings(), Newest(), Inventory(None, ""), sampler_options(NodeSettings()), []), [1000.0]
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: at[0]))
+    it._due = 1010.0
+    it._listen(Silent())
+    assert it._due == pytest.approx(due)
+    assert at[0] == pytest.approx(1001.0 + late)
 
 
 def test_a_killed_sampler_is_restarted(rig):

@@ -33,6 +33,10 @@ STEADY_SECONDS = 60.0
 """A sampler that lived this long is started at once when it ends."""
 LONGEST_RETRY_SECONDS = 60.0
 LONGEST_WAIT_SECONDS = 0.5
+LOOK_SECONDS = 1.0
+"""The longest wait for a frame: so it shows when this process stands still."""
+STOOD_STILL_SECONDS = 0.5
+"""A wait that lasted so much longer than it should: the machine stood still (a virtual one that moves to another), and the sampler with it."""
 LINES_A_MINUTE = 30
 
 
@@ -125,9 +129,14 @@ class Supervisor:
     # what it says
 
     def _listen(self, child: Child) -> None:
-        """Wait for the next frame until it is due, half a second at most while the sampler is to end."""
-        left = self._due - time.monotonic()
-        line = child.read_line(LONGEST_WAIT_SECONDS if child.asked_to_end or left <= 0 else left + 0.001)
+        """Wait for the next frame, a second at most. Time in which this process stood still itself is no time of the sampler's."""
+        began = time.monotonic()
+        left = self._due - began
+        wait = LONGEST_WAIT_SECONDS if child.asked_to_end or left <= 0 else min(left + 0.001, LOOK_SECONDS)
+        line = child.read_line(wait)
+        late = time.monotonic() - began - wait
+        if late > STOOD_STILL_SECONDS:
+            self._due += late
         while line is not None and not self._deaf:
             self._take(line)
             line = child.read_line(LONGEST_WAIT_SECONDS) if self._header is not None else None
