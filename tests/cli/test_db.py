@@ -12,7 +12,7 @@ from tests.store.samples import START, docs_for, journal_entry, numbers_of
 
 from gpuwatch.cli import db, db_copy
 from gpuwatch.model.errors import StoreError, UsageError
-from gpuwatch.store import copying, machines, migrations, packing, snapshots
+from gpuwatch.store import backup, copying, machines, migrations, packing, snapshots
 from gpuwatch.store.database import open_store
 from gpuwatch.store.hub_lock import HubLock
 
@@ -121,6 +121,20 @@ def test_backup_and_restore(filled, tmp_path):
         store.close()
         run(filled, "restore", file, "--yes")
     assert numbers(filled) == [list(range(60))]
+
+
+def test_two_restores_in_one_second_keep_both_that_were_there(tmp_path, monkeypatch):
+    path, file = str(tmp_path / "gpuwatch.db"), tmp_path / "backup.db"
+    fill(str(file))
+    monkeypatch.setattr(backup.time, "strftime", lambda *_: "20260921T141320")
+    kept = []
+    for number in (60, 70):
+        fill(path, range(60, 60 + number))
+        kept.append(run(path, "restore", file, "--yes").stdout.split()[-1].rstrip("."))
+        assert numbers(path) == [list(range(60))]
+    assert [one.rpartition("-")[2] for one in kept] == ["20260921T141320", "2"]
+    assert numbers(kept[0]) == [list(range(60, 120))]
+    assert numbers(kept[1]) == [list(range(130))]
 
 
 def test_restore_where_there_was_nothing(url, tmp_path):

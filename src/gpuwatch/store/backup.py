@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import time
 from contextlib import closing
+from itertools import chain, count
 from typing import Optional
 
 from gpuwatch.model.errors import StoreError
@@ -99,7 +100,7 @@ def _into_file(backup: Store, path: str, progress: Progress) -> Optional[str]:
     path = os.path.abspath(path)
     if os.path.exists(path) and os.path.samefile(backup.path, path):
         raise StoreError(f"{path} is the database itself.", "Name a backup of it.")
-    fresh, aside = f"{path}.restored", f"{path}.before-restore-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}"
+    fresh, aside = f"{path}.restored", _aside(path)
     _unlink(fresh)  # of a restore that was killed
     try:
         write(backup, fresh, progress)
@@ -114,6 +115,13 @@ def _into_file(backup: Store, path: str, progress: Progress) -> Optional[str]:
         raise StoreError(f"The database {path} cannot be replaced: {error.strerror}.", "Check the folder's rights.") from None
     finally:
         _unlink(fresh)
+
+
+def _aside(path: str) -> str:
+    """What the database that was there is called from now on; two may be restored in one second."""
+    name = f"{path}.before-restore-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}"
+    names = chain([name], (f"{name}-{number}" for number in count(2)))
+    return next(one for one in names if not os.path.exists(one) or _is_same(one, path))
 
 
 def _close_journal(path: str) -> None:
@@ -131,8 +139,12 @@ def _close_journal(path: str) -> None:
 
 def _link(path: str, aside: str) -> None:
     """Under both names; it may be so already, by a restore that was killed."""
-    if not (os.path.exists(aside) and os.path.samefile(path, aside)):
+    if not _is_same(aside, path):
         os.link(path, aside)
+
+
+def _is_same(path: str, other: str) -> bool:
+    return os.path.exists(path) and os.path.exists(other) and os.path.samefile(path, other)
 
 
 def _unlink(path: str) -> None:
