@@ -49,7 +49,7 @@ class Seen:
             except (OSError, ValueError, AssertionError, HTTPException):  # the last: it was killed in the middle of its answer
                 continue
             before, looked_at = looked_at, time.monotonic()
-            self.clock += min(looked_at - before, 2 * LOOK_SECONDS)
+            self.clock += min(looked_at - before, 4 * LOOK_SECONDS)
             for node in nodes:
                 if node["snapshot"] is not None:
                     self.at.setdefault((node["name"], node["snapshot"]["taken_at"]), self.clock)
