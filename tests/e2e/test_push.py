@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any, List, Tuple
 
-from tests.e2e.processes import Lab, Running, eventually, free_port, until_status
+from tests.e2e.processes import Lab, eventually, free_port, until_status
 from tests.e2e.test_network import Network, PluggedLab, network, plugged  # noqa: F401  (fixtures)
 
 from gpuwatch.store import machines, snapshots
@@ -36,10 +36,6 @@ def code_of(lab: Lab, database: str, *options: str) -> str:
     assert done.returncode == 0, done.stderr
     (made,) = json.loads(done.stdout)
     return str(made["code"])
-
-
-def port_of(running: Running) -> int:
-    return int(running.url().rpartition(":")[2])
 
 
 def now_ms() -> int:
@@ -74,8 +70,8 @@ def stored_from(lab: Lab, name: str, since_ms: int, database: str = "hub") -> No
 
 
 def test_a_node_pushes_through_a_hub_that_is_killed_and_its_own_end(lab: Lab) -> None:
-    hub = lab.hub("", {"interval": 1.0})
-    port = port_of(hub)
+    port = free_port()
+    hub = lab.hub("", {"interval": 1.0, "port": port})
     settings = {"push": f"http://127.0.0.1:{port}", "enroll": code_of(lab, lab.database()), "interval": SAMPLE_SECONDS, "push_spool": 2**21}
     node = lab.simulated("p1", **settings)
     witness = lab.hub(f"p1={node.url().rpartition('/')[2]}\n", {"interval": 0.1}, name="witness")

@@ -728,7 +728,7 @@ def test_bad_neighbours_delay_nobody(lab: Lab) -> None:
 def test_fetch_num_over_blocks_and_journal(lab: Lab, tmp_path: Path) -> None:
     fake = FakeDriver(tmp_path, profile="rtx4080s")
     fake.set(0, temperature_celsius=20)
-    node = lab.node("one", {"interval": 0.1}, env=fake.env)
+    node = lab.node("one", {"interval": 0.1}, env=fake.env, port=free_port())
     hub = lab.hub(f"one={address(node)}\n", {"interval": 0.1, "pack_snapshots": 4})
     until_status(hub, "one", "up")
     url = f"{hub.url()}/states/one/?fetch_num="
