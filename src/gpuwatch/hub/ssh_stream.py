@@ -15,7 +15,7 @@ STARTERS, WORKERS = 4, 8
 KILL_SECONDS = 3.0
 LOOK_SECONDS = 0.1
 MOST_ERRORS = 40
-END_SECONDS = 2.0
+END_SECONDS = 5.0
 """For a child whose output ended to end too."""
 
 
