@@ -8,6 +8,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Callable, Iterator, List, Optional
 
 import pytest
@@ -18,7 +19,7 @@ from gpuwatch.config.settings import HubSettings
 from gpuwatch.hub.restore import from_row, latest_from_store, to_row
 from gpuwatch.hub.service import Hub
 from gpuwatch.loops import Loop, Stop
-from gpuwatch.model.cluster import NodeState
+from gpuwatch.model.cluster import NodeState, Target
 from gpuwatch.model.errors import StoreError, UsageError
 from gpuwatch.query.cluster import cluster
 from gpuwatch.query.states import SavedState
@@ -420,6 +421,33 @@ def test_stopping_does_not_wait_for_ever_for_a_disk_that_hangs(lab: Lab, monkeyp
     assert time.monotonic() - began < 40
     hold.set()
     until(lambda: not hub._writer.alive)
+
+
+def test_of_two_that_steer_at_once_the_newer_targets_stay(lab: Lab) -> None:
+    """The writer follows the hosts file while a beat of the hubs, which began before, is late."""
+    hub, entered, go = lab.hub(), threading.Event(), threading.Event()
+
+    def polled(pairs: Any) -> Any:
+        if not entered.is_set():
+            entered.set()
+            assert go.wait(60)
+        return pairs
+
+    hub._share = SimpleNamespace(polled=polled)  # type: ignore[assignment]
+    old, new = (((Target("a", address, 1), "id-a"),) for address in ("10.0.0.1", "10.0.0.2"))
+    hub._pairs = old
+    late = threading.Thread(target=hub._steer)
+    late.start()
+    assert entered.wait(60)
+    hub._pairs = new
+    newer = threading.Thread(target=hub._steer)
+    newer.start()
+    newer.join(0.5)  # it waits for the late one, or is done before it
+    go.set()
+    for thread in (late, newer):
+        thread.join(60)
+    assert hub.poller._wanted == new
+    hub._share = None
 
 
 def test_what_came_in_is_stored_within_an_interval(lab: Lab) -> None:

@@ -9,6 +9,7 @@ import hashlib
 import logging
 import secrets
 import socket
+import threading
 import time
 from dataclasses import astuple
 from typing import Dict, FrozenSet, List, Optional, Sequence, Set, Tuple, Union
@@ -105,6 +106,7 @@ class Hub:
         self._started_at = time.time()
         self._pairs: Sequence[Tuple[Target, str]] = ()
         self._pair_of: Dict[str, Tuple[Target, str]] = {}
+        self._steering = threading.Lock()
         means = Means(
             settings.compat, ZoneInfo(self.timezone), self.roster, self.ingest, self.pair, lambda: self.store, self.listed_names, self.enrolled, self.latest.notice
         )
@@ -318,9 +320,10 @@ class Hub:
         self._steer()
 
     def _steer(self) -> None:
-        """Poll what this hub is to poll."""
-        asked = [pair for pair in self._pairs if not pair[0].sends]
-        self.poller.set_targets(asked if self._share is None else self._share.polled(asked))
+        """Poll what this hub is to poll. The writer, the beats and the clock come here: who is late must not undo what another one did."""
+        with self._steering:
+            asked = [pair for pair in self._pairs if not pair[0].sends]
+            self.poller.set_targets(asked if self._share is None else self._share.polled(asked))
 
     def _tick(self, now: float) -> None:
         self.ingest.tick(now)
