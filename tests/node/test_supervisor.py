@@ -38,8 +38,10 @@ def test_a_hang_shows_the_last_readings_and_since_when_and_recovers(rig):
     assert len(it.snapshot.gpus) == 2
     assert it.snapshot.taken_at <= it.status["since_at"] <= time.time()
     assert it.pid == pid  # told to end, not killed
+    mended_at = time.time()
     it.script.write_text("ok")
     it.wait(lambda: not it.status["stale"])
+    assert it.snapshot.taken_at > mended_at - 0.001, "what was read when it hung is not told as new"
     assert it.message.startswith("driver hung since ")
     assert "works again since" in it.message
     it.wait_for_another(pid)

@@ -152,7 +152,8 @@ class Supervisor:
         self._alive_at = time.time()
         self._due = time.monotonic() + self._patience_seconds
         self._ready = True
-        if "ready" not in header:
+        child = self._keeper.child
+        if "ready" not in header and not (child is not None and child.asked_to_end):  # what was begun before a hang is old
             self._accept(header, line)
 
     def _accept(self, header: Dict[str, Any], line: bytes) -> None:
