@@ -194,6 +194,23 @@ def test_who_was_enrolled_just_now_is_known_at_once(lab: Lab) -> None:
     assert push(hub, made.row.id, [record(1, time.time())]).have == 1
 
 
+def test_who_was_enrolled_by_another_hub_just_now_is_known_too(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub = lab.start()
+    assert hub.store is not None
+    with parked(hub):
+        made = enrolled.add(hub.store, kind="push", name="p1", address="10.0.0.9", now=time.time(), secret="ab" * 32)
+        assert hub.pushes._key(made.id) == bytes.fromhex("ab" * 32)
+        assert hub.roster.get(made.id) is not None
+        asked: List[str] = []
+        monkeypatch.setattr(enrolled, "find", lambda store, id: asked.append(id))
+        monkeypatch.setattr("gpuwatch.hub.pace.Pace.allows", lambda self, key, now: len(asked) < 3)
+        for number in range(9):
+            assert hub.pushes._key(f"{number:032x}") is None
+            assert hub.pushes._key(f"no id {number}") is None
+        assert len(asked) == 3, "strangers do not make it ask at any pace"
+        monkeypatch.undo()
+
+
 def test_as_long_as_the_database_was_not_read_nobody_is_unknown(lab: Lab) -> None:
     lab.database.write_bytes(b"no database" * 100)
     hub = lab.start()

@@ -7,7 +7,9 @@ it wrote), it says so and takes nothing, and the node goes back. So nothing is m
 from __future__ import annotations
 
 import logging
+import re
 import threading
+import time
 from collections import OrderedDict, deque
 from typing import Any, Callable, Deque, Dict, List, Mapping, Optional, Sequence, Tuple
 
@@ -15,12 +17,13 @@ from gpuwatch.hub.answers import clean
 from gpuwatch.hub.enrol import PUSH, Roster
 from gpuwatch.hub.ingest import Came, Ingest, report_of
 from gpuwatch.hub.journal import Mark
+from gpuwatch.hub.pace import Pace
 from gpuwatch.model.cluster import Target
 from gpuwatch.model.errors import GpuwatchError, StoreError, WireError
 from gpuwatch.model.event import Event
 from gpuwatch.store import enrolled, snapshots
 from gpuwatch.store.database import Store
-from gpuwatch.store.enrolled import APPROVED
+from gpuwatch.store.enrolled import APPROVED, Enrolled
 from gpuwatch.wire.changes import Read
 from gpuwatch.wire.flat import Shape
 from gpuwatch.wire.push import Push, Record, Reply, decode_push, encode_reply
@@ -35,6 +38,9 @@ WAITING_A_SECOND = 50
 LONGEST_PACE_SECONDS = 30.0
 SHAPES_KEPT = 4
 SKEWS_KEPT = 8
+LOOKS_A_SECOND = 20
+"""So often at most the database is asked for a key that is not known: strangers may ask at any pace."""
+_ID = re.compile(r"[0-9a-f]{32}")
 SAME_SECONDS = 0.05
 """Two samples of one node are never so close: they are the same."""
 
@@ -70,14 +76,29 @@ class Pushes:
         self._pair = pair
         self._store = store
         self._flows: Dict[str, _Flow] = {}
+        self._looks = Pace(LOOKS_A_SECOND, 1.0)
         self.waiting: Callable[[], int] = lambda: 0
         """How many pushes wait for their turn, as whoever hands them in knows."""
 
     def _key(self, id: str) -> Optional[bytes]:
-        row = self._roster.get(id)
-        if row is None and not self._roster.is_read:
-            raise NotYet("The hub has not read yet who is enrolled: its database is away.", "It tries again.")
+        row = self._roster.get(id) or self._enrolled_elsewhere(id)
         return bytes.fromhex(row.secret) if row is not None and row.kind == PUSH and row.state == APPROVED else None
+
+    def _enrolled_elsewhere(self, id: str) -> Optional[Enrolled]:
+        """One that another hub of the database enrolled a moment ago. Raises NotYet where nobody can know."""
+        if not self._roster.is_read:
+            raise NotYet("The hub has not read yet who is enrolled: its database is away.", "It tries again.")
+        store = self._store()
+        if store is None or not _ID.fullmatch(id) or not self._looks.allows("", time.monotonic()):
+            return None
+        try:
+            row = enrolled.find(store, id)
+        except StoreError as error:
+            log.debug("whether %s is enrolled: %s", id, error)
+            return None
+        if row is not None:
+            self._roster.learn(row)
+        return row
 
     def take(self, id: str, body: bytes, address: str, now: float) -> bytes:
         """A push of the enrolled node ``id``, whose signature was checked; the reply's bytes. Raises WireError, NotYet."""
