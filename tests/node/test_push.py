@@ -422,6 +422,22 @@ def test_a_push_whose_answer_got_lost_is_signed_anew(hub: Hub, node: Node) -> No
     assert len(hub.enrolled) == 1
 
 
+def test_a_push_that_is_under_way_when_the_node_ends_is_no_trouble(hub: Hub, node: Node, caplog: pytest.LogCaptureFixture) -> None:
+    node.sample()
+    node.beat()
+    hub.script = [lambda: node.pusher.close()]  # type: ignore[func-returns-value]
+    node.sample()
+    node.beat()
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+    assert len(node.spool) == 2  # the hub may have it, but has not said so
+    until = time.monotonic() + 60
+    while len(hub.pushes) < 2:  # its thread may come after ours
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    node.beat()
+    assert len(hub.pushes) == 2
+
+
 def test_a_connection_that_was_closed_meanwhile_is_opened_again(tmp_path: Path) -> None:
     """An idle connection that the other side closed costs nothing; one that is closed in the middle of an answer is an error."""
     listening = socket.create_server(("127.0.0.1", 0))

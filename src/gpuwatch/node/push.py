@@ -70,7 +70,7 @@ class Pusher:
         self._refused: Tuple[int, int] = (0, 0)
         self._batch = MOST_RECORDS
         self._lost_told_at = 0.0
-        self._warned = False
+        self._warned = self._ended = False
         self._tried_code = ""
         """The code that the hub refused: it is not tried again beside a key that is not known."""
         self.wake: Callable[[], None] = lambda: None
@@ -86,7 +86,7 @@ class Pusher:
 
     def run_once(self, now: float) -> None:
         """Send what waits, if it is time. Never raises WireError: what is wrong is logged once, and told in the node's status."""
-        if time.monotonic() < self._resume_at:
+        if self._ended or time.monotonic() < self._resume_at:
             return
         try:
             if self._signer is None:
@@ -95,11 +95,14 @@ class Pusher:
                 if self._signer is None or not self._beat(self._signer):
                     break
         except WireError as error:
+            if self._ended:  # it was under way when the node ended
+                return
             self._failed(error if isinstance(error, _Answered) else _of_settings(error), 0.0)
         self._tell()
 
     def close(self) -> None:
-        """End what is under way."""
+        """For good: what is under way fails, and is not told as trouble."""
+        self._ended = True
         self._connection.close()
 
     def _beat(self, signer: Signer) -> bool:
