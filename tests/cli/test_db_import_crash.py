@@ -11,22 +11,32 @@ from gpuwatch.store.database import open_store
 
 SRC = str(Path(__file__).resolve().parents[2] / "src")
 CHILD = """
-import sys
+import os, signal, sys
 from gpuwatch.cli.db_import import import_command
 from gpuwatch.store import imports, usage
+from gpuwatch.store.database import Store
 imports.MOST_WAITING = 300
-merge = usage.merge
-def told(*given, **options):
-    merge(*given, **options)
-    print("in a transaction", flush=True)
-usage.merge = told
+where, left = os.environ["KILLED"].split()
+def stepping(real):
+    def run(*given, **options):
+        global left
+        real(*given, **options)
+        left = int(left) - 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+    return run
+if where == "inside":
+    usage.merge = stepping(usage.merge)
+else:
+    Store.rest = stepping(Store.rest)
 import_command.main(sys.argv[2:], obj=("sqlite:///" + sys.argv[1], None), standalone_mode=False)
 """
 
 
-def start(database, log):
+def start(database, log, killed="never 0"):
+    """``killed``: inside a transaction, at that many sums, or between two, after so many."""
     words = [sys.executable, "-c", CHILD, str(database), str(log), "--zone", "UTC"]
-    return subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": SRC})
+    return subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": SRC, "KILLED": killed})
 
 
 def contents(database):
@@ -42,7 +52,7 @@ def contents(database):
         store.close()
 
 
-def test_killed_three_times(tmp_path):
+def test_killed_four_times(tmp_path):
     log = tmp_path / "a.csv"
     lines = [
         f"2026/11/20 {number // 720:02d}:{number // 12 % 60:02d}:{number % 12 * 5:02d}.000, {gpu}, {number % 100} %, {number} MiB"
@@ -51,13 +61,10 @@ def test_killed_three_times(tmp_path):
     log.write_text("\n".join(["timestamp, index, utilization.gpu [%], memory.used [MiB]", *lines]))
     for name in ("killed.db", "whole.db"):
         open_store(str(tmp_path / name)).close()
-    for steps in (1, 4, 3):
-        child = start(tmp_path / "killed.db", log)
-        for _ in range(steps):
-            assert "in a transaction" in child.stdout.readline()
-        child.send_signal(signal.SIGKILL)
-        assert child.wait(30) == -signal.SIGKILL
-        child.stdout.close()
+    for killed in ("inside 1", "between 2", "inside 4", "inside 3"):
+        child = start(tmp_path / "killed.db", log, killed)
+        child.communicate(timeout=60)
+        assert child.returncode == -signal.SIGKILL
     for name in ("killed.db", "whole.db"):
         child = start(tmp_path / name, log)
         output, _ = child.communicate(timeout=60)
