@@ -14,6 +14,7 @@ from typing import Any, Callable, Iterator, List, Optional
 import pytest
 from tests.hub import nodes
 from tests.hub.nodes import Street
+from tests.hub.readings import gpu, snapshot
 
 from gpuwatch.config.settings import HubSettings
 from gpuwatch.hub.restore import from_row, latest_from_store, to_row
@@ -421,6 +422,33 @@ def test_stopping_does_not_wait_for_ever_for_a_disk_that_hangs(lab: Lab, monkeyp
     assert time.monotonic() - began < 40
     hold.set()
     until(lambda: not hub._writer.alive)
+
+
+def test_nodes_are_not_down_because_the_hub_stood_still(lab: Lab) -> None:
+    lab.write("one=127.0.0.1:1", "two=127.0.0.1:1")
+    hub, at = lab.hub(interval=5.0, poll_deadline=4.0, stale_intervals=3.0, down_after=60.0), time.time()
+    hub.write(at)
+
+    def send(name: str, now: float) -> None:
+        pair = hub.pair(name)
+        assert pair is not None
+        hub.ingest.accept_snapshot(*pair, snapshot(now, gpu()), now)
+
+    def told() -> List[str]:
+        return [f"{event.kind} {event.host}" for event in hub.ingest.take_events()]
+
+    hub._tick(at)
+    for name in ("one", "two"):
+        send(name, at + 1)
+    hub._tick(at + 1)
+    assert told() == ["node_up one", "node_up two"]
+    for second in (200, 201, 204):
+        hub._tick(at + second)
+        assert (status(hub, "one"), told()) == ("up", [])
+    send("one", at + 205)
+    for second in range(205, 212):
+        hub._tick(at + second)
+    assert (status(hub, "one"), status(hub, "two"), told()) == ("up", "down", ["node_down two"])
 
 
 def test_of_two_that_steer_at_once_the_newer_targets_stay(lab: Lab) -> None:

@@ -55,6 +55,8 @@ from gpuwatch.wire.ssh import Way
 
 log = logging.getLogger(__name__)
 BEAT_SECONDS = 1.0
+STOOD_STILL_SECONDS = 5.0
+"""The clock's beat is so late: this hub stood still (a machine that was moved or saved, or has too much to do), not its nodes."""
 RETENTION_SECONDS = 600.0
 TENDING_SECONDS = 60.0
 """So long the database is tended in one turn of retention; what is left is done in the next."""
@@ -107,6 +109,7 @@ class Hub:
         self._pairs: Sequence[Tuple[Target, str]] = ()
         self._pair_of: Dict[str, Tuple[Target, str]] = {}
         self._steering = threading.Lock()
+        self._ticked_at = self._judged_from = 0.0
         means = Means(
             settings.compat, ZoneInfo(self.timezone), self.roster, self.ingest, self.pair, lambda: self.store, self.listed_names, self.enrolled, self.latest.notice
         )
@@ -326,7 +329,14 @@ class Hub:
             self.poller.set_targets(asked if self._share is None else self._share.polled(asked))
 
     def _tick(self, now: float) -> None:
-        self.ingest.tick(now)
+        before, self._ticked_at = self._ticked_at, now
+        patience = max(self.settings.interval, *(pair[0].interval_seconds or 0.0 for pair in self._pairs), 0.0) + self.settings.poll_deadline
+        waits = 0 < self._judged_from - now <= patience
+        if before and now - before > STOOD_STILL_SECONDS and not waits:
+            log.warning("this hub stood still for %.0f s: its nodes have %.0f s to answer before they count as silent", now - before, patience)
+            self._judged_from, waits = now + patience, True
+        if not waits:
+            self.ingest.tick(now)
         if self._share is not None:
             self._share.watch()
 
