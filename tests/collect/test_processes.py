@@ -20,7 +20,7 @@ GIB = 1 << 30
 
 @contextlib.contextmanager
 def children(count, *argv, **options):
-    started = [subprocess.Popen(list(argv) or ["sleep", "60"], **options) for _ in range(count)]
+    started = [subprocess.Popen(list(argv) or ["sleep", "600"], **options) for _ in range(count)]
     try:
         yield started
     finally:

@@ -270,7 +270,7 @@ def test_an_old_driver_has_older_calls(tmp_path):
 def test_the_oldest_lists_have_16_byte_rows(tmp_path):
     lists = [f"nvmlDeviceGet{kind}RunningProcesses_v{version}" for kind in ("Compute", "Graphics", "MPSCompute") for version in (2, 3)]
     driver = FakeDriver(tmp_path, "rtx2080s", without=lists)
-    children = [subprocess.Popen(["sleep", "60"]) for _ in range(3)]
+    children = [subprocess.Popen(["sleep", "600"]) for _ in range(3)]
     try:
         driver.set_processes(0, [{"pid": child.pid, "used_memory_bytes": 1 << 20} for child in children])
         with Machine(driver) as machine:
