@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+from contextlib import suppress
 from typing import Callable, Mapping, Optional
 
 from gpuwatch.model.errors import WireError
@@ -51,10 +52,9 @@ class KeptConnection:
         """End the connection; the next request opens another one. From any thread: a request under way fails."""
         connection, self._socket = self._socket, None
         if connection is not None:
-            try:
-                connection.close()
-            except OSError:
-                pass
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)  # a thread that waits for the answer is not woken by the close alone
+            connection.close()
 
     def _exchange(self, request: bytes, ends_at: float) -> Response:
         """One request and its answer. Raises _ClosedBetween where the other side had closed before it began to answer."""
@@ -66,6 +66,8 @@ class KeptConnection:
             connection.sendall(request)
             response = http.read_all(connection, reader, ends_at)
         except BaseException as error:
+            if self._socket is not connection:
+                raise ConnectionAbortedError("it was ended here") from None
             self.close()
             if isinstance(error, (BrokenPipeError, ConnectionResetError)) or (isinstance(error, WireError) and not reader.began):
                 raise _ClosedBetween from None
