@@ -135,7 +135,8 @@ def test_a_stopped_sampler_is_noticed_and_restarted(rig):
 
 
 @pytest.mark.parametrize(("late", "due"), [(0.0, 1010.0), (30.0, 1040.0)])
-def test_time_in_which_the_node_stands_still_itself_does_not_count(tmp_path, monkeypatch, late, due):
+@pytest.mark.parametrize(("expected_at", "wait"), [(900.0, 1.0), (1004.3, 4.3)])
+def test_time_in_which_the_node_stands_still_itself_does_not_count(monkeypatch, late, due, expected_at, wait):
     """As on a virtual machine that is moved: sampler and node stand still together, and the node may be the first to go on."""
 
     class Silent:
@@ -146,10 +147,20 @@ def test_time_in_which_the_node_stands_still_itself_does_not_count(tmp_path, mon
 
     it, at = Supervisor(NodeSettings(), Newest(), Inventory(None, ""), sampler_options(NodeSettings()), []), [1000.0]
     monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: at[0]))
-    it._due = 1010.0
+    it._due, it._expected_at = 1010.0, expected_at
     it._listen(Silent())
     assert it._due == pytest.approx(due)
-    assert at[0] == pytest.approx(1001.0 + late)
+    assert at[0] == pytest.approx(1000.0 + wait + late)
+
+
+def test_a_node_sleeps_between_samples(rig, monkeypatch):
+    """One wait for each: a node is to cost the machine's users nothing."""
+    waits, read_line = [], Child.read_line
+    monkeypatch.setattr(Child, "read_line", lambda self, seconds: (waits.append(seconds), read_line(self, seconds))[1])
+    it = rig(interval=3.0)
+    it.wait_for_gpus()
+    it.wait(lambda: 3.0 < max(waits) <= 3.3)
+    assert max(waits) <= 3.3
 
 
 def test_a_killed_sampler_is_restarted(rig):

@@ -34,7 +34,9 @@ STEADY_SECONDS = 60.0
 LONGEST_RETRY_SECONDS = 60.0
 LONGEST_WAIT_SECONDS = 0.5
 LOOK_SECONDS = 1.0
-"""The longest wait for a frame: so it shows when this process stands still."""
+"""The longest wait for a frame that should be there: so it shows when this process stands still."""
+SLACK_SECONDS = 0.3
+"""A frame that comes so much later than an interval after the one before it is not late."""
 STOOD_STILL_SECONDS = 0.5
 """A wait that lasted so much longer than it should: the machine stood still (a virtual one that moves to another), and the sampler with it."""
 LINES_A_MINUTE = 30
@@ -58,7 +60,7 @@ class Supervisor:
         """When the host alone was read, which is what is shown; None where a sampler's sample is."""
         self._header: Optional[Dict[str, Any]] = None
         self._shape: Optional[Shape] = None
-        self._due = 0.0
+        self._due = self._expected_at = 0.0
         self._ready = False
         self._deaf = False
         """It talked nonsense once, so nothing more is believed."""
@@ -129,10 +131,10 @@ class Supervisor:
     # what it says
 
     def _listen(self, child: Child) -> None:
-        """Wait for the next frame, a second at most. Time in which this process stood still itself is no time of the sampler's."""
+        """Wait for the next frame until it should be there, then a second at most. Time in which this process stood still itself is no time of the sampler's."""
         began = time.monotonic()
         left = self._due - began
-        wait = LONGEST_WAIT_SECONDS if child.asked_to_end or left <= 0 else min(left + 0.001, LOOK_SECONDS)
+        wait = LONGEST_WAIT_SECONDS if child.asked_to_end or left <= 0 else min(left + 0.001, max(LOOK_SECONDS, self._expected_at - began))
         line = child.read_line(wait)
         late = time.monotonic() - began - wait
         if late > STOOD_STILL_SECONDS:
@@ -150,7 +152,8 @@ class Supervisor:
             return
         header, self._header = self._header, None
         self._alive_at = time.time()
-        self._due = time.monotonic() + self._patience_seconds
+        at = time.monotonic()
+        self._due, self._expected_at = at + self._patience_seconds, at + self._options.interval + SLACK_SECONDS
         self._ready = True
         child = self._keeper.child
         if "ready" not in header and not (child is not None and child.asked_to_end):  # what was begun before a hang is old
