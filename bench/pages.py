@@ -133,8 +133,12 @@ def measure(hosts: int) -> None:
         time.sleep(WARM_SECONDS)
         print(f"{hosts} hosts polled every 5 s, {CLIENTS} connections")
         print(f"  {'view':52s} {'bytes':>8s} {'req/s':>8s} {'p99 ms':>8s} {'floor req/s':>12s}  ratio")
-        for number, path in enumerate((*VIEWS, "/live?since=0")):
-            print(line(folder, number, path), flush=True)
+        views = [View(folder, number, path) for number, path in enumerate((*VIEWS, "/live?since=0"))]
+        for _ in range(ROUNDS):
+            for view in views:
+                view.measure()
+        for view in views:
+            print(view.line())
         fetch("/report", FLEET_PORT, fleet.address(0))
     finally:
         for process in reversed(started):
@@ -144,26 +148,39 @@ def measure(hosts: int) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def line(folder: Path, number: int, path: str) -> str:
-    """Floor and view in turn, several rounds; the medians."""
-    _, _, sample = load(HUB_PORT, path)
-    if sample.error or not sample.body:
-        return f"  {path:52s} {sample.error or 'no answer'}"
-    (folder / str(number)).write_bytes(sample.body)
-    kind = next(text[14:].decode() for text in sample.head.split(b"\r\n") if text.lower().startswith(b"content-type:"))
-    (folder / f"{number}.kind").write_text(json.dumps([kind, b"gzip" in sample.head.lower()]))
-    floors, views, slow = [], [], []
-    for _ in range(ROUNDS):
-        floors.append(load(FLOOR_PORT, f"/{number}")[0])
-        rate, p99, _ = load(HUB_PORT, path)
-        views.append(rate)
-        slow.append(p99)
-    ratio = statistics.median(low / high if high else 0.0 for low, high in zip(floors, views))
-    verdict = "ok" if ratio <= 2 else "MISSED"
-    return (
-        f"  {path[:52]:52s} {len(sample.body):8d} {statistics.median(views):8.0f} {statistics.median(slow):8.1f} "
-        f"{statistics.median(floors):12.0f}  {ratio:5.2f}x {verdict}"
-    )
+class View:
+    """Floor and view in turn, once a round; the medians. A round goes through all views: what else the machine does for some seconds meets each of them once."""
+
+    def __init__(self, folder: Path, number: int, path: str) -> None:
+        self.number, self.path = number, path
+        self.floors: List[float] = []
+        self.views: List[float] = []
+        self.slow: List[float] = []
+        _, _, sample = load(HUB_PORT, path)
+        self.error = sample.error or ("" if sample.body else "no answer")
+        self.bytes = len(sample.body)
+        if not self.error:
+            (folder / str(number)).write_bytes(sample.body)
+            kind = next(text[14:].decode() for text in sample.head.split(b"\r\n") if text.lower().startswith(b"content-type:"))
+            (folder / f"{number}.kind").write_text(json.dumps([kind, b"gzip" in sample.head.lower()]))
+
+    def measure(self) -> None:
+        if self.error:
+            return
+        self.floors.append(load(FLOOR_PORT, f"/{self.number}")[0])
+        rate, p99, _ = load(HUB_PORT, self.path)
+        self.views.append(rate)
+        self.slow.append(p99)
+
+    def line(self) -> str:
+        if self.error:
+            return f"  {self.path:52s} {self.error}"
+        ratio = statistics.median(low / high if high else float("inf") for low, high in zip(self.floors, self.views))
+        verdict = "ok" if ratio <= 2 else "MISSED"
+        return (
+            f"  {self.path[:52]:52s} {self.bytes:8d} {statistics.median(self.views):8.0f} {statistics.median(self.slow):8.1f} "
+            f"{statistics.median(self.floors):12.0f}  {ratio:5.2f}x {verdict}"
+        )
 
 
 if __name__ == "__main__":
