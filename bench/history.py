@@ -134,7 +134,7 @@ def questions(folder: Path, hosts: int, days: int) -> None:
     line("GPU-hours by user over HTTP", timed(lambda number: fetch(f"/api/v1/usage?by=user&from={first}&to={last}&round={number}")), 100)
     for by in ("host", "gpu", "model", "tag"):
         asked = f"/api/v1/usage?by={by}&from={first}&to={last}&round="
-        line(f"  by {by} over HTTP", timed(lambda number, asked=asked: fetch(f"{asked}{number}"), 7))  # type: ignore[misc]
+        line(f"  by {by} over HTTP", timed(lambda number, asked=asked: fetch(f"{asked}{number}"), 7))
     at = now - 1800
     line("one host as it was", timed(lambda number: fetch(f"/api/v1/hosts/{gpu(number)[0]}?at={at + number:.0f}")), 50)
     firsts: List[float] = []

@@ -79,7 +79,7 @@ class Plain:
         def accept(self: Ingest, target: Any, machine_id: str, body: bytes, asked_at: float, answered_at: float) -> None:
             self.accept_snapshot(target, machine_id, Plain.read(body), answered_at)
 
-        Ingest.accept = accept  # type: ignore[method-assign]
+        Ingest.accept = accept
 
 
 @lru_cache(maxsize=None)

@@ -185,7 +185,7 @@ def test_a_real_node_exporter(lab: Lab, node_exporter: str) -> None:
     host = eventually(lambda: (lambda found: found if found["cpu_percent"] is not None else None)(nodes_of(hub)["here"]["snapshot"]["host"]))
     assert 0 <= host["cpu_percent"] <= 100
     assert len(host["cores_percent"]) == host["cpu_count"] == os.cpu_count()
-    total = int(re.search(r"MemTotal: +(\d+) kB", Path("/proc/meminfo").read_text()).group(1))  # type: ignore[union-attr]
+    total = int(re.search(r"MemTotal: +(\d+) kB", Path("/proc/meminfo").read_text()).group(1))
     assert host["memory_total_bytes"] == total * 1024
     assert abs(host["uptime_seconds"] - float(Path("/proc/uptime").read_text().split()[0])) < 60
     assert host["kernel"] == os.uname().release

@@ -91,7 +91,7 @@ class Patient:
         def there() -> bool:
             nonlocal node
             self.ask()
-            node = nodes_of(self.hub)["sick"]  # type: ignore[arg-type]
+            node = nodes_of(self.hub)["sick"]
             return node["status"] in statuses and re.search(words, str(node["error"]) + json.dumps(node["snapshot"])) is not None
 
         assert eventually(there), f"{words} {statuses} did not come: {str(node)[:1000]}"
@@ -212,8 +212,8 @@ def test_a_lost_gpu_costs_its_own_row(patient: Patient) -> None:
 
     patient.fake.clear()
     patient.until(None, 8)
-    assert eventually(lambda: {gpu["state"] for gpu in nodes_of(patient.hub)["sick"]["snapshot"]["gpus"]} == {"busy", "free"})  # type: ignore[arg-type]
-    assert eventually(lambda: "gpu_back" in patient.hub.output)  # type: ignore[union-attr]
+    assert eventually(lambda: {gpu["state"] for gpu in nodes_of(patient.hub)["sick"]["snapshot"]["gpus"]} == {"busy", "free"})
+    assert eventually(lambda: "gpu_back" in patient.hub.output)
     assert "gpu_lost" in patient.hub.output
 
 

@@ -335,7 +335,7 @@ def guess(port: int, number: int, answers: "Counter[int]") -> None:
 def memory_kib(running: Running) -> int:
     """Resident memory of the process itself."""
     text = Path(f"/proc/{running.process.pid}/status").read_text()
-    return int(re.search(r"VmRSS:\s+(\d+)", text)[1])  # type: ignore[index]
+    return int(re.search(r"VmRSS:\s+(\d+)", text)[1])
 
 
 def test_a_push_by_tls_goes_to_the_pinned_hub_alone_and_forged_ones_are_counted(lab: Lab, pair: Pair) -> None:

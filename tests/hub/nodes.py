@@ -197,7 +197,7 @@ class Street:
         self._thread.start()
 
     def call(self, work: Awaitable[Any]) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, self.loop).result(60)  # type: ignore[arg-type]
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(60)
 
     def node(self, behaviour: Behaviour = good, gpus: int = 1, port: int = 0) -> FakeNode:
         made = FakeNode(behaviour, gpus)

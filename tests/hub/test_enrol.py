@@ -37,7 +37,7 @@ def street() -> Iterator[Street]:
 
 def enrol(hub: Hub, name: str, kind: str = "vesta", **more: str) -> Enrolled:
     assert hub.store is not None
-    made = enrolled.add(hub.store, kind=kind, name=name, address="10.9.9.9", now=time.time(), **more)  # type: ignore[arg-type]
+    made = enrolled.add(hub.store, kind=kind, name=name, address="10.9.9.9", now=time.time(), **more)
     hub.enrolled()
     return made
 
@@ -109,7 +109,7 @@ def test_a_node_that_is_polled_and_pushes_is_one_node(lab: Lab, street: Street) 
     lab.write(f"fine=127.0.0.1:{fine.port}")
     hub = lab.start()
     until(lambda: status(hub, "fine") == "up")
-    enrol(hub, "fine", "push", may_take={"fine"})  # type: ignore[arg-type]
+    enrol(hub, "fine", "push", may_take={"fine"})
     until(lambda: hub.roster.all())
     assert [(one.name, one.target.scheme) for one in hub.cluster().nodes] == [("fine", "http")]
 
@@ -147,20 +147,20 @@ def row(id: str, name: str = "", seen_at: Optional[float] = None) -> Enrolled:
 def test_who_is_learned_while_the_store_answers_stays_known(monkeypatch: pytest.MonkeyPatch) -> None:
     roster, store = Roster(), Slow(monkeypatch, [row("1")])
     store.meanwhile = lambda: roster.learn(row("2"))
-    assert roster.refresh(store, [], 1000.0)  # type: ignore[arg-type]
+    assert roster.refresh(store, [], 1000.0)
     assert [one.id for one in roster.all()] == ["1", "2"]
     store.meanwhile, store.rows = lambda: None, [row("1")]
-    assert roster.refresh(store, [], 1001.0), "what is known of the second may be old: it is asked about"  # type: ignore[arg-type]
+    assert roster.refresh(store, [], 1001.0), "what is known of the second may be old: it is asked about"
     assert [one.id for one in roster.all()] == ["1"], "it was removed meanwhile, and nothing else changed"
-    assert not roster.refresh(store, [], 1002.0)  # type: ignore[arg-type]
+    assert not roster.refresh(store, [], 1002.0)
 
 
 def test_one_that_was_heard_is_so_all_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
     roster, store, heard = Roster(), Slow(monkeypatch, [row("1", seen_at=10.0)]), []
-    roster.refresh(store, [], 1000.0)  # type: ignore[arg-type]
+    roster.refresh(store, [], 1000.0)
     roster.seen("1", "h", 990.0)
     store.meanwhile = lambda: heard.append(roster.heard_at("1"))
-    roster.refresh(store, [], 1001.0)  # type: ignore[arg-type]
+    roster.refresh(store, [], 1001.0)
     assert heard == [990.0]
     assert roster.heard_at("1") == 990.0
 
@@ -188,10 +188,10 @@ def test_many_threads_change_the_roster_at_once(monkeypatch: pytest.MonkeyPatch)
         for thread in threads:
             thread.start()
         while any(thread.is_alive() for thread in threads):
-            roster.refresh(store, [], 1000.0)  # type: ignore[arg-type]
+            roster.refresh(store, [], 1000.0)
     finally:
         sys.setswitchinterval(switch)
-    roster.refresh(store, [], 1000.0)  # type: ignore[arg-type]
+    roster.refresh(store, [], 1000.0)
     assert errors == []
     assert len(roster.all()) == 800
     assert {one.last_address for one in roster.all()} <= {"h", *(f"10.0.0.{number}" for number in range(200))}

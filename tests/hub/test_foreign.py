@@ -63,9 +63,9 @@ def test_facts_that_change_and_come_back_are_another_shape() -> None:
 def test_what_a_node_would_be_refused_for_is_refused(broken: object) -> None:
     latest, ingest = make()
     with pytest.raises(WireError):
-        ingest.accept_snapshot(*TARGETS[0], broken, NOW)  # type: ignore[arg-type]
+        ingest.accept_snapshot(*TARGETS[0], broken, NOW)
     assert len(ingest.arrivals) == 0
-    assert latest.get("n0").plan is None  # type: ignore[union-attr]
+    assert latest.get("n0").plan is None
     ingest.accept_snapshot(*TARGETS[0], snapshot(NOW, gpu(0)), NOW)
     assert len(ingest.arrivals) == 1
 
@@ -83,7 +83,7 @@ def test_of_another_hubs_machine_only_what_was_sent_here_is_kept() -> None:
 def test_a_machine_that_is_another_one_now_changes_nothing() -> None:
     latest, ingest = make()
     ingest.accept_snapshot(TARGETS[0][0], "id-old", snapshot(NOW, gpu(0)), NOW)
-    assert latest.get("n0").plan is None  # type: ignore[union-attr]
+    assert latest.get("n0").plan is None
     assert len(ingest.arrivals) == 0
 
 

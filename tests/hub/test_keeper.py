@@ -117,7 +117,7 @@ class HubOf:
         self.share = Moving() if several else None
         digester = Digester(zone=ZoneInfo("UTC"), shape_of=self.ingest.shape_of, asked_every_seconds=INTERVAL)
         self.keeper = Keeper(
-            self.store, self.latest, self.ingest, interval_seconds=INTERVAL, per_block=4, digester=digester, lost=lambda ids: None, share=self.share  # type: ignore[arg-type]
+            self.store, self.latest, self.ingest, interval_seconds=INTERVAL, per_block=4, digester=digester, lost=lambda ids: None, share=self.share
         )
         self.samples: Dict[str, Optional[Read]] = {}
         """By machine, the last one that was pushed here."""

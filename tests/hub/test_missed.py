@@ -104,7 +104,7 @@ def test_a_node_that_does_not_know_the_question_is_left_alone(lab: Lab) -> None:
         until(lambda: stored(hub, "m") == 1)
         machine.sample(time.time())
         until(lambda: stored(hub, "m") == 2)
-        until(lambda: hub.ingest.missed.__self__ is not None and len(hub.ingest.missed.__self__) == 0)  # type: ignore[attr-defined]
+        until(lambda: hub.ingest.missed.__self__ is not None and len(hub.ingest.missed.__self__) == 0)
         assert status(hub, "m") in ("up", "stale")
     finally:
         machine.server.close()

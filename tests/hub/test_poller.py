@@ -365,7 +365,7 @@ def test_a_bug_in_the_sink_costs_one_target_one_reading(street: Street, hub: Hub
             raise ZeroDivisionError
         accept(*args)
 
-    hub.book.accept = fragile  # type: ignore[method-assign]
+    hub.book.accept = fragile
     hub.poll([target("a", node.port)])
     until(lambda: hub.book.counts("a") >= 2)
     assert "could not take the answer in" in hub.book.bad["a"][0][0]
@@ -396,10 +396,10 @@ def test_starts_are_spread_and_stay_on_their_grid(street: Street, hub: Hub) -> N
     node = street.node()
     poller = hub.poll([target(f"t{i}", node.port) for i in range(10)], interval=0.5)
     until(lambda: all(hub.book.counts(f"t{i}") >= 2 for i in range(10)))
-    before = {name: link.due for name, link in poller._links.items()}  # type: ignore[attr-defined]
+    before = {name: link.due for name, link in poller._links.items()}
     until(lambda: all(hub.book.counts(f"t{i}") >= 6 for i in range(10)))
     for name, due in before.items():
-        beats = (poller._links[name].due - due) / 0.5  # type: ignore[attr-defined]
+        beats = (poller._links[name].due - due) / 0.5
         assert beats >= 3
         assert beats == pytest.approx(round(beats), abs=1e-6), "no drift adds up"
 

@@ -153,7 +153,7 @@ def test_two_hubs_on_one_database_store_it_once(lab: Lab, postgres: Any) -> None
         assert push(one, id, [record(4, now + 0.3)], after=3).have == 2  # asked anew of the store
         assert push(one, id, [record(3, now + 0.2), record(4, now + 0.3)], after=2).have == 4
         until(lambda: stored(two, "p1") == 4)
-        until(lambda: getattr(node(two, "p1"), "snapshot", None) and node(two, "p1").snapshot.taken_at == pytest.approx(now + 0.3, abs=0.01))  # type: ignore[union-attr]
+        until(lambda: getattr(node(two, "p1"), "snapshot", None) and node(two, "p1").snapshot.taken_at == pytest.approx(now + 0.3, abs=0.01))
         assert status(one, "p1") == "up"
         found = times(one)
         assert len(found) == len(set(found)) == 4
@@ -166,7 +166,7 @@ def test_what_one_hub_was_sent_another_one_packs(lab: Lab, postgres: Any) -> Non
         until(lambda: all(sum(peer.alive for peer in hub.hubs()) == 2 for hub in (one, two)))
         id = enrol(one)
         until(lambda: two.pair("p1"))
-        machine = two.pair("p1")[1]  # type: ignore[index]
+        machine = two.pair("p1")[1]
         packer = one if owner_of(machine, [hub._me.id for hub in (one, two)]) == one._me.id else two
         other = two if packer is one else one
         until(lambda: packer.ingest.owns(machine))

@@ -308,7 +308,7 @@ def test_a_database_that_is_removed_under_the_hub_is_made_anew(lab: Lab, street:
     for path in lab.database.parent.glob("hub.db*"):
         path.unlink()
     until(lambda: hub.store not in (None, before))
-    until(lambda: any(one.name == "fine" for one in machines.list_all(hub.store)))  # type: ignore[arg-type]
+    until(lambda: any(one.name == "fine" for one in machines.list_all(hub.store)))
     until(lambda: stored(hub, "fine") >= 1)
     until(lambda: status(hub, "fine") == "up")
     other = open_store(str(lab.database), read_only=True)
@@ -354,7 +354,7 @@ def test_a_second_hub_on_the_same_database_stores_nothing_until_the_first_ends(
     lab.write(f"fine=127.0.0.1:{fine.port}")
     first = lab.start()
     until(lambda: stored(first, "fine") >= 1)
-    id_of_first = machines.find(first.store, "fine").id  # type: ignore[arg-type]
+    id_of_first = machines.find(first.store, "fine").id
     second = lab.start()
     until(lambda: status(second, "fine") == "up")
     (notice,) = second.cluster().notices
@@ -368,10 +368,10 @@ def test_a_second_hub_on_the_same_database_stores_nothing_until_the_first_ends(
     first.stop()
     lab.hubs.remove(first)
     until(lambda: second.store is not None and second.cluster().notices == ())
-    assert machines.find(second.store, "fine").id == id_of_first  # type: ignore[arg-type]
+    assert machines.find(second.store, "fine").id == id_of_first
     kept = stored(second, "fine")
     until(lambda: stored(second, "fine") >= kept + 2)
-    times = [one.taken_at_ms for one in snapshots.read(second.store, id_of_first)]  # type: ignore[arg-type]
+    times = [one.taken_at_ms for one in snapshots.read(second.store, id_of_first)]
     assert len(set(times)) == len(times)
 
 
@@ -384,7 +384,7 @@ def test_on_postgresql_a_restart_of_the_server_and_the_end_of_a_hub_lose_nothing
     with postgres.new_url() as url:
         first = lab.start(database=url)
         until(lambda: stored(first, "fine") >= 2)
-        machine_id = machines.find(first.store, "fine").id  # type: ignore[arg-type]
+        machine_id = machines.find(first.store, "fine").id
         opened = first.store
         postgres.stop()
         until(lambda: any("does not answer" in notice for notice in first.cluster().notices))
@@ -403,7 +403,7 @@ def test_on_postgresql_a_restart_of_the_server_and_the_end_of_a_hub_lose_nothing
         lab.hubs.remove(first)
         kept = stored(second, "fine")
         until(lambda: stored(second, "fine") >= kept + 2)
-        times = [one.taken_at_ms for one in snapshots.read(second.store, machine_id)]  # type: ignore[arg-type]
+        times = [one.taken_at_ms for one in snapshots.read(second.store, machine_id)]
         assert len(set(times)) == len(times)
         assert sum(away_at < at / 1000 < back_at for at in times) >= 3
         assert max(later - earlier for earlier, later in zip(times, times[1:])) < 10_000
@@ -461,7 +461,7 @@ def test_of_two_that_steer_at_once_the_newer_targets_stay(lab: Lab) -> None:
             assert go.wait(60)
         return pairs
 
-    hub._share = SimpleNamespace(polled=polled)  # type: ignore[assignment]
+    hub._share = SimpleNamespace(polled=polled)
     old, new = (((Target("a", address, 1), "id-a"),) for address in ("10.0.0.1", "10.0.0.2"))
     hub._pairs = old
     late = threading.Thread(target=hub._steer)

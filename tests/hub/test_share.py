@@ -67,11 +67,11 @@ def test_two_hubs_divide_the_targets_and_both_show_all(lab: Lab, url: str, monke
     gone.stop()
     lab.hubs.remove(gone)
     until(lambda: len(asked_by(left)) == 8)
-    before = {name: len(found) for name, found in times(left.store).items()}  # type: ignore[arg-type]
-    until(lambda: all(len(found) > before[name] + 1 for name, found in times(left.store).items()))  # type: ignore[arg-type]
-    found = times(left.store)  # type: ignore[arg-type]
+    before = {name: len(found) for name, found in times(left.store).items()}
+    until(lambda: all(len(found) > before[name] + 1 for name, found in times(left.store).items()))
+    found = times(left.store)
     assert all(len(set(one)) == len(one) for one in found.values())
-    kinds = [event.kind for event in events.newest(left.store, 100)]  # type: ignore[arg-type]
+    kinds = [event.kind for event in events.newest(left.store, 100)]
     assert kinds.count("node_up") <= 8
     assert "node_down" not in kinds
 
@@ -90,9 +90,9 @@ def test_a_hub_that_is_cut_off_shows_all_and_stores_nothing_that_another_took(la
     time.sleep(1.0)
     cut.end()
     until(lambda: 0 < len(asked_by(first)) < 8 and len(asked_by(first)) + len(asked_by(second)) == 8)
-    before = {name: len(found) for name, found in times(second.store).items()}  # type: ignore[arg-type]
-    until(lambda: all(len(found) > before[name] + 2 for name, found in times(second.store).items()))  # type: ignore[arg-type]
-    found = times(second.store)  # type: ignore[arg-type]
+    before = {name: len(found) for name, found in times(second.store).items()}
+    until(lambda: all(len(found) > before[name] + 2 for name, found in times(second.store).items()))
+    found = times(second.store)
     assert all(len(set(one)) == len(one) for one in found.values())
     assert max(b - a for one in found.values() for a, b in zip(one, one[1:])) < 10_000
     until(lambda: first.cluster().notices == ())
@@ -105,7 +105,7 @@ class Cut:
         self._hub, self._share, self._on = hub, hub._share, True
         assert self._share is not None
         self._run = self._share._leases._run
-        self._share._leases._run = self._beat  # type: ignore[method-assign]
+        self._share._leases._run = self._beat
         self._open = open_store
         monkeypatch.setattr("gpuwatch.hub.service.open_store", self._store)
 

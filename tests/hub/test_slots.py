@@ -28,7 +28,7 @@ class Clock(asyncio.SelectorEventLoop):
     def until(self, at: float) -> None:
         """Let happen what is due until ``at``."""
         while True:
-            due = [timer.when() for timer in self._scheduled if not timer.cancelled()]  # type: ignore[attr-defined]
+            due = [timer.when() for timer in self._scheduled if not timer.cancelled()]
             if not due or min(due) > at:
                 break
             self.now = max(self.now, min(due))

@@ -164,7 +164,7 @@ def test_hubs_of_one_database_know_each_others_senders_and_count_gpus_alike(lab:
         for hub in (first, second):
             until(lambda hub=hub: status(hub, "vm") == "up")
         until(lambda: stored(first, "vm") == 1)
-        uuids = [gpu.uuid for gpu in node(first, "vm").snapshot.gpus]  # type: ignore[union-attr]
+        uuids = [gpu.uuid for gpu in node(first, "vm").snapshot.gpus]
         assert second.gpu_numbers.of([uuids[1]]) == {uuids[1]: 0}
         assert first.gpu_numbers.of(uuids) == second.gpu_numbers.of(uuids) == {uuids[1]: 0, uuids[0]: 1}
         lab.stop()

@@ -53,7 +53,7 @@ def test_open_lets_in_private_addresses_at_first_sight(lab: Lab) -> None:
     assert hub.workers.register("w", "10.0.0.7", time.time()) == token, "the same again"
     stranger = hub.workers.register("v", PUBLIC, time.time())
     assert send(hub, stranger, PUBLIC)
-    assert [one.worker_id for one in workers.list_all(hub.store) if one.row.state == "waiting"] == ["v"]  # type: ignore[arg-type]
+    assert [one.worker_id for one in workers.list_all(hub.store) if one.row.state == "waiting"] == ["v"]
     assert node(hub, "v") is None
 
 
@@ -79,7 +79,7 @@ def test_approve_lets_nobody_in_by_itself(lab: Lab) -> None:
     assert row is not None
     assert hub.workers.take_command(row, time.time()) is None
     assert not hub.workers.report(row, CommandReport(1, "completed", ""), time.time())
-    workers.approve(hub.store, "w")  # type: ignore[arg-type]
+    workers.approve(hub.store, "w")
     until(lambda: send(hub, token) and status(hub, "w") == "up")
     until(lambda: hub.cluster().notices == ())
     assert hub.workers.register("w", "127.0.0.1", time.time()) == token
@@ -96,14 +96,14 @@ def test_an_id_belongs_to_its_address(lab: Lab) -> None:
     assert row is not None
     assert row.state == "waiting"
     assert hub.workers.host_of("w") == "w"
-    machine_id = node(hub, "w").machine_id  # type: ignore[union-attr]
-    moved = workers.approve(hub.store, row.name)  # type: ignore[arg-type]
+    machine_id = node(hub, "w").machine_id
+    moved = workers.approve(hub.store, row.name)
     assert (moved.address, moved.row.name) == ("10.0.0.8", "w")
     until(lambda: hub.workers.of_token(own) is None)
     assert send(hub, thief, "10.0.0.8")
     until(lambda: (found := node(hub, "w")) is not None and found.target.host == "10.0.0.8")
-    assert node(hub, "w").machine_id == machine_id  # type: ignore[union-attr]
-    assert [one.worker_id for one in workers.list_all(hub.store)] == ["w"]  # type: ignore[arg-type]
+    assert node(hub, "w").machine_id == machine_id
+    assert [one.worker_id for one in workers.list_all(hub.store)] == ["w"]
 
 
 def test_no_name_of_the_hosts_file_is_taken(lab: Lab) -> None:
@@ -121,7 +121,7 @@ def test_what_strangers_make_the_hub_keep_is_bounded(lab: Lab, monkeypatch: pyte
     tokens = [hub.workers.register(f"w{place}", PUBLIC, time.time()) for place in range(6)]
     assert all(len(token) == 32 for token in tokens)
     assert len(set(tokens)) == 6
-    assert len(workers.list_all(hub.store)) == 3  # type: ignore[arg-type]
+    assert len(workers.list_all(hub.store)) == 3
     assert [hub.workers.of_token(token) is not None for token in tokens] == [True] * 3 + [False] * 3
     assert [hub.workers.is_inert(token, PUBLIC) for token in tokens[3:]] == [True] * 3
     assert not hub.workers.is_inert(tokens[3], "10.0.0.1"), "there is room for this one: it is to register again"
@@ -129,7 +129,7 @@ def test_what_strangers_make_the_hub_keep_is_bounded(lab: Lab, monkeypatch: pyte
     assert not hub.workers.is_inert("", PUBLIC)
     hub.workers.register("x", "10.0.0.1", time.time())
     hub.workers.register("y", "10.0.0.1", time.time())
-    assert len(workers.list_all(hub.store)) == 4  # type: ignore[arg-type]
+    assert len(workers.list_all(hub.store)) == 4
     assert hub.workers.register("w0", PUBLIC, time.time()) == tokens[0], "who waits is known"
 
 
@@ -137,9 +137,9 @@ def test_new_ones_come_slowly(lab: Lab) -> None:
     hub = hub_of(lab, "open")
     for place in range(module.NEW_A_MINUTE + 5):
         hub.workers.register(f"w{place}", "10.0.0.7", 1000.0)
-    assert len(workers.list_all(hub.store)) == module.NEW_A_MINUTE  # type: ignore[arg-type]
+    assert len(workers.list_all(hub.store)) == module.NEW_A_MINUTE
     hub.workers.register("late", "10.0.0.7", 1061.0)
-    assert len(workers.list_all(hub.store)) == module.NEW_A_MINUTE + 1  # type: ignore[arg-type]
+    assert len(workers.list_all(hub.store)) == module.NEW_A_MINUTE + 1
 
 
 def test_a_body_that_is_none_is_refused_and_without_a_database_nobody_is_known(lab: Lab) -> None:

@@ -425,7 +425,7 @@ def test_a_push_whose_answer_got_lost_is_signed_anew(hub: Hub, node: Node) -> No
 def test_a_push_that_is_under_way_when_the_node_ends_is_no_trouble(hub: Hub, node: Node, caplog: pytest.LogCaptureFixture) -> None:
     node.sample()
     node.beat()
-    hub.script = [lambda: node.pusher.close()]  # type: ignore[func-returns-value]
+    hub.script = [lambda: node.pusher.close()]
     node.sample()
     node.beat()
     assert not [record for record in caplog.records if record.levelname == "ERROR"]

@@ -70,7 +70,7 @@ def test_every_link_to_a_page_stays_at_the_moment(name: str) -> None:
     found = links(body)
     assert len(found) > 5
     assert [link for link in found if at_of(link) != MOMENT] == []
-    assert f"at={MOMENT}" in unescape(re.search(r'id="curl" data-path="([^"]*)"', page)[1])  # type: ignore[index]
+    assert f"at={MOMENT}" in unescape(re.search(r'id="curl" data-path="([^"]*)"', page)[1])
     for form in re.findall(r"<form\b.*?</form>", body, flags=re.S):
         assert 'method="dialog"' in form or f'name="at" value="{MOMENT}"' in form
     assert 'href="/static' not in "".join(re.findall(r"<a\b[^>]*>", page))
@@ -78,7 +78,7 @@ def test_every_link_to_a_page_stays_at_the_moment(name: str) -> None:
 
 def test_a_page_of_now_leads_to_the_past_and_keeps_its_filter() -> None:
     page = cluster_page(samples.lab(), ViewOptions(query="a100 train", layout="rows"), Fragments())
-    goto = unescape(re.search(r'id="goto" href="([^"]*)"', page)[1])  # type: ignore[index]
+    goto = unescape(re.search(r'id="goto" href="([^"]*)"', page)[1])
     assert parse_qs(urlsplit(goto).query) == {"q": ["a100 train"], "view": ["rows"], "at": ["-10m"]}
     assert "is-past" not in page
     assert re.findall(r"[?;]at=([^\"&]*)", page) == ["-10m"]
@@ -95,7 +95,7 @@ def test_news_for_the_grid_stay_at_the_moment() -> None:
 
 def test_steps_lead_by_one_reading_and_by_an_hour() -> None:
     assert moments(band(PAST)) == {"earlier": AT - 3600, "before": AT - 5, "after": AT + 5, "later": AT + 3600}
-    assert parse_qs(urlsplit(unescape(re.search(r'id="before" href="([^"]*)"', band(PAST))[1])).query)["q"] == ["a b"]  # type: ignore[index]
+    assert parse_qs(urlsplit(unescape(re.search(r'id="before" href="([^"]*)"', band(PAST))[1])).query)["q"] == ["a b"]
     assert 'id="back" href="/?q=a%20b&amp;view=rows"' in band(PAST)
 
 
@@ -112,10 +112,10 @@ def test_steps_stay_between_the_first_reading_and_now() -> None:
 
 
 def test_the_slider_can_stand_at_the_moment() -> None:
-    least, most, step, value = map(int, re.search(r'min="(\d+)" max="(\d+)" step="(\d+)" value="(\d+)"', band(PAST)).groups())  # type: ignore[union-attr]
+    least, most, step, value = map(int, re.search(r'min="(\d+)" max="(\d+)" step="(\d+)" value="(\d+)"', band(PAST)).groups())
     assert (value, step, most) == (AT, 5, ASKED)
     assert (value - least) % step == 0
-    assert 0 <= least - PAST.kept_since_at < step  # type: ignore[operator]
+    assert 0 <= least - PAST.kept_since_at < step
     assert '<input type="hidden" name="q" value="a b">' in band(PAST)
 
 

@@ -15,7 +15,7 @@ NOW = datetime(2026, 11, 20, 16, 30, tzinfo=BERLIN).timestamp()
 
 
 def utc(*parts: int) -> float:
-    return datetime(*parts, tzinfo=timezone.utc).timestamp()  # type: ignore[arg-type]
+    return datetime(*parts, tzinfo=timezone.utc).timestamp()
 
 
 @pytest.mark.parametrize(
