@@ -25,6 +25,17 @@ def main(archive: Optional[str] = None, unpacked: Optional[str] = None) -> None:
     """
     global _archive, _unpacked
     _archive, _unpacked = archive, unpacked
+    try:
+        _run(unpacked)
+    except KeyboardInterrupt:  # a Ctrl-C while it is still being imported
+        sys.exit(130)
+    finally:
+        # a KeyboardInterrupt that left code given as text (each namedtuple and dataclass is made by some) is remembered by CPython, which then
+        # kills itself by SIGINT at its end, whatever the exit code; the next code given as text makes it forget
+        exec("")
+
+
+def _run(unpacked: Optional[str]) -> None:
     make_output_safe()
     if sys.argv[1:] in (["--version"], ["-V"]):
         print(f"gpuwatch {gpuwatch.__version__}")

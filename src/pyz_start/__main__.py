@@ -39,6 +39,11 @@ if redirected and not sys.flags.isolated and sys.executable and not os.environ.g
         pass  # the interpreter was replaced under us: launch() at least puts our folder first
 
 sys.path[0] = os.path.join(sys.path[0], "site-packages")  # a folder, or inside the archive
-from pyz_start.launch import launch  # noqa: E402
+try:
+    from pyz_start.launch import launch
 
-launch(place, "gpuwatch-" + VERSION + "-" + BUILD)
+    launch(place, "gpuwatch-" + VERSION + "-" + BUILD)
+except KeyboardInterrupt:  # a Ctrl-C before the program is there to say so
+    sys.exit(130)
+finally:
+    exec("")  # see gpuwatch.boot.main

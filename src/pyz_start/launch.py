@@ -39,8 +39,6 @@ def launch(place: str, name: str) -> None:
             folder = unpacked(place, name)
     except StartError as error:
         sys.exit(f"gpuwatch: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)
     site_packages = os.path.join(folder, "site-packages")
     foreign = foreign_entries()
     sys.path[:] = [site_packages] + [entry for entry in sys.path[1:] if entry not in foreign]

@@ -47,7 +47,9 @@ class Running:
 
     @property
     def output(self) -> str:
-        """Everything printed so far."""
+        """Everything printed so far; all of it once the process has been seen to end."""
+        if self.process.returncode is not None:
+            self._reader.join(READ_SECONDS)  # its last words may still lie in the pipe
         return "".join(self.lines)
 
     def wait_for(self, pattern: str, seconds: float = DEADLINE) -> re.Match[str]:
@@ -55,8 +57,6 @@ class Running:
 
         def look() -> Union[re.Match[str], bool, None]:
             ended = self.process.poll() is not None
-            if ended:
-                self._reader.join(READ_SECONDS)  # its last words may still lie in the pipe
             return re.search(pattern, self.output) or ended
 
         found = eventually(look, seconds)

@@ -25,13 +25,13 @@ def run(argv: list[Any], environ: dict[str, str], **options: Any) -> subprocess.
     return subprocess.run([str(part) for part in argv], env={"PATH": os.environ["PATH"], **environ}, **options)
 
 
-def probe(pyz: Path, output: Path, build: str = "0123456789abcdef", code: str = PROBE) -> Path:
-    """The same file under another build name, running `code` (by default its first argument) for a command line."""
+def probe(pyz: Path, output: Path, build: str = "0123456789abcdef", code: str = PROBE, module: str = "gpuwatch/cli/main.py") -> Path:
+    """The same file under another build name, with `code` (by default what runs its first argument) for a module (by default the command line)."""
     output.write_bytes(b"#!/usr/bin/env python3\n")
     with zipfile.ZipFile(pyz) as source, zipfile.ZipFile(output, "a") as target:
         for entry in source.infolist():
             content = source.read(entry)
-            if entry.filename == "site-packages/gpuwatch/cli/main.py":
+            if entry.filename == f"site-packages/{module}":
                 content = code.encode()
             elif entry.filename == "environment.json":
                 content = json.dumps({**json.loads(content), "build_id": build}).encode()
@@ -418,6 +418,14 @@ def test_after_a_reboot_lost_files_come_back_once(pyz: Path, tmp_path: Path) -> 
     assert run([pyz, "--help"], environ).returncode == 0
     assert victim.read_bytes() == whole
     assert mark.read_text() == "kept over a reboot"
+
+
+@pytest.mark.parametrize("code", ["raise KeyboardInterrupt", "exec('raise KeyboardInterrupt')"], ids=["anywhere", "while a dataclass is made"])
+@pytest.mark.parametrize("module", ["pyz_start/launch.py", "pyz_start/unpack.py", "gpuwatch/boot.py", "click/__init__.py", "gpuwatch/cli/status.py"])
+def test_ctrl_c_while_it_starts_says_nothing(pyz: Path, tmp_path: Path, module: str, code: str) -> None:
+    stopped = probe(pyz, tmp_path / "stopped.pyz", code=code, module=module)
+    done = run([sys.executable, stopped, "status", "127.0.0.1:1"], {"SHIV_ROOT": str(tmp_path / "root")})
+    assert (done.returncode, done.stdout, done.stderr.strip()) == (130, "", "")
 
 
 def test_a_damaged_file_is_one_line(pyz: Path, tmp_path: Path) -> None:

@@ -92,8 +92,6 @@ def main(**extra: Any) -> None:
         _end(str(error), 2)
     except GpuwatchError as error:
         _end(str(error), 1)
-    except KeyboardInterrupt:
-        sys.exit(130)
     except Exception as error:  # the last door: a person gets one line, the log on request the rest
         if "--log-level" in sys.argv and "debug" in sys.argv:
             raise
