@@ -233,6 +233,25 @@ def test_a_running_request_is_answered_before_the_end():
         socket.create_connection(("127.0.0.1", server.port), timeout=5)
 
 
+def test_once_it_has_ended_nothing_is_written_where_its_pipe_was(tmp_path):
+    server = Server(app, "127.0.0.1", 0)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    pipe = server._trigger.trigger
+    server.close()
+    thread.join(50)
+    other = os.open(tmp_path / "database", os.O_RDWR | os.O_CREAT)
+    os.dup2(other, pipe)
+    try:
+        server.close()  # a second Ctrl-C
+        server._server.pull_trigger()  # an answer that comes late
+    finally:
+        os.close(other)
+        if pipe != other:
+            os.close(pipe)
+    assert (tmp_path / "database").read_bytes() == b""
+
+
 def test_a_signal_ends_it():
     code = f"""
 import signal, sys
