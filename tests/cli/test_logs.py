@@ -56,3 +56,29 @@ def test_a_closed_terminal_ends_the_program_like_sigterm():
 def test_nohup_and_a_log_file_let_it_go_on(tmp_path):
     assert hang_up("", "short", ignored=True) == ("", 0)
     assert hang_up(str(tmp_path / "log"), "short") == ("", 0)
+
+
+MOVED = f"""
+import logging, os, signal, sys, threading
+sys.path.insert(0, {str(Path(__file__).resolve().parents[2] / "src")!r})
+from gpuwatch.cli import logs
+from gpuwatch.config.settings import CommonSettings
+sys.setswitchinterval(1e-6)
+logs.set_up(CommonSettings(log_file=sys.argv[1], log_level="info"))
+writers = [threading.Thread(target=lambda: [logging.info("line") for _ in range(2000)]) for _ in range(2)]
+for writer in writers:
+    writer.start()
+for number in range(1000000):
+    if not any(writer.is_alive() for writer in writers):
+        break
+    os.rename(sys.argv[1], f"{{sys.argv[1]}}.{{number}}")
+    os.kill(os.getpid(), signal.SIGHUP)
+    while not os.path.exists(sys.argv[1]):
+        pass
+"""
+
+
+def test_no_line_is_lost_while_the_log_is_opened_anew(tmp_path):
+    done = subprocess.run([sys.executable, "-c", MOVED, str(tmp_path / "log")], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert sum(len(part.read_text().splitlines()) for part in tmp_path.iterdir()) == 4000

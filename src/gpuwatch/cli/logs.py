@@ -41,9 +41,17 @@ def set_up(settings: CommonSettings) -> None:
     handler.setFormatter(_OneLine(FORMAT))
     logging.basicConfig(level=level, handlers=[handler], force=True)
     if isinstance(handler, WatchedFileHandler):
-        signal.signal(signal.SIGHUP, lambda *_: handler.reopenIfNeeded())
+        signal.signal(signal.SIGHUP, lambda *_: _open_anew(handler))
     elif signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # ignored from the start: nohup
         signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))  # the terminal was closed
+
+
+def _open_anew(handler: WatchedFileHandler) -> None:
+    handler.acquire()  # another thread may be in the middle of a line
+    try:
+        handler.reopenIfNeeded()
+    finally:
+        handler.release()
 
 
 def _handler(path: str) -> Any:
