@@ -42,7 +42,9 @@ def node(home: Lab) -> Running:
 @pytest.fixture(scope="module")
 def hub(home: Lab, node: Running) -> Running:
     """Takes senders of seed 004, and workers at first sight."""
-    return home.hub(f"machines={address(node)}\n", env={**VESTA, **compat(workers="open")})
+    running = home.hub(f"machines={address(node)}\n", env={**VESTA, **compat(workers="open")})
+    until_status(running, "machines", "up")
+    return running
 
 
 @pytest.fixture(scope="module")
