@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.e2e.processes import Lab, Running, address, eventually, free_port, get, nodes_of, until_status
+from tests.e2e.processes import Lab, Running, address, ask_node, eventually, free_port, get, nodes_of, until_status
 from tests.fake_nvml import FakeDriver
 
 from gpuwatch.store import machines, snapshots
@@ -222,6 +222,7 @@ class Skewed(BaseHTTPRequestHandler):
 
 def test_check(lab: Lab) -> None:
     good, other = lab.simulated("good"), lab.node("other", {"source": "gpuwatch.sim.source:make"}, password="different")
+    assert eventually(lambda: ask_node(good.url())[0] == 200)  # it has a sample
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Skewed,), {"upstream": good.url()}))
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
