@@ -167,7 +167,11 @@ class View:
     def measure(self) -> None:
         if self.error:
             return
-        self.floors.append(load(FLOOR_PORT, f"/{self.number}")[0])
+        floor_rate, _, client = load(FLOOR_PORT, f"/{self.number}")
+        if not floor_rate:
+            self.error = f"the floor gives no answer: {client.error}"
+            return
+        self.floors.append(floor_rate)
         rate, p99, _ = load(HUB_PORT, self.path)
         self.views.append(rate)
         self.slow.append(p99)
