@@ -3,13 +3,18 @@
 import io
 import json
 import time
+import zlib
 from urllib.parse import quote
+
+import bottle
+from tests.web.readings import sent
 
 from gpuwatch.config.settings import HubSettings
 from gpuwatch.model.cluster import Target
 from gpuwatch.query.cluster import cluster
 from gpuwatch.query.latest import Latest
 from gpuwatch.web.app import make_app
+from gpuwatch.web.replies import Body, Reply
 
 NAME = "gpü-中"
 
@@ -34,12 +39,12 @@ class Readings:
         return self.latest.version
 
 
-def get(path, query="", method="GET", accept=""):
+def get(path, query="", method="GET", accept="", **more):
     told = {}
     environ = {
         "REQUEST_METHOD": method, "PATH_INFO": path.encode().decode("latin-1"), "QUERY_STRING": query, "wsgi.input": io.BytesIO(),
         "SERVER_NAME": "hub", "SERVER_PORT": "1", "wsgi.url_scheme": "http",
-        "HTTP_ACCEPT": accept,
+        "HTTP_ACCEPT": accept, **more,
     }  # fmt: skip
     body = b"".join(make_app(Readings())(environ, lambda status, headers, *_: told.update(status=status, headers=dict(headers))))
     return told["status"], told["headers"], body.decode()
@@ -120,3 +125,39 @@ def test_a_method_that_is_not_taken_is_told_which_one_is():
     assert (status[:3], headers["Allow"], text) == ("405", "POST", "GET is not possible on /register. It takes POST.\n")
     status, headers, text = get("/history", method="DELETE")
     assert (status[:3], headers["Allow"], text) == ("405", "GET", "DELETE is not possible on /history. It takes GET.\n")
+
+
+def test_every_answer_has_the_headers_that_protect_it():
+    always = {"Content-Security-Policy", "X-Content-Type-Options", "Referrer-Policy", "Cross-Origin-Resource-Policy", "Cache-Control"}
+    style = get("/static/app.css")[1]["ETag"]
+    for path, more, status in (
+        ("/", {}, "200"), ("/static/app.css", {"HTTP_IF_NONE_MATCH": style}, "304"), ("/nope", {}, "404"), ("/history", {"method": "DELETE"}, "405"),
+        ("/states", {}, "308"), ("/states/", {"query": "fetch_num=3"}, "200"), ("/import", {}, "503"),
+    ):  # fmt: skip
+        line, headers, body = get(path, **more)
+        assert line.startswith(status), (path, line)
+        assert always <= set(headers), path
+        assert status in ("304", "200") or headers["Content-Length"] == str(len(body.encode())), path
+
+
+def test_a_body_that_the_client_has_is_not_sent_again():
+    assert "ETag" not in get("/nope")[1]
+    status, headers, body = get("/static/app.css")
+    assert headers["Vary"] == "Accept-Encoding"
+    status, again, nothing = get("/static/app.css", HTTP_IF_NONE_MATCH=f'W/{headers["ETag"]}, "other"')
+    assert (status, nothing, again["ETag"]) == ("304 Not Modified", "", headers["ETag"])
+    assert {"Content-Type", "Content-Length", "Content-Encoding"}.isdisjoint(again)
+    assert get("/static/app.css", HTTP_IF_NONE_MATCH='"other"')[2] == body
+
+
+def test_headers_of_one_answer_win_and_stay_with_it():
+    body = Body(b"x" * 2000, "text/plain")
+    bottle.request.bind({"REQUEST_METHOD": "GET", "PATH_INFO": "/", "HTTP_ACCEPT_ENCODING": "gzip"})
+    special = sent(Reply(body, headers={"Cache-Control": "no-store", "Location": "/a\u4e2d"}))
+    usual = sent(Reply(body))
+    assert (special.headers["Cache-Control"], usual.headers["Cache-Control"], "Location" in usual.headers) == ("no-store", "no-cache", False)
+    assert special.headers["Location"].encode("latin-1").decode() == "/a\u4e2d"
+    assert (usual.headers["Content-Encoding"], usual.headers["Content-Length"]) == ("gzip", str(len(usual.body)))
+    assert zlib.decompress(usual.body, 31) == body.data
+    bottle.request.bind({"REQUEST_METHOD": "GET", "PATH_INFO": "/"})
+    assert sent(Reply(body)).body == body.data

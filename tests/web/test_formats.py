@@ -6,14 +6,14 @@ import json
 
 import bottle
 import pytest
+from tests.web.readings import sent
 from tests.web.test_metrics import Hub
 
 from gpuwatch.model.errors import UsageError
 from gpuwatch.query.past import Pasts
 from gpuwatch.render.fragments import Fragments
 from gpuwatch.web import formats
-from gpuwatch.web.app import NotFound, _answer
-from gpuwatch.web.base import Base
+from gpuwatch.web.app import NotFound
 from gpuwatch.web.context import Context
 from gpuwatch.web.params import Params
 from gpuwatch.web.replies import Pages, Streams
@@ -31,7 +31,7 @@ def ask():
 
     def ask(view, query="", **path):
         bottle.request.bind({"REQUEST_METHOD": "GET", "PATH_INFO": "/api/v1/cluster"})
-        return _answer(view(Context(hub, *shared, Params.parse(query), "stranger", path, "/api/v1/cluster", hub.live.now)), Base(""))
+        return sent(view(Context(hub, *shared, Params.parse(query), "stranger", path, "/api/v1/cluster", hub.live.now)))
 
     return ask
 

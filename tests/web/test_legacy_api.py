@@ -9,13 +9,13 @@ import bottle
 import pytest
 from tests.query.lab import Lab
 from tests.rules.machine import Machine
-from tests.web.readings import Readings
+from tests.web.readings import Readings, sent
 
 from gpuwatch.model.cluster import ClusterNow, NodeState, Target
 from gpuwatch.query.past import Pasts
 from gpuwatch.render.fragments import Fragments
 from gpuwatch.web import legacy_api
-from gpuwatch.web.app import _answer, _error_reply
+from gpuwatch.web.app import _error_reply
 from gpuwatch.web.base import Base
 from gpuwatch.web.context import Context
 from gpuwatch.web.params import Params
@@ -43,11 +43,11 @@ def ask(lab):
         bottle.request.bind(environ)
         try:
             context = Context(view_hub, *shared, Params.parse(query), "stranger", {}, "/api/x", lab.end_at("alpha") + 5)
-            answer = _answer(view(context), Base(""))
+            answer = sent(view(context))
         except Exception as error:
-            answer = _answer(_error_reply(error, Base("")), Base(""))
-        assert answer.content_type == "application/json"
-        return answer.status_code, json.loads(answer.body)
+            answer = sent(_error_reply(error, Base("")))
+        assert answer.headers["Content-Type"] == "application/json"
+        return answer.status, json.loads(answer.body)
 
     return ask
 

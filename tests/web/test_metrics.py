@@ -8,6 +8,7 @@ from dataclasses import replace
 import bottle
 import pytest
 from tests.render.live import Live
+from tests.web.readings import sent
 from tests.web.test_ahead import NoLoop
 
 from gpuwatch.config.settings import HubSettings
@@ -18,8 +19,6 @@ from gpuwatch.render import as_prometheus, prometheus_rows
 from gpuwatch.render.fragments import Fragments
 from gpuwatch.web import ahead, metrics
 from gpuwatch.web.ahead import Ahead
-from gpuwatch.web.app import _answer
-from gpuwatch.web.base import Base
 from gpuwatch.web.context import Context
 from gpuwatch.web.params import Params
 from gpuwatch.web.replies import Pages, Streams
@@ -53,7 +52,7 @@ def ask():
     def ask(query="", **headers):
         environ = {"REQUEST_METHOD": "GET", "PATH_INFO": "/metrics", **{f"HTTP_{name.upper()}": value for name, value in headers.items()}}
         bottle.request.bind(environ)
-        return _answer(metrics.metrics(Context(hub, *shared, Params.parse(query), "stranger", {}, "/metrics", hub.live.now, foresight)), Base(""))
+        return sent(metrics.metrics(Context(hub, *shared, Params.parse(query), "stranger", {}, "/metrics", hub.live.now, foresight)))
 
     ask.hub, ask.ahead, ask.clock = hub, foresight, clock
     return ask
