@@ -78,6 +78,7 @@ def test_wake_calls_at_once(stop):
     wait_until(lambda: len(calls) == 1)
     loop.wake()
     wait_until(lambda: len(calls) == 2)
+    assert calls[1] - calls[0] < 3600, "not at the next beat"
 
 
 def test_an_error_is_kept_and_backed_off_from_and_then_forgotten(stop, caplog):

@@ -94,8 +94,8 @@ def test_status_words_filter(lab: Lab, hub: Running) -> None:
     assert [node["name"] for node in answer["nodes"]] == ["vision-1"]
     assert lab.run("status", "--hub", url.removeprefix("http://")).returncode == 0
     dead = lab.run("status", "--hub", f"127.0.0.1:{free_port()}")
-    one_line_error(dead, 1, "refused")
-    one_line_error(lab.run("status", "--hub", url, "--database", "sqlite:///x"), 2, "--hub and --database")
+    assert "refused" in one_line_error(dead, 1)
+    assert "--hub and --database" in one_line_error(lab.run("status", "--hub", url, "--database", "sqlite:///x"), 2)
 
 
 def test_status_of_a_database(lab: Lab, hub: Running) -> None:
@@ -107,7 +107,7 @@ def test_status_of_a_database(lab: Lab, hub: Running) -> None:
     answer = json.loads(lab.run("status", "--database", lab.database(), "--json").stdout)
     assert [node["name"] for node in answer["nodes"]] == ["train-1", "vision-1"]
     assert answer["nodes"][0]["snapshot"]["gpus"][0]["uuid"]
-    one_line_error(lab.run("status", "--database", f"sqlite:///{lab.folder}/nowhere.db"), 1, "There is no database")
+    assert "There is no database" in one_line_error(lab.run("status", "--database", f"sqlite:///{lab.folder}/nowhere.db"), 1)
 
 
 def test_status_watch_prints_again_until_ctrl_c(lab: Lab, hub: Running) -> None:
@@ -116,7 +116,7 @@ def test_status_watch_prints_again_until_ctrl_c(lab: Lab, hub: Running) -> None:
     running.process.send_signal(signal.SIGINT)
     assert running.process.wait(20) in (0, 130)
     assert "Traceback" not in running.output
-    one_line_error(lab.run("status", "--watch", "0.01"), 2, "0.01")
+    assert "0.01" in one_line_error(lab.run("status", "--watch", "0.01"), 2)
 
 
 # ---- pick
@@ -137,12 +137,16 @@ def test_pick(lab: Lab, fake: FakeDriver) -> None:
         == f"export CUDA_VISIBLE_DEVICES={uuids[5]}\n"
     )
     assert json.loads(lab.run("pick", "--json", "--min-free", "100GiB", env=fake.env).stdout)[0]["gpu"] == "5"
-    one_line_error(lab.run("pick", "-n", "9", env=fake.env), 1, "9 wanted", "gpuwatch status")
-    one_line_error(lab.run("pick", "--model", "A100", env=fake.env), 1, "A100", "NVIDIA H100 80GB HBM3")
-    one_line_error(lab.run("pick", "--min-free", "1TiB", env=fake.env), 1, "1024 GiB free")
-    one_line_error(lab.run("pick", "--min-free", "much", env=fake.env), 2, "much")
-    one_line_error(lab.run("pick", "-n", "0", env=fake.env), 2, "-n 0")
-    one_line_error(lab.run("pick", "-n", "x", env=fake.env), 2, "x")
+    said = one_line_error(lab.run("pick", "-n", "9", env=fake.env), 1)
+    assert "9 wanted" in said
+    assert "gpuwatch status" in said
+    said = one_line_error(lab.run("pick", "--model", "A100", env=fake.env), 1)
+    assert "A100" in said
+    assert "NVIDIA H100 80GB HBM3" in said
+    assert "1024 GiB free" in one_line_error(lab.run("pick", "--min-free", "1TiB", env=fake.env), 1)
+    assert "much" in one_line_error(lab.run("pick", "--min-free", "much", env=fake.env), 2)
+    assert "-n 0" in one_line_error(lab.run("pick", "-n", "0", env=fake.env), 2)
+    assert "x" in one_line_error(lab.run("pick", "-n", "x", env=fake.env), 2)
     fake.fault("gpu_lost")
     assert lab.run("pick", env=fake.env).stdout == ""
 
@@ -176,7 +180,7 @@ def test_a_hanging_driver_hangs_nobody(lab: Lab, fake: FakeDriver, tmp_path: Pat
     config = lab.toml("quick", "node", {"sample_deadline": 1})
     for command in ("status", "pick", "node --debug --host 127.0.0.1"):
         began = time.monotonic()
-        one_line_error(lab.run(*command.split(), "--config", config, env=fake.env), 1, "does not answer")
+        assert "does not answer" in one_line_error(lab.run(*command.split(), "--config", config, env=fake.env), 1)
         assert time.monotonic() - began < 30
 
 
@@ -253,7 +257,7 @@ def test_check(lab: Lab) -> None:
         server.shutdown()
         server.server_close()
         thread.join(10)
-    one_line_error(lab.run("check", "--hosts", "nowhere.txt"), 2, "nowhere.txt")
+    assert "nowhere.txt" in one_line_error(lab.run("check", "--hosts", "nowhere.txt"), 2)
 
 
 # ---- host, beside a running hub
@@ -319,12 +323,12 @@ def test_hosts_beside_a_running_hub(lab: Lab) -> None:
     assert eventually(lambda: history("gamma"))
     assert "Traceback" not in hub.output
 
-    one_line_error(lab.run(*database, "forget", "nobody", "--yes"), 2, "nobody")
-    one_line_error(lab.run(*database, "rename", "nobody", "somebody"), 2, "nobody")
+    assert "nobody" in one_line_error(lab.run(*database, "forget", "nobody", "--yes"), 2)
+    assert "nobody" in one_line_error(lab.run(*database, "rename", "nobody", "somebody"), 2)
     refused = lab.run(*database, "forget", "gamma")
     assert (refused.returncode, refused.stderr.splitlines()[-1]) == (1, "gpuwatch: Nobody answered, nothing was changed. To do it without a question: --yes")
     assert "gamma" in listed()
-    one_line_error(lab.run("host", "--database", f"sqlite:///{lab.folder}/nowhere.db", "list"), 1, "There is no database")
+    assert "There is no database" in one_line_error(lab.run("host", "--database", f"sqlite:///{lab.folder}/nowhere.db", "list"), 1)
 
 
 # ---- completion, help, errors
@@ -371,14 +375,13 @@ def test_help_lists_every_command(lab: Lab) -> None:
     assert "_sampler" not in text
 
 
-def one_line_error(done: subprocess.CompletedProcess[str], code: int, *words: str) -> None:
-    """The command failed with this code and one line on stderr that holds the words; nothing of the inside."""
+def one_line_error(done: subprocess.CompletedProcess[str], code: int) -> str:
+    """What the command said: it failed with this code and one line on stderr; nothing of the inside."""
     assert done.returncode == code, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     assert done.stderr.startswith("gpuwatch: ")
     assert done.stderr.count("\n") == 1, done.stderr
-    for word in words:
-        assert word in done.stderr, done.stderr
+    return done.stderr
 
 
 @pytest.mark.parametrize(
@@ -407,7 +410,7 @@ def one_line_error(done: subprocess.CompletedProcess[str], code: int, *words: st
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_errors_of_usage_are_one_line(lab: Lab, argv: list[str], word: str) -> None:
-    one_line_error(lab.run(*argv), 2, word)
+    assert word in one_line_error(lab.run(*argv), 2)
 
 
 def test_a_hub_says_who_sees_what(lab: Lab) -> None:
@@ -423,17 +426,19 @@ def test_a_hub_says_who_sees_what(lab: Lab) -> None:
 
 def test_failures_are_one_line(lab: Lab) -> None:
     (lab.folder / "hosts.txt").write_text("# none yet\n")
-    one_line_error(lab.run("hub", "--host", "192.0.2.77", "--port", "0"), 1, "192.0.2.77", "--host")
-    one_line_error(lab.run("node", "--host", "no.such.name.invalid", env={"GPUWATCH_PASSWORD": "x"}), 1, "no.such.name.invalid")
+    said = one_line_error(lab.run("hub", "--host", "192.0.2.77", "--port", "0"), 1)
+    assert "192.0.2.77" in said
+    assert "--host" in said
+    assert "no.such.name.invalid" in one_line_error(lab.run("node", "--host", "no.such.name.invalid", env={"GPUWATCH_PASSWORD": "x"}), 1)
     config = lab.folder / "x.toml"
     config.write_text('password = "x"\n')
     config.chmod(0o644)
-    one_line_error(lab.run("node", "--config", config), 2, f"chmod 600 {config}")
+    assert f"chmod 600 {config}" in one_line_error(lab.run("node", "--config", config), 2)
     config.chmod(0o600)
     config.write_text("[node]\nintervall = 3\n")
-    one_line_error(lab.run("node", "--config", config), 2, "intervall")
+    assert "intervall" in one_line_error(lab.run("node", "--config", config), 2)
     config.write_text("[node\n")
-    one_line_error(lab.run("hub", "--config", config), 2, str(config))
+    assert str(config) in one_line_error(lab.run("hub", "--config", config), 2)
 
 
 def test_any_locale(lab: Lab, tmp_path: Path) -> None:
@@ -458,7 +463,7 @@ def test_any_locale(lab: Lab, tmp_path: Path) -> None:
             assert done.returncode == 0, (language, argv, done.stderr)
             assert "UnicodeEncodeError" not in done.stderr
         done = lab.run("status", "größe-数据", "--hub", f"127.0.0.1:{free_port()}", env=env)
-        one_line_error(done, 1, "refused")
+        assert "refused" in one_line_error(done, 1)
 
 
 def test_a_reader_that_goes_away(lab: Lab, hub: Running) -> None:

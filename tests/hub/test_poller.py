@@ -374,22 +374,18 @@ def test_a_bug_in_the_sink_costs_one_target_one_reading(street: Street, hub: Hub
 def test_two_hundred_targets_with_bad_ones_among_them(street: Street, hub: Hub) -> None:
     """60 bad targets of every kind do not keep 140 good ones from their rhythm."""
     with nodes.reserved_port() as dead:
-        many_targets(street, hub, dead)
-
-
-def many_targets(street: Street, hub: Hub, dead: int) -> None:
-    fine = [street.node() for _ in range(20)]
-    bad = [street.node(behaviour) for behaviour, _, _ in WORDS.values()]
-    good_targets = [target(f"g{i}", fine[i % 20].port) for i in range(140)]
-    bad_targets = [target(f"b{i}", bad[i % len(bad)].port if i % 5 else dead) for i in range(60)]
-    mixed = [one for i, one in enumerate(good_targets) for one in ([one, bad_targets[i]] if i < 60 else [one])]
-    poller = hub.poll(mixed, interval=1.0, deadline=10.0, max_bytes=200_000)
-    until(lambda: all(hub.book.counts(one.name) >= 6 for one in good_targets) and len(hub.book.bad) >= 60, 90)
-    assert not any(one.name in hub.book.bad for one in good_targets)
-    assert {one.name for one in bad_targets} == set(hub.book.bad)
-    counts = [hub.book.counts(one.name) for one in good_targets]
-    assert min(counts) >= max(counts) / 2
-    until(lambda: poller.stats.good >= sum(counts))
+        fine = [street.node() for _ in range(20)]
+        bad = [street.node(behaviour) for behaviour, _, _ in WORDS.values()]
+        good_targets = [target(f"g{i}", fine[i % 20].port) for i in range(140)]
+        bad_targets = [target(f"b{i}", bad[i % len(bad)].port if i % 5 else dead) for i in range(60)]
+        mixed = [one for i, one in enumerate(good_targets) for one in ([one, bad_targets[i]] if i < 60 else [one])]
+        poller = hub.poll(mixed, interval=1.0, deadline=10.0, max_bytes=200_000)
+        until(lambda: all(hub.book.counts(one.name) >= 6 for one in good_targets) and len(hub.book.bad) >= 60, 90)
+        assert not any(one.name in hub.book.bad for one in good_targets)
+        assert {one.name for one in bad_targets} == set(hub.book.bad)
+        counts = [hub.book.counts(one.name) for one in good_targets]
+        assert min(counts) >= max(counts) / 2
+        until(lambda: poller.stats.good >= sum(counts))
 
 
 def test_starts_are_spread_and_stay_on_their_grid(street: Street, hub: Hub) -> None:

@@ -121,6 +121,7 @@ def test_a_pin_stands_above_name_and_date(street: Street, hub: Hub, authority: A
     node = secure(street, expired)
     hub.poll([https(node, pin=expired.pin)])
     until(lambda: hub.book.counts("a") >= 2)
+    assert hub.book.bad == {}
 
 
 def test_the_next_connection_takes_up_the_session(street: Street, hub: Hub, pair: Pair) -> None:

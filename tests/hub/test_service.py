@@ -281,6 +281,10 @@ def test_a_machine_that_was_forgotten_beside_the_hub_gets_a_new_id(lab: Lab, str
     other.close()
     until(lambda: (lambda found: found is not None and found.machine_id != old and found.status == "up")(node(hub, "fine")))
     until(lambda: stored(hub, "fine") >= 1)
+    found = node(hub, "fine")
+    assert found is not None
+    assert hub.store is not None
+    assert machines.find(hub.store, "fine").id == found.machine_id != old
 
 
 def test_events_and_hostnames_are_kept(lab: Lab, street: Street) -> None:

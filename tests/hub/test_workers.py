@@ -165,6 +165,9 @@ def test_a_token_outlives_a_restart(lab: Lab) -> None:
     lab.stop()
     again = hub_of(lab, "open")
     until(lambda: send(again, token) and status(again, "w") == "up")
+    row = again.workers.of_token(token)
+    assert row is not None
+    assert row.name == "w"
 
 
 def test_pace() -> None:

@@ -252,6 +252,24 @@ def test_once_it_has_ended_nothing_is_written_where_its_pipe_was(tmp_path):
     assert (tmp_path / "database").read_bytes() == b""
 
 
+def test_a_line_break_in_a_header_reaches_nobody():
+    def split(environ, start_response):
+        start_response("200 OK", [("Location", "/a\r\nSet-Cookie: b=c"), ("Content-Length", "2")])
+        return [b"ok"]
+
+    server, thread = serve(inner=split)
+    try:
+        client = http.client.HTTPConnection("127.0.0.1", server.port, timeout=50)
+        status, headers, body = ask(client)
+        client.close()
+    finally:
+        server.close()
+        thread.join(50)
+    assert status == 500
+    assert "set-cookie" not in str(headers).lower()
+    assert b"Traceback" not in body
+
+
 def test_a_signal_ends_it():
     code = f"""
 import signal, sys

@@ -131,6 +131,7 @@ def test_clients_that_go_away_make_room(server):
     for sock in waiting:
         sock.close()
     until(lambda: not busy(server))
+    assert post(server, "/import", b"x")[0] == 200
 
 
 def test_clients_that_take_too_long_make_room(server, monkeypatch):

@@ -120,7 +120,10 @@ class Server:
     def close(self) -> None:
         """End ``run``; from any thread or a signal handler."""
         self._closing = True
-        self._trigger.pull_trigger()
+        try:
+            self._trigger.pull_trigger()
+        except OSError:  # it ends at this very moment
+            pass
 
     def _end(self, wasyncore: Any) -> None:
         for one in list(self._map.values()):

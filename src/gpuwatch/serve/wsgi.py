@@ -218,7 +218,8 @@ class _Answer:
 
     def header(self, name: str) -> str:
         """Value of a header; empty if it is not there."""
-        return next((value for key, value in self.headers if key.lower() == name.lower()), "")
+        wanted = name.lower()
+        return next((value for key, value in self.headers if key.lower() == wanted), "")
 
     def replace(self, name: str, value: str) -> None:
         self.headers = [(key, old) for key, old in self.headers if key.lower() != name.lower()] + [(name, value)]

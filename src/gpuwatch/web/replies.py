@@ -42,22 +42,6 @@ class Body:
         self._packing = threading.Lock()
         self.based: Optional[Body] = None
         """The same with its links under the base path, once it was asked for (``web.base``)."""
-        self._headers: dict[tuple[bool, bool], list[tuple[str, str]]] = {}
-
-    @property
-    def tags(self) -> list[tuple[str, str]]:
-        """The headers that tell one version from another."""
-        return [("ETag", self.etag), ("Vary", "Accept-Encoding")]
-
-    def headers(self, is_packed: bool, is_tagged: bool, always: tuple[tuple[str, str], ...]) -> list[tuple[str, str]]:
-        """Those of an answer with this body, made on first use; not to be changed. ``always``: the same at each call."""
-        found = self._headers.get((is_packed, is_tagged))
-        if found is None:
-            length = len(self.packed if is_packed else self.data)
-            found = [("Content-Encoding", "gzip")] if is_packed else []
-            found += [("Content-Type", self.content_type), ("Content-Length", str(length)), *(self.tags if is_tagged else ()), *always]
-            self._headers[is_packed, is_tagged] = found
-        return found
 
     @property
     def packed(self) -> bytes:
